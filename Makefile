@@ -1,0 +1,43 @@
+# The two commands of the README, and those of a developer; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/mnist_quick
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint format clean
+
+help: ## List the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# A stamp a set of extras: installed again only when pyproject.toml changes.
+$(VENV)/.quick: pyproject.toml
+	@echo "Installing into $(VENV) (some minutes, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quick]'
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.quick
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quick,test,dev]'
+	@touch $@
+
+quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real digits
+	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
+
+test: $(VENV)/.develop ## Run the test suite
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.develop ## Check style, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.develop ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and caches, but no runs
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache dist build

@@ -1,0 +1,29 @@
+"""The whole pipeline in under a minute, for checking that it runs; figures mean nothing.
+
+python -m robust_manifold.main --config=experiments/tiny.py --workdir=/tmp/tiny
+"""
+
+from robust_manifold.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.title = "Tiny: does every stage run?"
+    config.data.source = "mnist_5k"
+    config.data.validation_examples = 200
+    config.data.test_examples = 200
+    config.classifier.model = "small_cnn(width=8)"
+    config.classifier.duration = "60 steps"
+    config.generator.model = "dcgan_generator(latent_size=16, width=4)"
+    config.generator.discriminator = "dcgan_discriminator(width=4)"
+    config.generator.duration = "40 steps"
+    config.evaluation.examples = 24
+    config.evaluation.round_size = 12
+    config.evaluation.attacks = ("fgsm(epsilon=0.2)", "pgd(epsilon=0.1, steps=5)")
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver='adam(steps=10)', restarts=2)",
+    )
+    config.training.log_every = 10
+    config.training.checkpoint_every = 20
+    return config

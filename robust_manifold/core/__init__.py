@@ -1,0 +1,1 @@
+"""Words, keys, norms, specs and batching: what every other layer stands on."""

@@ -1,0 +1,196 @@
+"""Specs: frozen dataclasses that check their own fields, named in a registry.
+
+A component is written in a config as a call with literal arguments, for instance
+``"pgd(epsilon=0.3, steps=40)"``; `Registry.build` turns it into its spec and
+`to_string` turns a spec back.  Equal specs hash alike, so that a compiled
+function taking one as a static argument is compiled once.
+"""
+
+import ast
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from robust_manifold.core.errors import UsageError, unknown_name
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+
+
+_REGISTRIES: dict[Any, "Registry[Any]"] = {}
+"""The registry of every registered class: specs may hold specs of another kind."""
+
+
+class Registry(Generic[T]):
+    """The specs of one kind, by the names that configs use.
+
+    >>> attacks = Registry("attack")
+    >>> @attacks.register("noise")
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Noise:
+    ...     epsilon: float
+    >>> attacks.build("noise(epsilon=0.1)")
+    Noise(epsilon=0.1)
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._classes: dict[str, Callable[..., T]] = {}
+        self._names: dict[Any, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The registered names, sorted."""
+        return sorted(self._classes)
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        if name not in self._classes:
+            raise unknown_name(self.kind, name, self._classes)
+        return self._classes[name]
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Returns the decorator that enters a frozen dataclass under `name`."""
+
+        def enter(cls: C) -> C:
+            if name in self._classes:
+                raise ValueError(f"The {self.kind} {name!r} is registered twice.")
+            self._classes[name] = cls
+            self._names[cls] = name
+            _REGISTRIES[cls] = self
+            return cls
+
+        return enter
+
+    def build(self, text: str) -> T:
+        """Returns the spec that `text` describes.
+
+        Args:
+          text: a registered name, or a call of it with literal arguments.
+
+        Raises:
+          UsageError: for an unknown name or field, an argument that is not a
+            literal or has another type than the field, or a value that the spec
+            itself refuses.
+        """
+        name, args, kwargs = _parse(self.kind, text)
+        cls = self[name]
+        fields = [f for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+        if len(args) > len(fields):
+            raise UsageError(
+                f"{self.kind} {text!r} has {len(args)} arguments; "
+                f"{name} takes at most {len(fields)}."
+            )
+        given = dict(zip((f.name for f in fields), args, strict=False))
+        for key, value in kwargs.items():
+            if key not in {f.name for f in fields}:
+                raise unknown_name(
+                    f"argument of the {self.kind} {name!r}:",
+                    key,
+                    [f.name for f in fields],
+                )
+            if key in given:
+                raise UsageError(f"{self.kind} {text!r} gives {key!r} twice.")
+            given[key] = value
+        hints = typing.get_type_hints(cls)
+        for field in fields:
+            if field.name in given:
+                given[field.name] = _typed(
+                    f"{name}.{field.name}", given[field.name], hints[field.name]
+                )
+            elif (
+                field.default is dataclasses.MISSING
+                and field.default_factory is dataclasses.MISSING
+            ):
+                raise UsageError(
+                    f"{self.kind} {text!r} lacks the argument {field.name!r}."
+                )
+        return cls(**given)
+
+    def name_of(self, spec: T) -> str:
+        """Returns the registered name of a spec's class."""
+        return self._names[type(spec)]
+
+    def to_string(self, spec: T) -> str:
+        """Returns the shortest text that `build` turns into `spec`."""
+        arguments = []
+        for field in dataclasses.fields(spec):  # type: ignore[arg-type]
+            value = getattr(spec, field.name)
+            if field.init and value != field.default:
+                if type(value) in _REGISTRIES:
+                    value = _REGISTRIES[type(value)].to_string(value)
+                arguments.append(f"{field.name}={value!r}")
+        name = self.name_of(spec)
+        return f"{name}({', '.join(arguments)})" if arguments else name
+
+
+def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
+    """Splits 'name(1, a=2)' into its name and literal arguments."""
+    if not isinstance(text, str):
+        raise UsageError(
+            f"{kind} is {text!r}; allowed: a text such as 'name(argument=1)'."
+        )
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, [], {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            args = [ast.literal_eval(arg) for arg in node.args]
+            kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+            if None not in kwargs and len(kwargs) == len(node.keywords):
+                return node.func.id, args, kwargs  # type: ignore[return-value]
+    except (SyntaxError, TypeError, ValueError):
+        pass
+    raise UsageError(
+        f"{kind} {text!r} cannot be read; allowed: a name, or a call with plain "
+        "values such as 'name(argument=1)'."
+    )
+
+
+def _typed(field: str, value: Any, hint: Any) -> Any:
+    """Returns `value` as the type `hint`; integers pass for floats, nothing else."""
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        if value not in choices:
+            raise unknown_name(f"value of {field}:", value, map(str, choices))
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for choice in choices:
+            try:
+                return _typed(field, value, choice)
+            except UsageError:
+                continue
+        allowed = " or ".join(_type_name(choice) for choice in choices)
+        raise UsageError(f"{field} is {value!r}; allowed: {allowed}.")
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or hint
+    wrong_bool = isinstance(value, bool) and expected is not bool
+    if wrong_bool or not isinstance(value, expected):
+        raise UsageError(f"{field} is {value!r}; allowed: {_type_name(hint)}.")
+    return value
+
+
+def _type_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "a bool"}
+    names |= {type(None): "None", tuple: "a tuple"}
+    return names.get(hint) or names.get(typing.get_origin(hint)) or str(hint)
+
+
+def check(holds: bool, spec: Any, field: str, allowed: str) -> None:
+    """Raises a `UsageError` that names the field of `spec`, unless `holds`.
+
+    Args:
+      holds: the condition on the field.
+      spec: the dataclass instance being checked, usually in `__post_init__`.
+      field: the field's name.
+      allowed: what is allowed, to end the sentence "...; allowed: ...".
+    """
+    if not holds:
+        value = getattr(spec, field)
+        raise UsageError(
+            f"{type(spec).__name__}.{field} is {value!r}; allowed: {allowed}."
+        )

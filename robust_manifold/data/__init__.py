@@ -1,0 +1,31 @@
+"""Sources of real images, their splits, and batches of them."""
+
+from robust_manifold.data.batches import (
+    Augment,
+    Batch,
+    EvaluationBatches,
+    TrainingBatches,
+    evaluation_batches,
+    flip_horizontally,
+    training_batches,
+)
+from robust_manifold.data.dataset import Dataset, Split, to_float
+from robust_manifold.data.loading import load
+from robust_manifold.data.sources import Parts, Source, registry
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Dataset",
+    "EvaluationBatches",
+    "Parts",
+    "Source",
+    "Split",
+    "TrainingBatches",
+    "evaluation_batches",
+    "flip_horizontally",
+    "load",
+    "registry",
+    "to_float",
+    "training_batches",
+]

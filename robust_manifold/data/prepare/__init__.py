@@ -1,0 +1,1 @@
+"""Prepares tensorflow-datasets directories from original files, without TensorFlow."""

@@ -1,0 +1,73 @@
+"""`folder:<dir>`: PNG and JPEG files, one sub-folder a class."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.data.dataset import Split
+from robust_manifold.data.images import ImageError, Progress, decode, stack
+from robust_manifold.data.sources.base import Parts, Source, registry
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@registry.register("folder")
+@dataclasses.dataclass(frozen=True)
+class Folder(Source):
+    """A folder whose sub-folders, in order of name, are the classes 0, 1, ...
+
+    All images have one size (after cutting and resizing) and one mode, grey or RGB.
+    Files whose name begins with a dot are passed over.
+    """
+
+    location_is = "the path of a folder"
+
+    def read(self, on_progress: Progress | None = None) -> Parts:
+        """See `Source.read`."""
+        root = Path(self.location).expanduser()
+        if not root.is_dir():
+            raise UsageError(f"The data folder {str(root)!r} does not exist.")
+        classes = [entry for entry in _visible(root) if entry.is_dir()]
+        if not classes:
+            raise UsageError(
+                f"The data folder {str(root)!r} holds no sub-folder; "
+                "allowed: one sub-folder of images a class."
+            )
+        files = [(file, k) for k, c in enumerate(classes) for file in _images(c)]
+        ids = self.chosen(len(files))
+        paths = [files[i][0] for i in ids]
+
+        def read(positions: range) -> Iterator[np.ndarray]:
+            for position in positions:
+                try:
+                    encoded = paths[position].read_bytes()
+                except OSError as error:
+                    raise ImageError(f"cannot be read ({error.strerror})") from error
+                yield decode(encoded, self.framing)
+
+        images = stack(read, len(paths), lambda i: f"Image {paths[i]}", on_progress)
+        labels = np.array([files[i][1] for i in ids], np.int32)
+        names = tuple(folder.name for folder in classes)
+        return Parts(Split(images, labels, ids), None, None, names)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    """Returns the image files of one class."""
+    files = _visible(folder)
+    if not files:
+        raise UsageError(
+            f"The class folder {folder} is empty; allowed: PNG or JPEG files."
+        )
+    for file in files:
+        if file.suffix.lower() not in _SUFFIXES:
+            raise UsageError(
+                f"{file} is not an image file; allowed: {', '.join(_SUFFIXES)}."
+            )
+    return files

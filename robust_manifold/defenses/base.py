@@ -1,0 +1,76 @@
+"""What a defence is: a frozen spec that classifies ONE image; and the empty one."""
+
+import abc
+import dataclasses
+from typing import NamedTuple
+
+from robust_manifold.core.spec import Registry
+from robust_manifold.core.types import Classify, Generate, Image, Logits, PRNGKey
+from robust_manifold.inversion import Inversion
+
+
+class Defended(NamedTuple):
+    """The logits of one image behind a defence."""
+
+    logits: Logits
+    inversion: Inversion | None
+    """The projection that was classified; None where the defence makes none."""
+
+
+class Defense(abc.ABC):
+    """Base class of all defences: subclasses are frozen dataclasses.
+
+    A defence is written for one image and vmapped for many.
+    """
+
+    @abc.abstractmethod
+    def defend(
+        self,
+        key: PRNGKey,
+        generate: Generate,
+        classify: Classify,
+        image: Image,
+        latent_shape: tuple[int, ...],
+    ) -> Defended:
+        """Returns the logits of the defended classifier, and how they came about.
+
+        Args:
+          key: the image's own random key.
+          generate: latent -> image.
+          classify: image -> logits.
+          image: pixels in [0, 1].
+          latent_shape: of one latent, (size,).
+        """
+
+    def __call__(
+        self,
+        key: PRNGKey,
+        generate: Generate,
+        classify: Classify,
+        image: Image,
+        latent_shape: tuple[int, ...],
+    ) -> Logits:
+        """Returns the logits alone; arguments as for `defend`."""
+        return self.defend(key, generate, classify, image, latent_shape).logits
+
+
+registry: Registry[Defense] = Registry("defence")
+"""The defences by the names that configs use."""
+
+
+@registry.register("none")
+@dataclasses.dataclass(frozen=True)
+class NoDefense(Defense):
+    """The bare classifier; the generator is not used."""
+
+    def defend(
+        self,
+        key: PRNGKey,
+        generate: Generate,
+        classify: Classify,
+        image: Image,
+        latent_shape: tuple[int, ...],
+    ) -> Defended:
+        """Returns the classifier's logits of the image itself."""
+        del key, generate, latent_shape
+        return Defended(classify(image), None)

@@ -1,0 +1,53 @@
+"""Confidence intervals of an accuracy."""
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+from robust_manifold.core.errors import UsageError
+
+
+class Interval(NamedTuple):
+    """An interval of shares, 0 <= low <= high <= 1."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> Interval:
+    """Returns the Wilson score interval of the share `correct / n`.
+
+    It stays inside [0, 1] and keeps a width above zero at 0 and at n correct, where
+    the textbook interval p +- z sqrt(p(1-p)/n) shrinks to a point.
+
+    >>> low, high = wilson_interval(81, 263)
+    >>> round(low, 4), round(high, 4)
+    (0.2553, 0.3662)
+
+    Args:
+      correct: number of correct images, 0 to n.
+      n: number of images, 1 or more.
+      confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+      UsageError: for counts or a confidence outside these bounds.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical
+    inference", JASA 22 (1927); without continuity correction.
+    """
+    if n < 1:
+        raise UsageError(f"n is {n}; allowed: 1 or more.")
+    if not 0 <= correct <= n:
+        raise UsageError(f"correct is {correct}; allowed: 0 to n = {n}.")
+    if not 0 < confidence < 1:
+        raise UsageError(f"confidence is {confidence}; allowed: above 0 and below 1.")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = correct / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half_width = (z / (1 + z**2 / n)) * math.sqrt(
+        share * (1 - share) / n + z**2 / (4 * n**2)
+    )
+    # Exactly 0 and 1 at the ends, where the two terms cancel but for rounding.
+    low = 0.0 if correct == 0 else max(0.0, centre - half_width)
+    high = 1.0 if correct == n else min(1.0, centre + half_width)
+    return Interval(low, high)

@@ -1,0 +1,111 @@
+"""An experiment from start to end: its stages in order, none of them twice."""
+
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from robust_manifold import models
+from robust_manifold.config import Experiment
+from robust_manifold.runtime import (
+    Diverged,
+    GracefulStop,
+    Interrupted,
+    MetricsWriter,
+    RunFolder,
+    console,
+    devices,
+)
+from robust_manifold.stages import ALWAYS, STAGES, Context, trained
+
+DIVERGED = 3
+"""Exit code of a run whose training diverged."""
+
+
+def run(
+    experiment: Experiment,
+    config: dict[str, Any],
+    workdir: pathlib.Path,
+    stages: Sequence[str],
+    *,
+    command: Sequence[str],
+) -> int:
+    """Runs the stages that have not finished, and returns the exit code.
+
+    Args:
+      experiment: what to do.
+      config: the same as plain values, to be stored.
+      workdir: the run folder, made or resumed.
+      stages: names of stages, in their order.
+      command: the command line, to be stored.
+
+    Raises:
+      UsageError: if the folder, the data or the config make the run impossible.
+    """
+    devices.initialise()
+    primary = devices.is_primary()
+    console.setup(primary=primary)
+    try:
+        with (
+            GracefulStop() as stop,
+            RunFolder.open(workdir, config, command=command, primary=primary) as folder,
+            MetricsWriter(
+                workdir / "metrics.jsonl",
+                tensorboard=experiment.training.tensorboard,
+                primary=primary,
+            ) as metrics,
+        ):
+            context = Context(experiment, folder, metrics, stop)
+            context.check()
+            _describe(context)
+            for stage in stages:
+                _run_stage(context, stage)
+    except Diverged as error:
+        console.error(str(error))
+        return DIVERGED
+    except Interrupted as error:
+        console.warning(f"{error}; the same command goes on from there.")
+        assert stop.signal is not None
+        return 128 + stop.signal
+    return 0
+
+
+def _run_stage(context: Context, stage: str) -> None:
+    folder = context.folder
+    if folder.stage_done(stage) and stage not in ALWAYS:
+        console.info(f"{stage}  finished before")
+        return
+    folder.set_status("running", stage=stage)
+    spent = dict(folder.status.get("stage_seconds", {}))
+    start = time.monotonic()
+    try:
+        outputs = STAGES[stage](context)
+        folder.finish_stage(stage, outputs)
+    finally:
+        # The time of a stage that was stopped and resumed is the sum of its parts.
+        spent[stage] = round(spent.get(stage, 0) + time.monotonic() - start, 1)
+        folder.set_status("running", stage_seconds=spent)
+
+
+def _describe(context: Context) -> None:
+    """Prints what the run consists of: devices, images, networks and their sizes."""
+    device = devices.describe()
+    console.info(
+        f"devices  {device['devices']} x {device['kind']}, "
+        f"{device['processes']} process(es)"
+    )
+    dataset = context.dataset
+    console.info(
+        f"data  {dataset.name}: {dataset.train.size} train, {dataset.validation.size} "
+        f"validation, {dataset.test.size} test images "
+        f"{'x'.join(map(str, dataset.image_shape))}, "
+        f"{len(dataset.class_names)} classes"
+    )
+    for role in ("classifier", "generator", "discriminator"):
+        model: models.Model = getattr(context, role)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        count = models.count_parameters(params)
+        text = trained.model_text(context, role)
+        console.info(f"{role}  {text}: {count:,} parameters")

@@ -1,0 +1,54 @@
+"""Trains, attacks, defends and reports one experiment.
+
+  python -m robust_manifold.main --config=experiments/mnist_quick.py
+
+runs every stage of the experiment that has not finished yet: fit_classifier,
+fit_generator, attack, evaluate, report. Killing it at any moment is safe; the same
+command goes on where it was. The results lie in the workdir: report/report.html is
+for reading, results.csv for further work.
+
+Any key of the config can be changed on the command line:
+
+  python -m robust_manifold.main --config=experiments/mnist_quick.py \\
+      --workdir=runs/stronger --config.evaluation.examples=200 \\
+      --config.evaluation.attacks="('pgd(epsilon=0.2, steps=100)',)"
+
+Exit codes: 0 done; 1 a defect of the program; 2 a mistake in the command, the config
+or the files; 3 a training that diverged; 130 or 143 stopped by a signal.
+
+The keys of a config, with their defaults:
+
+"""
+
+import sys
+
+from absl import app
+
+from robust_manifold import command_line, experiment
+from robust_manifold.core.errors import UsageError
+
+__doc__ += command_line.describe_keys()
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return command_line.parse(argv)
+    except UsageError as error:
+        command_line.exit_with(error)
+        raise
+
+
+def main(argv: list[str]) -> None:
+    """Runs the experiment of the parsed command line."""
+    del argv
+    try:
+        arguments = command_line.arguments()
+        code = experiment.run(*arguments, command=sys.argv)
+    except UsageError as error:
+        command_line.exit_with(error)
+    else:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse)

@@ -1,0 +1,465 @@
+"""Convolution and transposed convolution, each with a lowering per platform.
+
+A convolution y = c(x, w) is bilinear, and so are its two gradients, x = i(y, w) and
+w = k(x, y).  The derivative of each of the three is again one of the three, so they
+are three JAX primitives, closed under every order of differentiation, and a
+transposed convolution is i with its kernel turned round.  A primitive, unlike
+`jax.lax.platform_dependent`, keeps the residuals of one lowering only.
+
+On GPU and TPU the three are XLA's own.  On CPU, XLA is fast for a plain convolution
+only, one without a dilated or reversed operand, and inside `scan` and `fori_loop`
+the gradients of a convolution are 4 to 130 times slower than outside.  There i is
+one plain convolution for each phase of the stride, or, where the result has few
+channels, one matrix product whose blocks are added where they overlap; k is a plain
+convolution over transposed operands.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+from jax import lax
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Float
+
+from robust_manifold.core.errors import UsageError
+
+Pair: TypeAlias = tuple[int, int]
+Padding: TypeAlias = str | Sequence[Sequence[int]]
+"""A name ("SAME" or "VALID"), or (before, after) for the height and for the width."""
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+# Below this many channels of the result a matrix product beats a convolution.
+_FEW_CHANNELS = 5
+# Examples whose kernel gradients are summed at a time: their operands stay in cache.
+_CHUNK = 64
+_MAX_CHUNKS = 8
+
+
+def convolution(
+    inputs: Float[Array, "*batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width in_channels features"],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+) -> Float[Array, "*batch out_height out_width features"]:
+    """Returns the convolution (cross-correlation) that `flax.linen.Conv` computes.
+
+    Args:
+      inputs: images, with any leading batch axes, or none.
+      kernel: the weights; of the same dtype as `inputs`.
+      strides: one step for both axes, or (vertical, horizontal).
+      padding: "SAME", "VALID", or ((top, bottom), (left, right)).
+
+    Raises:
+      UsageError: if the shapes, strides or padding do not fit each other.
+    """
+    steps = _pair(strides)
+    height, width = inputs.shape[-3:-1]
+    _check_operands(inputs, kernel)
+    if isinstance(padding, str):
+        _check_name(padding)
+        pads = lax.padtype_to_pads((height, width), kernel.shape[:2], steps, padding)
+    else:
+        pads = padding
+    pads = _pads(pads)
+    _check_size(_convolved(inputs.shape, kernel.shape, steps, pads), inputs, kernel)
+    return _over_batch(
+        lambda x: _convolve.bind(x, kernel, strides=steps, padding=pads), inputs
+    )
+
+
+def transposed_convolution(
+    inputs: Float[Array, "*batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width in_channels features"],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+) -> Float[Array, "*batch out_height out_width features"]:
+    """Returns the transposed convolution that `flax.linen.ConvTranspose` computes.
+
+    The result is the convolution of the inputs, spread out by the strides, with the
+    kernel as it stands (not turned round).
+
+    Args:
+      inputs: images, with any leading batch axes, or none.
+      kernel: the weights; of the same dtype as `inputs`.
+      strides: one step for both axes, or (vertical, horizontal).
+      padding: "SAME" (the size is multiplied by the stride), "VALID", or
+        ((top, bottom), (left, right)) around the spread-out inputs.
+
+    Raises:
+      UsageError: if the shapes, strides or padding do not fit each other.
+    """
+    steps = _pair(strides)
+    _check_operands(inputs, kernel)
+    sizes = kernel.shape[:2]
+    if isinstance(padding, str):
+        _check_name(padding)
+        outer = tuple(
+            _spread_pads(k, s, padding) for k, s in zip(sizes, steps, strict=True)
+        )
+    else:
+        outer = _pads(padding)
+    # The convolution whose input gradient this is.
+    pads = tuple(
+        (k - 1 - low, k - 1 - high) for k, (low, high) in zip(sizes, outer, strict=True)
+    )
+    out = tuple(
+        (n - 1) * s + 1 + low + high - k + 1
+        for n, s, k, (low, high) in zip(
+            inputs.shape[-3:-1], steps, sizes, outer, strict=True
+        )
+    )
+    _check_size((*out, kernel.shape[-1]), inputs, kernel)
+    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    return _over_batch(
+        lambda x: _input_gradient.bind(
+            x, turned, strides=steps, padding=pads, size=out
+        ),
+        inputs,
+    )
+
+
+def _over_batch(function: Callable[[Array], Array], inputs: Array) -> Array:
+    """Applies a function of [n, h, w, c] to inputs with any leading axes."""
+    batch = inputs.shape[:-3]
+    if len(batch) == 1:
+        return function(inputs)
+    outputs = function(inputs.reshape((math.prod(batch), *inputs.shape[-3:])))
+    return outputs.reshape((*batch, *outputs.shape[1:]))
+
+
+def _pair(strides: int | Sequence[int]) -> Pair:
+    pair = (strides, strides) if isinstance(strides, int) else tuple(strides)
+    if len(pair) != 2 or min(pair) < 1:
+        raise UsageError(
+            f"strides is {strides!r}; allowed: a whole number of at least 1, or two."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def _pads(padding: Sequence[Sequence[int]]) -> tuple[Pair, ...]:
+    pads = tuple(tuple(map(int, pair)) for pair in padding)
+    if len(pads) != 2 or any(len(pair) != 2 for pair in pads):
+        raise UsageError(
+            f"padding is {padding!r}; allowed: 'SAME', 'VALID', or two pairs of "
+            "whole numbers."
+        )
+    return pads  # type: ignore[return-value]
+
+
+def _check_name(padding: str) -> None:
+    if padding not in ("SAME", "VALID"):
+        raise UsageError(
+            f"padding is {padding!r}; allowed: 'SAME', 'VALID', or two pairs of "
+            "whole numbers."
+        )
+
+
+def _check_operands(inputs: Array, kernel: Array) -> None:
+    if inputs.shape[-1] != kernel.shape[2]:
+        raise UsageError(
+            f"inputs of a convolution have {inputs.shape[-1]} channels; its kernel "
+            f"takes {kernel.shape[2]}."
+        )
+    if inputs.dtype != kernel.dtype:
+        raise UsageError(
+            f"inputs of a convolution are {inputs.dtype}; allowed: the dtype of its "
+            f"kernel, {kernel.dtype}."
+        )
+
+
+def _check_size(out: Sequence[int], inputs: Array, kernel: Array) -> None:
+    if min(out) < 1:
+        raise UsageError(
+            f"inputs of {inputs.shape[-3]}x{inputs.shape[-2]} are too small for a "
+            f"{kernel.shape[0]}x{kernel.shape[1]} kernel with this padding."
+        )
+
+
+def _spread_pads(size: int, stride: int, padding: str) -> Pair:
+    """Returns the pads around inputs spread out by `stride`, as Flax places them."""
+    if padding == "VALID":
+        low = size - 1
+        return low, size + stride - 2 + max(size - stride, 0) - low
+    total = size + stride - 2
+    low = size - 1 if stride > size - 1 else -(-total // 2)
+    return low, total - low
+
+
+def _convolved(
+    inputs: Sequence[int], kernel: Sequence[int], strides: Pair, padding: Any
+) -> tuple[int, int, int]:
+    """Returns (height, width, features) of a convolution's result."""
+    height, width = (
+        (n + low + high - k) // s + 1
+        for n, k, s, (low, high) in zip(
+            inputs[-3:-1], kernel[:2], strides, padding, strict=True
+        )
+    )
+    return height, width, kernel[3]
+
+
+# The three maps as XLA has them.
+
+
+def _convolve_xla(x, w, *, strides, padding):
+    return lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=_DIMENSIONS
+    )
+
+
+def _input_gradient_xla(y, w, *, strides, padding, size):
+    x = jax.ShapeDtypeStruct((y.shape[0], *size, w.shape[2]), y.dtype)
+    convolve = functools.partial(_convolve_xla, w=w, strides=strides, padding=padding)
+    return jax.linear_transpose(convolve, x)(y)[0]
+
+
+def _kernel_gradient_xla(x, y, *, strides, padding, size):
+    w = jax.ShapeDtypeStruct((*size, x.shape[3], y.shape[3]), x.dtype)
+    convolve = functools.partial(_convolve_xla, x, strides=strides, padding=padding)
+    return jax.linear_transpose(convolve, w)(y)[0]
+
+
+# The two gradients as the CPU likes them.
+
+
+def _input_gradient_cpu(y, w, *, strides, padding, size):
+    if w.shape[2] < _FEW_CHANNELS:
+        return _input_gradient_product(y, w, strides, padding, size)
+    return _input_gradient_phases(y, w, strides, padding, size)
+
+
+def _input_gradient_phases(y, w, strides, padding, size):
+    """The rows u of x with equal (u + pad) mod stride meet the same kernel rows."""
+    n, channels = y.shape[0], w.shape[2]
+    phases = [
+        [
+            _phase(u, y.shape[1 + d], w.shape[d], strides[d], padding[d][0], size[d])
+            for u in range(strides[d])
+        ]
+        for d in (0, 1)
+    ]
+    rows = []
+    for taps_h, count_h, pads_h in phases[0]:
+        columns = []
+        for taps_w, count_w, pads_w in phases[1]:
+            part = w[taps_h, taps_w][::-1, ::-1].swapaxes(2, 3)
+            if 0 in part.shape or 0 in (count_h, count_w):
+                block = jnp.zeros((n, count_h, count_w, channels), y.dtype)
+            else:
+                block = _convolve_plain(y, part, (pads_h, pads_w))
+            columns.append(block)
+        rows.append(_interleave(columns, axis=2)[:, :, : size[1]])
+    return _interleave(rows, axis=1)[:, : size[0]]
+
+
+def _phase(u, n, taps, stride, pad, size):
+    """Returns (the kernel rows, the number of result rows, the pads) of one phase.
+
+    With v = u + pad = i * stride + k, kernel row k of input row i falls on u.
+    """
+    k = (u + pad) % stride
+    blocks = len(range(k, taps, stride))
+    count = len(range(u, size, stride))
+    first = (u + pad - k) // stride
+    pads = (blocks - 1 - first, first + count - n)
+    return slice(k, None, stride), count, pads
+
+
+def _convolve_plain(x, w, pads):
+    """The stride-1 convolution, where a negative pad crops before, not inside, it."""
+    crop = [(min(low, 0), min(high, 0), 0) for low, high in pads]
+    if any(low or high for low, high, _ in crop):
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
+    pads = [(max(low, 0), max(high, 0)) for low, high in pads]
+    return _convolve_xla(x, w, strides=(1, 1), padding=pads)
+
+
+def _interleave(parts, axis):
+    """Returns parts[0][0], parts[1][0], ..., parts[0][1], ... along `axis`."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(part.shape[axis] for part in parts)
+    padded = []
+    for part in parts:
+        widths = [(0, 0)] * part.ndim
+        widths[axis] = (0, longest - part.shape[axis])
+        padded.append(jnp.pad(part, widths))
+    stacked = jnp.stack(padded, axis + 1)
+    shape = list(padded[0].shape)
+    shape[axis] *= len(parts)
+    return stacked.reshape(shape)
+
+
+def _input_gradient_product(y, w, strides, padding, size):
+    """One matrix product; its stride-by-stride blocks are added where they overlap."""
+    n, out_h, out_w, features = y.shape
+    channels = w.shape[2]
+    (s_h, s_w), (b_h, b_w) = strides, (-(-w.shape[d] // strides[d]) for d in (0, 1))
+    widths = [(0, b_h * s_h - w.shape[0]), (0, b_w * s_w - w.shape[1]), (0, 0), (0, 0)]
+    blocks = jnp.pad(w, widths).reshape(b_h, s_h, b_w, s_w, channels, features)
+    blocks = blocks.transpose(5, 0, 2, 1, 3, 4).reshape(features, -1)
+    products = (y.reshape(-1, features) @ blocks).reshape(
+        n, out_h, out_w, b_h, b_w, s_h * s_w * channels
+    )
+    zero = jnp.zeros((), y.dtype)
+    total = None
+    for i in range(b_h):
+        for j in range(b_w):
+            at = [(0, 0, 0), (i, b_h - 1 - i, 0), (j, b_w - 1 - j, 0), (0, 0, 0)]
+            shifted = lax.pad(products[:, :, :, i, j], zero, at)
+            total = shifted if total is None else total + shifted
+    assert total is not None
+    rows, columns = out_h + b_h - 1, out_w + b_w - 1
+    full = total.reshape(n, rows, columns, s_h, s_w, channels)
+    full = full.transpose(0, 1, 3, 2, 4, 5)
+    full = full.reshape(n, rows * s_h, columns * s_w, channels)
+    crop = [
+        (-padding[d][0], size[d] + padding[d][0] - full.shape[1 + d], 0) for d in (0, 1)
+    ]
+    return lax.pad(full, zero, [(0, 0, 0), *crop, (0, 0, 0)])
+
+
+def _kernel_gradient_cpu(x, y, *, strides, padding, size):
+    """A convolution over the examples, so channels change places with them."""
+    n = x.shape[0]
+    chunk = max(_CHUNK, -(-n // _MAX_CHUNKS))
+    pads = []
+    for d in (0, 1):
+        low = padding[d][0]
+        reach = (y.shape[1 + d] - 1) * strides[d] + size[d]
+        pads.append((low, reach - x.shape[1 + d] - low))
+    total = None
+    for start in range(0, n, chunk):
+        part = lax.conv_general_dilated(
+            x[start : start + chunk].transpose(3, 1, 2, 0),
+            y[start : start + chunk].transpose(1, 2, 0, 3),
+            (1, 1),
+            pads,
+            rhs_dilation=strides,
+            dimension_numbers=_DIMENSIONS,
+        )
+        total = part if total is None else total + part
+    assert total is not None
+    return total.transpose(1, 2, 0, 3)
+
+
+# The primitives.
+
+
+def _primitive(name, xla, cpu, shape):
+    """Returns the primitive `name`: lowered by `xla`, on CPU by `cpu`."""
+    primitive = jax.extend.core.Primitive(name)
+
+    @functools.cache
+    def compiled(parameters):
+        return jax.jit(functools.partial(primitive.bind, **dict(parameters)))
+
+    def abstract(a, b, **parameters):
+        return a.update(shape=shape(a.shape, b.shape, **parameters), weak_type=False)
+
+    primitive.def_impl(lambda a, b, **kw: compiled(tuple(sorted(kw.items())))(a, b))
+    primitive.def_abstract_eval(abstract)
+    mlir.register_lowering(primitive, mlir.lower_fun(xla, multiple_results=False))
+    mlir.register_lowering(
+        primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu"
+    )
+    return primitive
+
+
+_convolve = _primitive(
+    "convolve",
+    _convolve_xla,
+    _convolve_xla,
+    lambda x, w, strides, padding: (x[0], *_convolved(x, w, strides, padding)),
+)
+_input_gradient = _primitive(
+    "convolve_input_gradient",
+    _input_gradient_xla,
+    _input_gradient_cpu,
+    lambda y, w, strides, padding, size: (y[0], *size, w[2]),
+)
+_kernel_gradient = _primitive(
+    "convolve_kernel_gradient",
+    _kernel_gradient_xla,
+    _kernel_gradient_cpu,
+    lambda x, y, strides, padding, size: (*size, x[3], y[3]),
+)
+
+
+def _image_size(x):
+    return x.aval.shape[1:3]
+
+
+def _kernel_size(w):
+    return w.aval.shape[:2]
+
+
+ad.defbilinear(
+    _convolve,
+    lambda ct, x, w, **kw: _input_gradient.bind(ct, w, size=_image_size(x), **kw),
+    lambda ct, x, w, **kw: _kernel_gradient.bind(x, ct, size=_kernel_size(w), **kw),
+)
+ad.defbilinear(
+    _input_gradient,
+    lambda ct, y, w, size, **kw: _convolve.bind(ct, w, **kw),
+    lambda ct, y, w, size, **kw: _kernel_gradient.bind(
+        ct, y, size=_kernel_size(w), **kw
+    ),
+)
+ad.defbilinear(
+    _kernel_gradient,
+    lambda ct, x, y, size, **kw: _input_gradient.bind(y, ct, size=_image_size(x), **kw),
+    lambda ct, x, y, size, **kw: _convolve.bind(x, ct, **kw),
+)
+
+
+def _merge(array, batch_axis, axis):
+    """Moves the batch axis in front of `axis` and merges the two."""
+    array = jnp.moveaxis(array, batch_axis, axis)
+    shape = array.shape
+    return array.reshape(*shape[:axis], -1, *shape[axis + 2 :])
+
+
+def _split(array, batch, axis):
+    shape = array.shape
+    return array.reshape(*shape[:axis], batch, -1, *shape[axis + 1 :])
+
+
+def _batched(primitive, xla, left, right):
+    """Registers vmap: a batch of one operand is an axis of a single larger call.
+
+    Args:
+      primitive: the bilinear primitive.
+      xla: its XLA form, used where both operands have a batch (a vmap over weights).
+      left: (the axis of the first operand, the axis of the result) that takes a
+        batch of the first operand.
+      right: the same for the second operand.
+    """
+
+    def rule(arguments, axes, **parameters):
+        (a, b), (axis_a, axis_b) = arguments, axes
+        if axis_a is not None and axis_b is not None:
+            own = functools.partial(xla, **parameters)
+            return jax.vmap(own, in_axes=(axis_a, axis_b))(a, b), 0
+        if axis_b is None:
+            batch, (into, out) = a.shape[axis_a], left
+            a = _merge(a, axis_a, into)
+        else:
+            batch, (into, out) = b.shape[axis_b], right
+            b = _merge(b, axis_b, into)
+        return _split(primitive.bind(a, b, **parameters), batch, out), out
+
+    batching.primitive_batchers[primitive] = rule
+
+
+_batched(_convolve, _convolve_xla, left=(0, 0), right=(3, 3))
+_batched(_input_gradient, _input_gradient_xla, left=(0, 0), right=(2, 3))
+_batched(_kernel_gradient, _kernel_gradient_xla, left=(3, 2), right=(3, 3))

@@ -1,0 +1,189 @@
+"""Readable names of attacks, defences, adversaries and norms.
+
+The names are read off the texts that results.csv stores, so that a report needs no
+attack or defence, and an attack that is not known here still reads well.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+CLEAN = "clean"
+"""The `attack` of a cell without one."""
+
+NO_DEFENCE = "none"
+"""The `defence` of a cell without one."""
+
+_NAMES = {
+    "none": "No defence",
+    "autoattack": "AutoAttack",
+    "auto_attack": "AutoAttack",
+    "carlini_wagner": "Carlini-Wagner",
+    "deepfool": "DeepFool",
+    "defense_gan": "Defense-GAN",
+    "elastic_net": "Elastic Net",
+    "hop_skip_jump": "HopSkipJump",
+    "invert_and_classify": "Invert and Classify",
+    "enhanced_invert_and_classify": "Enhanced Invert and Classify",
+    "rand_fgsm": "RAND+FGSM",
+}
+# Spelt out although they hold a vowel.
+_ACRONYMS = {"alma", "apgd", "eot", "fab", "gan", "inc", "jsma", "spsa", "vae"}
+_NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+_GREEK = {"epsilon": "ε", "alpha": "α", "eta": "η", "kappa": "κ", "tau": "τ"}
+
+
+class SpecText(NamedTuple):
+    """The parts of a text such as "pgd(epsilon=0.3, steps=40)"."""
+
+    name: str
+    positional: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+
+def parse_spec(text: str) -> SpecText | None:
+    """Returns the parts of a spec's text, or None where it is no such text.
+
+    >>> parse_spec("fgsm(epsilon=0.1)")
+    SpecText(name='fgsm', positional=(), named={'epsilon': 0.1})
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    if isinstance(node, ast.Name):
+        return SpecText(node.id, (), {})
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return None
+    return SpecText(
+        name=node.func.id,
+        positional=tuple(_value(argument) for argument in node.args),
+        named={str(keyword.arg): _value(keyword.value) for keyword in node.keywords},
+    )
+
+
+def label_of(
+    text: str, overrides: Mapping[str, str] | None = None, norm: str = ""
+) -> str:
+    """Returns the readable name of an attack or a defence with its settings.
+
+    >>> label_of("clean"), label_of("none")
+    ('Clean', 'No defence')
+    >>> label_of("fgsm(epsilon=0.05)")
+    'FGSM ε=0.05'
+    >>> label_of("pgd(epsilon=1.5, norm='l2', steps=40, random_start=False)")
+    'PGD ℓ2 ε=1.5, 40 steps, no random start'
+
+    Args:
+      text: a spec's text; any other text is returned as it is.
+      overrides: labels to prefer, by text.
+      norm: the attack's norm, shown where `text` does not say it, unless it is
+        "linf": an ε without a norm is an ℓ∞ budget everywhere in a report.
+    """
+    if overrides and text in overrides:
+        return overrides[text]
+    spec = parse_spec(text)
+    if spec is None:
+        return text
+    named = dict(spec.named)
+    head = [name_label(spec.name)]
+    shown_norm = named.pop("norm", norm if norm != "linf" else "")
+    if shown_norm:
+        head.append(norm_label(str(shown_norm)))
+    if "epsilon" in named:
+        head.append(f"ε={_number(named.pop('epsilon'))}")
+    head += [_number(value) for value in spec.positional]
+    settings = [_setting(name, value) for name, value in named.items()]
+    return ", ".join([" ".join(head), *settings])
+
+
+def family_of(text: str, norm: str = "") -> str:
+    """Returns the spec's text without its budget: equal for one attack at many ε.
+
+    >>> family_of("pgd(epsilon=0.3, steps=40)", "linf")
+    "pgd(norm='linf', steps=40)"
+
+    Args:
+      text: a spec's text; any other text is returned as it is.
+      norm: the attack's norm, written out where `text` leaves it to the default.
+    """
+    spec = parse_spec(text)
+    if spec is None:
+        return text
+    named = {"norm": norm, **spec.named} if norm else dict(spec.named)
+    named.pop("epsilon", None)
+    values = [repr(value) for value in spec.positional]
+    values += [f"{name}={value!r}" for name, value in named.items()]
+    return f"{spec.name}({', '.join(values)})" if values else spec.name
+
+
+def name_label(name: str) -> str:
+    """Returns the readable form of one name of a registry.
+
+    >>> [name_label(n) for n in ("fgsm", "momentum_pgd", "fog", "rand_fgsm")]
+    ['FGSM', 'Momentum PGD', 'Fog', 'RAND+FGSM']
+    """
+    if name in _NAMES:
+        return _NAMES[name]
+    return " ".join(_word(word) for word in name.split("_") if word)
+
+
+def norm_label(norm: str) -> str:
+    """Returns the sign of a norm: "ℓ∞" for "linf"; other texts as they are."""
+    return _NORMS.get(norm, norm)
+
+
+def column_labels(
+    texts: list[str], overrides: Mapping[str, str] | None = None
+) -> list[str]:
+    """Returns short labels: the bare name where it tells the texts apart.
+
+    >>> column_labels(["none", "invert_and_classify(restarts=4)"])
+    ['No defence', 'Invert and Classify']
+    >>> column_labels(["defense_gan", "defense_gan(restarts=2)"])
+    ['Defense-GAN', 'Defense-GAN, 2 restarts']
+    """
+    overrides = overrides or {}
+    specs = {text: parse_spec(text) for text in texts}
+    short = {
+        text: overrides.get(text, name_label(spec.name) if spec else text)
+        for text, spec in specs.items()
+    }
+    seen = list(short.values())
+    return [
+        short[text] if seen.count(short[text]) == 1 else label_of(text, overrides)
+        for text in texts
+    ]
+
+
+def _word(word: str) -> str:
+    spelt = word in _ACRONYMS or not re.search("[aeiouy]", word)
+    return word.upper() if spelt else word[:1].upper() + word[1:]
+
+
+def _value(node: ast.expr) -> Any:
+    """Returns a literal's value; of anything else, its text."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _number(value: Any) -> str:
+    return format(value, "g") if isinstance(value, float) else str(value)
+
+
+def _setting(name: str, value: Any) -> str:
+    """Returns one argument in words: "40 steps", "no random start", "α=0.05"."""
+    words = name.replace("_", " ")
+    if isinstance(value, bool):
+        return words if value else f"no {words}"
+    if name in _GREEK:
+        return f"{_GREEK[name]}={_number(value)}"
+    if isinstance(value, int) and words.endswith("s"):
+        return f"{value} {words.removesuffix('s') if value == 1 else words}"
+    if isinstance(value, str) and "(" in value:
+        head, _, settings = label_of(value).partition(", ")
+        return f"{words} {head} ({settings})" if settings else f"{words} {head}"
+    return f"{words} {_number(value)}"

@@ -1,0 +1,396 @@
+"""Tables of a report as text, Markdown, LaTeX and CSV: pure functions of results."""
+
+import functools
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.reporting.labels import (
+    CLEAN,
+    NO_DEFENCE,
+    column_labels,
+    label_of,
+    name_label,
+)
+
+ADVERSARIES: Mapping[str, str] = {
+    "oblivious": "the attack sees the bare classifier, not the defence",
+    "straight_through": "the projection passes gradients through unchanged",
+    "unrolled": "gradients pass through every inversion step",
+    "implicit": "gradients of the inversion by the implicit function theorem",
+    "latent": "the attack moves the latent, not the pixels",
+    "substitute": "the attack sees a model trained on the defence's labels",
+    "decision": "the attack sees labels or scores only",
+}
+"""What each adversary may use, in the words of a caption."""
+
+MISSING = "–"
+
+
+class Table(NamedTuple):
+    """A table of a report, independent of any file format.
+
+    Attributes:
+      caption: what the table shows, on how many images, with which interval.
+      text: the formatted cells; the first column names the rows.
+      numbers: the numbers behind `text`, as shares, for other programs.
+      names: how many leading columns of `text` are names, set flush left.
+    """
+
+    caption: str
+    text: pd.DataFrame
+    numbers: pd.DataFrame
+    names: int = 1
+
+
+def lines_of(results: pd.DataFrame) -> list[Any]:
+    """Returns the lines of results.csv as tuples with the columns' names."""
+    return list(results.itertuples(index=False))
+
+
+def paper_table(
+    results: pd.DataFrame,
+    *,
+    classifier: str | None = None,
+    adversary: str | None = None,
+    confidence: float = 0.95,
+    labels: Mapping[str, str] | None = None,
+) -> Table:
+    """Returns the table of accuracies: a row for each attack, a column each defence.
+
+    Rows are clean, then the attacks in the order of the results; cells read
+    "84.2 % [81.0, 87.0]", accuracy with its Wilson interval.
+
+    Args:
+      results: the lines of results.csv, one cell each.
+      classifier: which classifier; may be left out where there is one only.
+      adversary: which adversary; may be left out where there is one only.
+      confidence: coverage of the intervals in `results`, for the caption.
+      labels: names to print instead of the derived ones, by attack or defence text.
+
+    Raises:
+      UsageError: if the results lack the classifier or adversary, hold several and
+        none is named, or hold one cell twice.
+    """
+    rows = lines_of(results)
+    classifier = _choose("classifier", (row.classifier for row in rows), classifier)
+    rows = [row for row in rows if row.classifier == classifier]
+    attacked = [row for row in rows if row.attack != CLEAN]
+    if attacked:
+        adversary = _choose("adversary", (row.adversary for row in attacked), adversary)
+        attacked = [row for row in attacked if row.adversary == adversary]
+    cells = [row for row in rows if row.attack == CLEAN] + attacked
+    by_place = {(cell.attack, cell.defence): cell for cell in cells}
+    if len(by_place) != len(cells):
+        raise UsageError(
+            f"results of {classifier!r} hold {len(cells)} cells at {len(by_place)} "
+            "places of the table; allowed: each attack and defence once."
+        )
+    defences = list(dict.fromkeys(cell.defence for cell in cells))
+    heads = column_labels(defences, labels)
+    text, numbers = [], []
+    for attack, norm in {cell.attack: cell.norm for cell in cells}.items():
+        label = label_of(attack, labels, norm)
+        row = [by_place.get((attack, defence)) for defence in defences]
+        text.append([label, *(_accuracy_text(cell) for cell in row)])
+        numbers.append([label, attack, *(x for c in row for x in _accuracy_numbers(c))])
+    measures = ("accuracy", "accuracy_low", "accuracy_high", "n")
+    number_heads = [f"{head} {measure}" for head in heads for measure in measures]
+    numbers = pd.DataFrame(numbers, columns=["label", "attack", *number_heads])
+    return Table(
+        caption=_caption(classifier, adversary, cells, confidence),
+        text=pd.DataFrame(text, columns=["Attack", *heads]),
+        numbers=numbers.astype({f"{head} n": "Int64" for head in heads}),
+    )
+
+
+def paper_tables(
+    results: pd.DataFrame,
+    *,
+    confidence: float = 0.95,
+    labels: Mapping[str, str] | None = None,
+) -> list[Table]:
+    """Returns `paper_table` of each classifier and adversary, in the file's order."""
+    rows = lines_of(results)
+    attacked = [row for row in rows if row.attack != CLEAN]
+    wanted = {(row.classifier, row.adversary): None for row in attacked}
+    # A classifier that nothing attacked still has its clean row to show.
+    bare = {row.classifier for row in rows} - {row.classifier for row in attacked}
+    wanted |= {(row.classifier, None): None for row in rows if row.classifier in bare}
+    return [
+        paper_table(
+            results,
+            classifier=classifier,
+            adversary=adversary,
+            confidence=confidence,
+            labels=labels,
+        )
+        for classifier, adversary in wanted
+    ]
+
+
+def cost_table(
+    results: pd.DataFrame, *, labels: Mapping[str, str] | None = None
+) -> Table:
+    """Returns the size and cost of every attack: norms, passes, success, error.
+
+    Args:
+      results: the lines of results.csv, one cell each.
+      labels: names to print instead of the derived ones, by attack or defence text.
+    """
+    rows = lines_of(results)
+    defences = list(dict.fromkeys(row.defence for row in rows))
+    names = dict(zip(defences, column_labels(defences, labels), strict=True))
+    columns: dict[str, Callable[[Any], str]] = {
+        "Attack": lambda row: label_of(row.attack, labels, row.norm),
+        "Defence": lambda row: names[row.defence],
+        "Fooled": lambda row: _share(row.attack_success),
+        "‖δ‖₂": lambda row: _number(row.l2_mean, ".3f"),
+        "‖δ‖∞": lambda row: _number(row.linf_mean, ".3f"),
+        "Error": lambda row: _number(row.error_mean, ".5f"),
+        "Forwards": lambda row: _number(row.forwards_mean, ",.0f"),
+        "Backwards": lambda row: _number(row.backwards_mean, ",.0f"),
+    }
+    names_columns = 2
+    for name in ("adversary", "classifier"):
+        if len({getattr(row, name) for row in rows if row.attack != CLEAN}) > 1:
+            first = {name.capitalize(): functools.partial(_named, name)}
+            columns = first | columns
+            names_columns += 1
+    caption = (
+        "Size and cost of the attacks, means per image. Fooled: share of the images "
+        "on which the attack fooled the function that it was crafted on. ‖δ‖: plain "
+        "norms of the perturbation over all pixels. Error: mean square over the "
+        "pixels between the image and its projection. Forwards, backwards: passes "
+        "that the attack took."
+    )
+    return Table(
+        caption,
+        pd.DataFrame({head: [of(row) for row in rows] for head, of in columns.items()}),
+        results.drop(columns="seconds"),  # equal runs give equal tables
+        names=names_columns,
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """Returns the caption and the table in GitHub's Markdown."""
+    frame = table.text.map(_escape_markdown)
+    frame.columns = [_escape_markdown(name) for name in frame.columns]
+    body = frame.to_markdown(
+        index=False,
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["left"] * table.names
+        + ["right"] * (len(frame.columns) - table.names),
+    )
+    return f"{_escape_markdown(table.caption)}\n\n{body}\n"
+
+
+def to_latex(table: Table) -> str:
+    """Returns a `table` environment for the package booktabs."""
+    frame = table.text.map(escape_latex)
+    frame.columns = [escape_latex(name) for name in frame.columns]
+    body = frame.style.hide(axis="index").to_latex(
+        hrules=True,
+        column_format="l" * table.names + "r" * (len(frame.columns) - table.names),
+        position="htbp",
+        position_float="centering",
+        caption=escape_latex(table.caption),
+    )
+    return "% \\usepackage{booktabs}\n" + body
+
+
+def to_csv(table: Table) -> str:
+    """Returns the numbers behind the table, shares in [0, 1], one line a row."""
+    return table.numbers.to_csv(index=False, lineterminator="\n")
+
+
+def to_console(table: Table, width: int = 80) -> str:
+    """Returns the table as plain text of at most `width` columns.
+
+    Where the columns do not fit, intervals move to a line of their own; where they
+    still do not, the table continues below itself.
+    """
+    console = Console(
+        file=io.StringIO(),
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        legacy_windows=False,
+        _environ={},
+    )
+    parts = [table]
+    if not _fits(console, table):
+        folded = table.text.map(lambda cell: cell.replace(" [", "\n["))
+        parts = _split_to_fit(console, table._replace(text=folded))
+    with console.capture() as captured:
+        for part in parts:
+            console.print(_rich(part))
+        console.print(Text(table.caption))
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {
+    "md": to_markdown,
+    "tex": to_latex,
+    "csv": to_csv,
+    "txt": to_console,
+}
+"""What turns a table into the text of a file, by the file's suffix."""
+
+
+def escape_latex(text: str) -> str:
+    r"""Returns `text` so that LaTeX prints it as it is.
+
+    >>> escape_latex("PGD ℓ2 ε=1.5 & 84.2 %")
+    'PGD \\ensuremath{\\ell_2} \\ensuremath{\\varepsilon}=1.5 \\& 84.2 \\%'
+    """
+    return _LATEX_PATTERN.sub(lambda found: _LATEX[found[0]], text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+    "\n": " ",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+    **{
+        sign: rf"\ensuremath{{{math}}}"
+        for sign, math in {
+            "‖δ‖₂": r"\|\delta\|_2",
+            "‖δ‖∞": r"\|\delta\|_\infty",
+            "‖δ‖": r"\|\delta\|",
+            "ℓ∞": r"\ell_\infty",
+            "ℓ2": r"\ell_2",
+            "ℓ1": r"\ell_1",
+            "ℓ0": r"\ell_0",
+            "ε": r"\varepsilon",
+            "α": r"\alpha",
+            "η": r"\eta",
+            "κ": r"\kappa",
+            "τ": r"\tau",
+        }.items()
+    },
+}
+_LATEX_PATTERN = re.compile(
+    "|".join(re.escape(sign) for sign in sorted(_LATEX, key=len, reverse=True))
+)
+
+
+def _choose(kind: str, known: Iterable[str], name: str | None) -> str:
+    """Returns the one to show: `name`, or the only one there is."""
+    names = list(dict.fromkeys(known))
+    if name is not None and name not in names:
+        raise unknown_name(f"{kind} in the results:", name, names)
+    if name is None and len(names) != 1:
+        raise UsageError(
+            f"{kind} is not given and the results hold {len(names)}; "
+            f"allowed: {', '.join(names) or 'results with one line or more'}."
+        )
+    return names[0] if name is None else name
+
+
+def _named(column: str, row: Any) -> str:
+    value = getattr(row, column)
+    return MISSING if value == NO_DEFENCE else name_label(value)
+
+
+def _accuracy_text(cell: Any) -> str:
+    if cell is None:
+        return MISSING
+    low, high = 100 * cell.accuracy_low, 100 * cell.accuracy_high
+    return f"{_share(cell.accuracy)} [{low:.1f}, {high:.1f}]"
+
+
+def _accuracy_numbers(cell: Any) -> list[float | int | None]:
+    if cell is None:
+        return [None] * 4
+    return [cell.accuracy, cell.accuracy_low, cell.accuracy_high, cell.n]
+
+
+def _share(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{100 * value:.1f} %"
+
+
+def _number(value: float, form: str) -> str:
+    return MISSING if math.isnan(value) else format(value, form)
+
+
+def _caption(
+    classifier: str, adversary: str | None, cells: list[Any], confidence: float
+) -> str:
+    least, most = min(cell.n for cell in cells), max(cell.n for cell in cells)
+    images = f"n = {least:,}" if least == most else f"n = {least:,} to {most:,}"
+    sentences = [
+        f"Accuracy of {label_of(classifier)} with its {100 * confidence:g} % Wilson "
+        f"interval, {images} test images."
+    ]
+    if adversary is not None:
+        known = ADVERSARIES.get(adversary.replace("-", "_"))
+        words = name_label(adversary).lower() + (f" ({known})" if known else "")
+        sentences.append(f"Adversary: {words}.")
+    if not all(math.isnan(cell.epsilon) for cell in cells):
+        sentences.append(
+            "ε is the ℓ∞ budget on pixels in [0, 1] unless a row names another norm."
+        )
+    return " ".join(sentences)
+
+
+def _escape_markdown(text: str) -> str:
+    for sign, escaped in {
+        "\\": "\\\\",
+        "|": "\\|",
+        "*": "\\*",
+        "`": "\\`",
+        "<": "&lt;",
+        "\n": " ",
+    }.items():
+        text = text.replace(sign, escaped)
+    return text
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    # Text objects: a plain string's "[81.0, 87.0]" would be read as markup.
+    for position, name in enumerate(table.text.columns):
+        justify = "left" if position < table.names else "right"
+        shown.add_column(Text(name), justify=justify)
+    for row in table.text.itertuples(index=False):
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
+
+
+def _fits(console: Console, table: Table) -> bool:
+    wide = console.options.update(width=10_000)
+    return console.measure(_rich(table), options=wide).maximum <= console.width
+
+
+def _split_to_fit(console: Console, table: Table) -> list[Table]:
+    """Returns parts of the table that fit, each with the columns of names."""
+    columns, names = len(table.text.columns), table.names
+    if columns <= names + 1 or _fits(console, table):
+        return [table]
+    middle = (names + columns + 1) // 2
+    places = range(names), range(names, middle), range(middle, columns)
+    left = table.text.iloc[:, [*places[0], *places[1]]]
+    right = table.text.iloc[:, [*places[0], *places[2]]]
+    return [
+        part
+        for half in (left, right)
+        for part in _split_to_fit(console, table._replace(text=half))
+    ]

@@ -1,0 +1,38 @@
+"""What touches the outside: the run folder, checkpoints, metrics, progress, devices."""
+
+from robust_manifold.runtime import console, devices
+from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
+from robust_manifold.runtime.checkpoints import (
+    Checkpoints,
+    Restored,
+    Saved,
+    StoredParams,
+    load_params,
+    read_params_metadata,
+    save_params,
+)
+from robust_manifold.runtime.metrics import MetricsWriter, read_metrics
+from robust_manifold.runtime.progress import Progress
+from robust_manifold.runtime.run_folder import RunFolder
+from robust_manifold.runtime.stopping import Diverged, GracefulStop, Interrupted
+
+__all__ = [
+    "Artefacts",
+    "Checkpoints",
+    "DamagedArtefact",
+    "Diverged",
+    "GracefulStop",
+    "Interrupted",
+    "MetricsWriter",
+    "Progress",
+    "Restored",
+    "RunFolder",
+    "Saved",
+    "StoredParams",
+    "console",
+    "devices",
+    "load_params",
+    "read_metrics",
+    "read_params_metadata",
+    "save_params",
+]

@@ -1,0 +1,262 @@
+"""Artefacts: files that are written whole or not at all, each with its checksum.
+
+A file goes to a temporary name beside its place, is renamed, and then entered in
+`checksums.json`.  A file without an entry counts as not written, so a process
+killed at any moment leaves only whole artefacts behind.
+"""
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import json_text
+from robust_manifold.runtime.devices import agreed
+
+_CHECKSUMS = "checksums.json"
+_PARTIAL = ".partial"
+
+
+class DamagedArtefact(UsageError):
+    """A stored file is not what was written; the message names it and the remedy."""
+
+
+class Artefacts:
+    """The artefacts of one folder, by their paths relative to it.
+
+    In a job of several processes all of them read, and only the first one writes:
+    elsewhere the writing methods do nothing.  `has` and `has_tree` give every
+    process the first one's answer, so all must ask the same questions in the same
+    order.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, primary: bool = True):
+        """Opens the artefacts of the existing folder `path`.
+
+        Raises:
+          DamagedArtefact: if the folder's list of checksums cannot be read.
+        """
+        self.path = Path(path)
+        self.primary = primary
+        self._sums: dict[str, dict[str, Any]] = {"files": {}, "trees": {}}
+        self._load()
+
+    def write_bytes(self, relative: str, data: bytes) -> Path:
+        """Writes one artefact, replacing an older one, and returns its path."""
+        path = self._inside(relative)
+        if not self.primary:
+            return path
+        digest = hashlib.sha256(data).hexdigest()
+        files = self._sums["files"]
+        # The old entry must not outlive the old contents, however short the gap is.
+        if files.get(relative, digest) != digest:
+            self._forget(files, relative)
+        write_atomically(path, data)
+        if relative not in files:
+            files[relative] = digest
+            self._store()
+        return path
+
+    def write_text(self, relative: str, text: str) -> Path:
+        """Writes a UTF-8 text; see `write_bytes`."""
+        return self.write_bytes(relative, text.encode())
+
+    def write_json(self, relative: str, value: Any) -> Path:
+        """Writes JSON that `read_json` returns; see `json_text.dumps`."""
+        return self.write_text(relative, json_text.dumps(value, indent=2) + "\n")
+
+    def write_npz(self, relative: str, arrays: Mapping[str, Any]) -> Path:
+        """Writes arrays by name; equal arrays give equal bytes (see `npz_bytes`)."""
+        return self.write_bytes(relative, npz_bytes(arrays))
+
+    def has(self, relative: str) -> bool:
+        """Returns whether the artefact was written whole and is still there."""
+        path = self._inside(relative)
+        return agreed(relative in self._entries("files") and path.is_file())
+
+    def read_bytes(self, relative: str) -> bytes:
+        """Returns the contents of an artefact, checked.
+
+        Raises:
+          UsageError: if it was not written.
+          DamagedArtefact: if it is not what was written.
+        """
+        path = self._inside(relative)
+        stored = self._entries("files").get(relative)
+        if stored is None or not path.exists():
+            raise UsageError(
+                f"{path} has not been written: run the stage that writes it first."
+            )
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _damaged(path, f"cannot be read: {error.strerror}") from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != stored:
+            raise _damaged(path, _differs(found, stored))
+        return data
+
+    def read_text(self, relative: str) -> str:
+        """Returns a text artefact; see `read_bytes`."""
+        return self.read_bytes(relative).decode()
+
+    def read_json(self, relative: str) -> Any:
+        """Returns the value that `write_json` wrote; see `read_bytes`."""
+        return json_text.loads(self.read_bytes(relative))
+
+    def read_npz(self, relative: str) -> dict[str, np.ndarray]:
+        """Returns the arrays that `write_npz` wrote; see `read_bytes`."""
+        data = io.BytesIO(self.read_bytes(relative))
+        with np.load(data, allow_pickle=False) as stored:
+            return dict(stored)
+
+    def register_tree(self, relative: str) -> None:
+        """Enters all files of a folder that something else has written whole."""
+        if self.primary:
+            self._sums["trees"][relative] = hash_tree(self._inside(relative))
+            self._store()
+
+    def has_tree(self, relative: str) -> bool:
+        """Returns whether the folder is registered and still there."""
+        path = self._inside(relative)
+        return agreed(relative in self._entries("trees") and path.is_dir())
+
+    def verify_tree(self, relative: str) -> None:
+        """Raises `DamagedArtefact` if a file of a registered folder has changed.
+
+        Raises:
+          UsageError: if the folder is not registered.
+        """
+        path = self._inside(relative)
+        if relative not in self._entries("trees"):
+            raise UsageError(
+                f"{path} has not been written: run the stage that writes it first."
+            )
+        check_tree(path, self._entries("trees")[relative])
+
+    def verify(self) -> None:
+        """Raises `DamagedArtefact` for the first registered file that has changed.
+
+        What the user has deleted counts as not written, and is no damage.
+        """
+        for relative in sorted(self._entries("files")):
+            if (self.path / relative).exists():
+                self.read_bytes(relative)
+        for relative in sorted(self._entries("trees")):
+            if (self.path / relative).is_dir():
+                self.verify_tree(relative)
+
+    def _inside(self, relative: str) -> Path:
+        parts = Path(relative).parts
+        if not parts or Path(relative).is_absolute() or ".." in parts:
+            raise ValueError(f"{relative!r} is not a path inside the folder.")
+        return self.path / relative
+
+    def _entries(self, kind: str) -> dict[str, Any]:
+        if not self.primary:
+            # The first process may have written since.
+            self._load()
+        return self._sums[kind]
+
+    def _forget(self, entries: dict[str, Any], relative: str) -> None:
+        del entries[relative]
+        self._store()
+
+    def _load(self) -> None:
+        path = self.path / _CHECKSUMS
+        if not path.exists():
+            return
+        try:
+            sums = json_text.loads(path.read_bytes())
+            self._sums = {"files": dict(sums["files"]), "trees": dict(sums["trees"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            raise _damaged(path, "not a list of checksums") from None
+
+    def _store(self) -> None:
+        text = json_text.dumps(self._sums, indent=1) + "\n"
+        write_atomically(self.path / _CHECKSUMS, text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, making its folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Removes what `write_atomically` left behind in processes that were killed."""
+    for partial in folder.rglob(f".*{_PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Returns an .npz file of the arrays, the same bytes for equal arrays.
+
+    Raises:
+      ValueError: for an array that only pickle could store, or of a type that
+        NumPy would not read back (bfloat16).
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(arrays):
+            array = np.asarray(arrays[name])
+            if array.dtype.kind in "OV":
+                raise ValueError(f"{name!r} has the type {array.dtype}, not plain.")
+            # The time of day has no place in an artefact.
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            with archive.open(entry, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def hash_tree(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of every file below a folder, by relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _hash_file(path) for path in files}
+
+
+def check_tree(
+    folder: Path, hashes: Mapping[str, str], remedy: str | None = None
+) -> None:
+    """Raises `DamagedArtefact` unless every file in `hashes` is there unchanged.
+
+    Args:
+      folder: the folder that `hash_tree` was called on.
+      hashes: what it returned; files that are not in it are not looked at.
+      remedy: what the user can do, to end the sentence.
+    """
+    remedy = remedy or f"delete {folder} and run again to compute it anew"
+    for relative, stored in hashes.items():
+        path = folder / relative
+        try:
+            found = _hash_file(path)
+        except OSError as error:
+            raise _damaged(path, error.strerror or "unreadable", remedy) from None
+        if found != stored:
+            raise _damaged(path, _differs(found, stored), remedy)
+
+
+def _hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _differs(found: str, stored: str) -> str:
+    return f"checksum {found[:8]}, stored {stored[:8]}"
+
+
+def _damaged(
+    path: Path, reason: str, remedy: str = "delete it and run again to compute it anew"
+) -> DamagedArtefact:
+    return DamagedArtefact(f"{path} is damaged ({reason}): {remedy}.")

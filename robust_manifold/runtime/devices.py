@@ -1,0 +1,134 @@
+"""The devices and processes of a job, and the cache of its compiled programs."""
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from robust_manifold.core.errors import UsageError
+
+# Programs that compile faster than this are not worth a file each.
+_MIN_COMPILE_SECONDS = 0.3
+_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID")
+
+
+def initialise(*, compilation_cache: bool = True) -> None:
+    """Joins the cluster, if there is one, and switches the compilation cache on.
+
+    Call it before any array is made.  `jax.distributed` is started when the
+    environment names a cluster (see `cluster_arguments`), never otherwise, and
+    never in a data loader's worker process.
+
+    Args:
+      compilation_cache: keep compiled programs in `JAX_COMPILATION_CACHE_DIR`, or
+        by default in `~/.cache/robust_manifold/xla`; the folder must be trusted.
+
+    Raises:
+      UsageError: if the environment names a cluster by halves.
+    """
+    if multiprocessing.parent_process() is not None:
+        return
+    arguments = cluster_arguments(os.environ)
+    if arguments is not None and not jax.distributed.is_initialized():
+        jax.distributed.initialize(**arguments)
+    if not compilation_cache:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        folder = cache_folder(os.environ)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            # A read-only home costs compile time, not the run.
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(
+        "jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS
+    )
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Returns where compiled programs are kept by default."""
+    home = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "robust_manifold" / "xla"
+
+
+def cluster_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Returns the arguments of `jax.distributed.initialize`; None without a cluster.
+
+    A cluster is: `JAX_COORDINATOR_ADDRESS` with `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID`; a SLURM step of several tasks; or a TPU pod of several hosts.
+    JAX itself finds out the arguments of the last two.
+
+    Raises:
+      UsageError: if one of the three JAX variables is missing or not a number.
+
+    >>> cluster_arguments({}) is None
+    True
+    """
+    if environment.get("JAX_COORDINATOR_ADDRESS"):
+        return {
+            "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
+            "num_processes": _number(environment, "JAX_NUM_PROCESSES"),
+            "process_id": _number(environment, "JAX_PROCESS_ID"),
+        }
+    slurm = all(name in environment for name in _SLURM)
+    if slurm and environment["SLURM_NTASKS"] != "1":
+        return {}
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
+        "TPU_WORKER_HOSTNAMES", ""
+    )
+    if "," in hosts or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
+        return {}
+    return None
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "")
+    if not value.isdecimal():
+        raise UsageError(
+            f"{name} is {value!r}; allowed beside JAX_COORDINATOR_ADDRESS: a number."
+        )
+    return int(value)
+
+
+def is_primary() -> bool:
+    """Returns whether this process is the one that writes and prints."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def agreed(value: bool) -> bool:
+    """Returns the first process's `value` in every process of the job."""
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return value
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def any_process(value: bool) -> bool:
+    """Returns whether `value` holds in any process of the job."""
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return value
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def barrier(name: str) -> None:
+    """Waits until every process of the job has come here."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def describe() -> dict[str, Any]:
+    """Returns platform, kind and number of the devices, and the process count."""
+    devices = jax.devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "devices": len(devices),
+        "local_devices": jax.local_device_count(),
+        "processes": jax.process_count(),
+    }

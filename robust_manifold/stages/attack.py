@@ -1,0 +1,58 @@
+"""Stage `attack`: crafts the adversarial images of every row of the table."""
+
+import numpy as np
+
+from robust_manifold import attacks, data
+from robust_manifold.runtime import Progress
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import compute_rounds, round_paths
+from robust_manifold.stages.rows import Row, adversarial_folder, rows
+
+
+def run(context: Context) -> list[str]:
+    """Writes `adversarial/<adversary>/<attack>/round-NNN.npz` for each row."""
+    todo = [row for row in rows(context.experiment.evaluation) if row.attack]
+    if not todo:
+        return []
+    params = trained.load(context, "classifier")
+    with Progress(len(todo) * context.test.size, "attack", "images") as progress:
+        done = 0
+        for row in todo:
+
+            def advance(images: int, row: Row = row) -> None:
+                nonlocal done
+                done += images
+                progress.update(done, row=row.name)
+
+            compute_rounds(
+                context,
+                adversarial_folder(row),
+                lambda _, part, row=row: _craft(context, params, row, part),
+                advance,
+            )
+    return round_paths(context, [adversarial_folder(row) for row in todo])
+
+
+def _craft(context: Context, params, row: Row, part: data.Split):
+    """Returns what is stored of one round of adversarial images."""
+    assert row.attack is not None
+    images = data.to_float(part.images)
+    crafted = attacks.craft(
+        row.attack,
+        context.classifier.apply,
+        params,
+        images,
+        part.labels,
+        key=context.stream(f"attack {row.adversary} {row.name}"),
+        ids=part.ids,
+        batch_size=context.experiment.evaluation.batch_size or None,
+    )
+    return {
+        "images": np.asarray(crafted.images),
+        "logits": np.asarray(crafted.logits),
+        "success": np.asarray(crafted.success),
+        "distance": np.asarray(crafted.distance),
+        "forwards": np.asarray(crafted.queries.forwards),
+        "backwards": np.asarray(crafted.queries.backwards),
+    }

@@ -1,0 +1,161 @@
+"""What every stage is given: the experiment, its data, its models, its folder."""
+
+import dataclasses
+import functools
+import hashlib
+
+import jax
+import numpy as np
+
+from robust_manifold import data, models
+from robust_manifold.config import Experiment
+from robust_manifold.core import keys
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import PRNGKey
+from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder
+from robust_manifold.training import ClassifierTraining, GanTraining, steps_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """One run of one experiment.
+
+    Attributes:
+      experiment: what to do.
+      folder: where the artefacts lie.
+      metrics: the lines of metrics.jsonl.
+      stop: tells long loops that they have been asked to end.
+    """
+
+    experiment: Experiment
+    folder: RunFolder
+    metrics: MetricsWriter
+    stop: GracefulStop
+
+    @property
+    def key(self) -> PRNGKey:
+        """The root key of the run."""
+        return jax.random.key(self.experiment.seed)
+
+    def stream(self, name: str) -> PRNGKey:
+        """Returns the key of the stream `name`."""
+        return keys.stream(self.key, name)
+
+    @functools.cached_property
+    def dataset(self) -> data.Dataset:
+        """The images, loaded once."""
+        block = self.experiment.data
+        return data.load(
+            block.source,
+            data_dir=block.data_dir or None,
+            validation_examples=block.validation_examples,
+            test_examples=block.test_examples,
+            seed=self.experiment.seed,
+        )
+
+    @functools.cached_property
+    def test(self) -> data.Split:
+        """The test images that are attacked and counted."""
+        split = self.dataset.test
+        count = self.experiment.evaluation.examples or split.size
+        return split.take(slice(count))
+
+    @functools.cached_property
+    def classifier(self) -> models.Model:
+        """The classifier, without its parameters."""
+        return self._build(self.experiment.classifier.model)
+
+    @functools.cached_property
+    def generator(self) -> models.Model:
+        """The generator, without its parameters."""
+        return self._build(self.experiment.generator.model)
+
+    @functools.cached_property
+    def discriminator(self) -> models.Model:
+        """The discriminator, without its parameters."""
+        return self._build(self.experiment.generator.discriminator)
+
+    def _build(self, spec) -> models.Model:
+        return models.build(
+            spec,
+            image_shape=self.dataset.image_shape,
+            classes=len(self.dataset.class_names),
+        )
+
+    @functools.cached_property
+    def classifier_training(self) -> ClassifierTraining:
+        """The training of the classifier, its duration resolved to steps."""
+        block = self.experiment.classifier
+        return ClassifierTraining(
+            optimizer=block.optimizer,
+            steps=self._steps("classifier", block.duration, block.batch_size),
+        )
+
+    @functools.cached_property
+    def gan_training(self) -> GanTraining:
+        """The training of the generator, its duration resolved to steps."""
+        block = self.experiment.generator
+        return GanTraining(
+            generator_optimizer=block.optimizer,
+            discriminator_optimizer=block.discriminator_optimizer,
+            # A step takes k minibatches, and so does its share of an epoch.
+            steps=self._steps(
+                "generator",
+                block.duration,
+                block.batch_size * block.discriminator_steps,
+            ),
+            loss=block.loss,
+            discriminator_steps=block.discriminator_steps,
+            gradient_penalty=block.gradient_penalty,
+            average_decay=block.average_decay,
+        )
+
+    def _steps(self, name: str, duration: str, batch_size: int) -> int:
+        examples = len(self.dataset.train.labels)
+        if batch_size > examples:
+            raise UsageError(
+                f"config.{name}.batch_size asks for {batch_size} images a step; "
+                f"allowed: at most the {examples} training images."
+            )
+        try:
+            return steps_of(duration, examples=examples, batch_size=batch_size)
+        except UsageError as error:
+            raise UsageError(f"config.{name}: {error}") from None
+
+    def check(self) -> None:
+        """Raises a `UsageError` for whatever can be seen to fail before any work."""
+        split, block = self.dataset.test, self.experiment.evaluation
+        if block.examples > split.size:
+            raise UsageError(
+                f"config.evaluation.examples is {block.examples}; allowed: at most "
+                f"the {split.size} test images."
+            )
+        _ = self.classifier_training, self.gan_training
+        _ = self.classifier, self.generator, self.discriminator
+        self._check_same_data()
+
+    def _check_same_data(self) -> None:
+        """Refuses a folder whose artefacts were made from other images."""
+        splits = {
+            name: {
+                "examples": split.size,
+                "sha256": _digest(split),
+            }
+            for name, split in self.dataset._asdict().items()
+            if isinstance(split, data.Split)
+        }
+        if not self.folder.has("data.json"):
+            self.folder.write_json("data.json", splits)
+        for name, stored in self.folder.read_json("data.json").items():
+            if stored != splits[name]:
+                raise UsageError(
+                    f"The {name} images of {self.experiment.data.source!r} have "
+                    f"changed since {self.folder.path} was made; use another --workdir."
+                )
+
+
+def _digest(split: data.Split) -> str:
+    digest = hashlib.sha256()
+    for array in split:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

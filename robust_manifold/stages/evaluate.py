@@ -1,0 +1,111 @@
+"""Stage `evaluate`: classifies every row's images behind every defence."""
+
+import numpy as np
+
+from robust_manifold import data, defenses, evaluation
+from robust_manifold.runtime import Progress
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.rows import (
+    Row,
+    adversarial_folder,
+    outcome_folder,
+    rows,
+)
+
+
+def run(context: Context) -> list[str]:
+    """Writes `outcomes/<defence>/...` for each cell, then `results.csv`."""
+    block = context.experiment.evaluation
+    params = defenses.DefenseParams(
+        generator=trained.load(context, "generator"),
+        classifier=trained.load(context, "classifier"),
+    )
+    cells = [(d, row) for d in block.defences for row in rows(block)]
+    with Progress(len(cells) * context.test.size, "evaluate", "images") as progress:
+        done = 0
+        for defence, row in cells:
+            name = defenses.registry.name_of(defence)
+
+            def advance(images: int, label: str = f"{name} {row.name}") -> None:
+                nonlocal done
+                done += images
+                progress.update(done, cell=label)
+
+            attacked = images_of(context, row)
+            compute_rounds(
+                context,
+                outcome_folder(defence, row),
+                lambda place, part, d=defence, x=attacked, row=row: _outcomes(
+                    context, params, d, row, x[place], part
+                ),
+                advance,
+            )
+    table = evaluation.to_csv(_cell(context, *cell) for cell in cells)
+    context.folder.write_text("results.csv", table)
+    stored = round_paths(context, [outcome_folder(*cell) for cell in cells])
+    return ["results.csv", *stored]
+
+
+def images_of(context: Context, row: Row) -> np.ndarray:
+    """Returns the images of a row, float32 [n, h, w, c] in [0, 1]."""
+    if row.attack is None:
+        return data.to_float(context.test.images)
+    return read_rounds(context, adversarial_folder(row))["images"]
+
+
+def _outcomes(context: Context, params, defence, row: Row, images, part: data.Split):
+    """Returns what is stored of one round behind one defence."""
+    name = defenses.registry.to_string(defence)
+    defended = defenses.defend(
+        defence,
+        context.generator.apply,
+        context.classifier.apply,
+        params,
+        images,
+        key=context.stream(f"defence {name} {row.adversary} {row.name}"),
+        latent_shape=context.generator.input_shape,
+        ids=part.ids,
+        batch_size=context.experiment.evaluation.batch_size or None,
+    )
+    outcomes = {"labels": part.labels, "logits": np.asarray(defended.logits)}
+    if defended.inversion is not None:
+        found = defended.inversion._asdict()
+        found["projections"] = found.pop("image")
+        outcomes |= {field: np.asarray(value) for field, value in found.items()}
+    return outcomes
+
+
+def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.Cell:
+    """Returns the line of results.csv for one defence and one row."""
+    outcomes = read_rounds(context, outcome_folder(defence, row))
+    seconds = float(outcomes["seconds"])
+    measured = {}
+    if row.attack is not None:
+        crafted = read_rounds(context, adversarial_folder(row))
+        clean = data.to_float(context.test.images)
+        norms = evaluation.perturbation_norms(clean, crafted["images"])
+        seconds += float(crafted["seconds"])
+        measured = {
+            "norm": row.attack.norm,
+            "epsilon": getattr(row.attack, "epsilon", None),
+            "success": crafted["success"],
+            "distances": crafted["distance"],
+            "l2": norms.l2,
+            "linf": norms.linf,
+            "forwards": crafted["forwards"],
+            "backwards": crafted["backwards"],
+        }
+    return evaluation.summarise(
+        classifier=trained.model_text(context, "classifier"),
+        defence=defenses.registry.to_string(defence),
+        adversary=row.adversary,
+        attack=row.name,
+        labels=outcomes["labels"],
+        predictions=np.argmax(outcomes["logits"], axis=-1),
+        errors=outcomes.get("error"),
+        seconds=seconds,
+        confidence=context.experiment.evaluation.confidence,
+        **measured,
+    )

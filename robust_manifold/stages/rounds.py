@@ -1,0 +1,59 @@
+"""Rounds: a long computation over images, stored piece by piece, resumable."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from robust_manifold import data
+from robust_manifold.runtime import Interrupted
+from robust_manifold.stages.context import Context
+
+
+def round_files(context: Context, folder: str) -> Iterator[tuple[str, slice]]:
+    """Yields each round's file, relative to the run folder, and its test images."""
+    size, n = context.experiment.evaluation.round_size, context.test.size
+    for number, start in enumerate(range(0, n, size)):
+        yield f"{folder}/round-{number:03d}.npz", slice(start, min(start + size, n))
+
+
+def round_paths(context: Context, folders: Iterable[str]) -> list[str]:
+    """Returns the files of all rounds of some folders, relative to the run folder."""
+    return [file for folder in folders for file, _ in round_files(context, folder)]
+
+
+def compute_rounds(
+    context: Context,
+    folder: str,
+    compute: Callable[[slice, data.Split], Mapping[str, np.ndarray]],
+    on_done: Callable[[int], None],
+) -> None:
+    """Stores what `compute` returns for each round that is not stored yet.
+
+    Args:
+      context: the run.
+      folder: of the rounds, relative to the run folder.
+      compute: from a round's place among the test images, and these, to arrays.
+      on_done: called with the number of images of each round, stored ones included.
+    """
+    for file, place in round_files(context, folder):
+        part = data.Split(*(array[place] for array in context.test))
+        if not context.folder.has(file):
+            start = time.perf_counter()
+            arrays = dict(compute(place, part))
+            arrays["seconds"] = np.float64(time.perf_counter() - start)
+            context.folder.write_npz(file, {"ids": part.ids, **arrays})
+        on_done(len(part.labels))
+        if context.stop.requested:
+            raise Interrupted(f"stopped after {file}")
+
+
+def read_rounds(context: Context, folder: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of all rounds of a folder, joined along the images.
+
+    `seconds` is the sum over the rounds.
+    """
+    rounds = [context.folder.read_npz(file) for file, _ in round_files(context, folder)]
+    seconds = sum(float(arrays.pop("seconds")) for arrays in rounds)
+    joined = {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
+    return joined | {"seconds": np.float64(seconds)}

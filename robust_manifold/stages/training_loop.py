@@ -1,0 +1,116 @@
+"""The loop around every train step: resumption, progress, metrics, checkpoints.
+
+The order in one iteration is fixed: step, log, validate and checkpoint, poll for a
+stop.  All randomness and the batch follow from the number of the step, so a resumed
+training repeats the uninterrupted one exactly.
+"""
+
+import contextlib
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from robust_manifold import data
+from robust_manifold.core import batching
+from robust_manifold.core.types import Params
+from robust_manifold.runtime import Checkpoints, Diverged, Interrupted, Progress
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+
+S = TypeVar("S", bound=tuple)
+
+SCORE = "validation_accuracy"
+"""The measure by which the best parameters are kept, where it is measured."""
+
+
+class Task(NamedTuple, Generic[S]):
+    """One training, as the loop needs it."""
+
+    name: str
+    """What is trained: "classifier" or "generator"."""
+    init: Callable[[], S]
+    """Returns the state before the first step."""
+    step: Callable[[S, data.Batch], tuple[S, Any]]
+    """Returns the state and the metrics (a NamedTuple of scalars) after one batch."""
+    params: Callable[[S], Params]
+    """Returns, from a state, the parameters that later stages use."""
+    steps: int
+    batch_size: int
+    """Images a step takes."""
+    validate: Callable[[Params], Mapping[str, float]]
+    """Returns what is measured on the validation split; without `SCORE` among it,
+    the last parameters are kept in place of the best."""
+    metadata: Mapping[str, Any]
+    """Stored beside the parameters."""
+
+
+def train(context: Context, task: Task) -> None:
+    """Trains to the end, from the last checkpoint if there is one.
+
+    Writes `checkpoints/<name>/{last,best,params}` and lines of `metrics.jsonl`.
+
+    Raises:
+      Diverged: if a logged metric is not finite.
+      Interrupted: if the run was asked to stop; the state is saved.
+    """
+    stage, every = f"fit_{task.name}", context.experiment.training
+    checkpoints = Checkpoints(
+        context.folder.path / "checkpoints" / task.name, best=SCORE
+    )
+    state = task.init()
+    start = 0
+    if (restored := checkpoints.restore(state)) is not None:
+        start, state = restored
+    context.metrics.rewind(stage, start)
+    batches = data.training_batches(
+        context.dataset.train,
+        batch_size=task.batch_size,
+        seed=_seed(context.experiment.seed, task.name),
+    ).from_step(start)
+    with (
+        contextlib.closing(batches),
+        Progress(task.steps, stage, start=start) as progress,
+    ):
+        for step in range(start + 1, task.steps + 1):
+            state, metrics = task.step(state, batching.shard_local(next(batches)))
+            progress.update(step, **metrics._asdict())
+            if step % every.log_every == 0 or step == task.steps:
+                _log(context, stage, step, metrics._asdict())
+            if step % every.checkpoint_every == 0 or step == task.steps:
+                measured = dict(task.validate(task.params(state)))
+                if measured:
+                    _log(context, stage, step, measured)
+                checkpoints.save(step, state, measured)
+            if context.stop.requested:
+                checkpoints.save(step, state)
+                raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
+    best = checkpoints.restore_best(state)
+    final = state if best is None else best.state
+    trained.save(
+        context,
+        task.name,
+        task.params(final),
+        dict(task.metadata) | {"step": task.steps if best is None else best.step},
+    )
+
+
+def _log(context: Context, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
+    """Writes one line of metrics; a value that is not finite ends the training."""
+    values = {name: float(value) for name, value in metrics.items()}
+    context.metrics.write(stage, step, **values)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            every = context.experiment.training.log_every
+            raise Diverged(
+                f"{stage} diverged: {name} is {value} at step {step} (it was finite "
+                f"{every} steps before, or never logged); try a lower learning rate."
+            )
+
+
+def _seed(seed: int, name: str) -> int:
+    """Returns the seed of the order of the batches of one training."""
+    mixed = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
+    return int(mixed.generate_state(1)[0])

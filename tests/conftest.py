@@ -1,0 +1,57 @@
+"""Shared by all tests: shape checks, strict ranks, and the program as a function."""
+
+from typing import NamedTuple
+
+import jax
+import jaxtyping
+import pytest
+
+from tests.support import CONFIG, write_digits
+
+# Shapes in signatures are checked in tests only; jobs pay nothing for them.
+jaxtyping.install_import_hook("robust_manifold", "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+class Ended(NamedTuple):
+    """How a call of the program ended."""
+
+    code: int
+    out: str
+    error: str
+
+
+@pytest.fixture
+def program(capsys, monkeypatch):
+    """Returns the program as a function of its arguments, run in this process."""
+    from absl import flags
+
+    from robust_manifold import command_line, experiment
+    from robust_manifold.core.errors import UsageError
+
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+
+    def run(*arguments: object) -> Ended:
+        values = flags.FlagValues()
+        command_line.define_flags(values)
+        argv = ["main.py", *map(str, arguments)]
+        capsys.readouterr()
+        try:
+            command_line.parse(argv, values)
+            code = experiment.run(*command_line.arguments(values), command=argv)
+        except UsageError as error:
+            with pytest.raises(SystemExit) as stopped:
+                command_line.exit_with(error)
+            code = stopped.value.code
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Returns a folder with a small data set, digits.npz, and a config, tiny.py."""
+    write_digits(tmp_path / "digits.npz")
+    (tmp_path / "tiny.py").write_text(CONFIG.format(data=tmp_path / "digits.npz"))
+    return tmp_path

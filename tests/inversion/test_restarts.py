@@ -1,0 +1,131 @@
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold import inversion
+from robust_manifold.core.errors import UsageError
+from robust_manifold.inversion import Adam, GradientDescent, invert_one
+
+KEY = jax.random.key(0)
+STAY = GradientDescent(steps=1, learning_rate=1e-30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Adam):
+    """Adam that counts its traces."""
+
+    traces: ClassVar[list] = []
+
+    def init(self, start):
+        self.traces.append(self.steps)
+        return super().init(start)
+
+
+def _invert(linear, **kwargs):
+    settings = {"solver": STAY, "restarts": 2, "latent_shape": (3,)} | kwargs
+    images = settings.pop("images", linear.images)
+    return inversion.invert(linear.generate, linear.params, images, key=KEY, **settings)
+
+
+def test_starts_have_the_stated_scale(linear):
+    """A solver that stays where it is shows its starts."""
+
+    def start(key, scale):
+        result = invert_one(
+            lambda z: linear.generate(linear.params, z),
+            jnp.asarray(linear.images[0]),
+            key,
+            solver=STAY,
+            restarts=1,
+            latent_shape=(3,),
+            start_scale=scale,
+        )
+        return result.latent
+
+    keys = jax.random.split(KEY, 500)
+    wide = jax.vmap(lambda key: start(key, 1.0))(keys)
+    narrow = jax.vmap(lambda key: start(key, 0.5))(keys)
+    np.testing.assert_allclose(narrow, wide / 2, rtol=1e-6)
+    assert float(jnp.std(wide)) == pytest.approx(1.0, abs=0.06)
+    assert float(jnp.mean(wide)) == pytest.approx(0.0, abs=0.06)
+
+
+def test_restarts_and_images_start_apart(linear):
+    errors = np.asarray(_invert(linear, restarts=4).restart_errors)
+    assert len(np.unique(errors)) == errors.size
+
+
+def test_start_scale_zero_starts_at_the_origin(linear):
+    result = _invert(linear, start_scale=0.0, restarts=1)
+    np.testing.assert_allclose(result.latent, np.zeros((5, 3)), atol=1e-20)
+
+
+def test_restarts_are_a_prefix_of_more_restarts(linear):
+    few, many = (_invert(linear, restarts=r).restart_errors for r in (2, 5))
+    np.testing.assert_array_equal(few, many[:, :2])
+
+
+def test_the_best_restart_is_the_one_returned(linear):
+    result = _invert(linear, restarts=6)
+    best = np.argmin(result.restart_errors, axis=1)
+    assert len(set(best.tolist())) > 1
+    np.testing.assert_array_equal(
+        result.error,
+        np.take_along_axis(np.asarray(result.restart_errors), best[:, None], 1)[:, 0],
+    )
+
+
+def test_many_images_are_each_their_own(linear):
+    """`invert` is `invert_one` with the key folded with the image's id."""
+    many = _invert(linear, ids=np.arange(5) + 10)
+    one = invert_one(
+        lambda z: linear.generate(linear.params, z),
+        jnp.asarray(linear.images[2]),
+        jax.random.fold_in(KEY, 12),
+        solver=STAY,
+        restarts=2,
+        latent_shape=(3,),
+    )
+    np.testing.assert_allclose(one.latent, many.latent[2], rtol=1e-6)
+    np.testing.assert_allclose(one.restart_errors, many.restart_errors[2], rtol=1e-5)
+
+
+def test_equal_specs_compile_once(linear):
+    for _ in range(3):
+        _invert(linear, solver=Counted(steps=3))
+    assert Counted.traces.count(3) == 1
+
+
+def test_a_text_names_the_solver(linear):
+    by_text = _invert(linear, solver="adam(steps=3)")
+    by_spec = _invert(linear, solver=Adam(steps=3))
+    np.testing.assert_array_equal(by_text.latent, by_spec.latent)
+
+
+def test_progress(linear):
+    calls = []
+    _invert(linear, batch_size=2, on_chunk=lambda *a: calls.append(a))
+    assert calls[-1] == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"restarts": 0}, "restarts is 0; allowed: 1 or more."),
+        ({"latent_shape": (3, 1)}, "latent_shape is (3, 1)"),
+        ({"latent_shape": (0,)}, "latent_shape is (0,)"),
+        ({"start_scale": -1.0}, "start_scale is -1.0"),
+        ({"start_scale": float("nan")}, "start_scale is nan"),
+        ({"solver": "sgd"}, "Unknown solver 'sgd'"),
+        ({"images": np.zeros((2, 5, 4, 1), np.float32)}, "of shape (4, 5, 1)"),
+        ({"images": np.full((2, 4, 5, 1), 2.0, np.float32)}, "from 2 to 2"),
+    ],
+)
+def test_bad_calls_give_one_sentence(linear, kwargs, words):
+    with pytest.raises(UsageError) as error:
+        _invert(linear, **kwargs)
+    assert words in str(error.value)

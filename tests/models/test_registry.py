@@ -1,0 +1,369 @@
+"""Every registered model keeps the contract of `Model`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold import models
+from robust_manifold.core.errors import UsageError
+from robust_manifold.models import model as module
+
+DIGITS, FACES = (28, 28, 1), (64, 64, 3)
+
+
+def _dense(inputs, outputs):
+    return inputs * outputs + outputs
+
+
+def _conv(kernel, inputs, outputs):
+    return kernel**2 * inputs * outputs + outputs
+
+
+_B = _conv(8, 1, 64) + _conv(6, 64, 128) + _conv(5, 128, 128) + _dense(128, 10)
+_D = _dense(784, 200) + _dense(200, 200) + _dense(200, 10)
+
+# Text, image shape, parameters counted by hand.
+PUBLISHED = {
+    "linear": (DIGITS, _dense(784, 10)),
+    "small_cnn": (
+        DIGITS,
+        _conv(4, 1, 16) + _conv(4, 16, 32) + _dense(7 * 7 * 32, 100) + _dense(100, 10),
+    ),
+    "madry_cnn": (DIGITS, 3_274_634),
+    "inc_mnist": (
+        DIGITS,
+        _conv(5, 1, 64)
+        + _dense(14 * 14 * 64, 384)
+        + _dense(384, 192)
+        + _dense(192, 10),
+    ),
+    "inc_celeba": (
+        FACES,
+        _conv(5, 3, 64)
+        + _conv(5, 64, 64)
+        + _dense(16 * 16 * 64, 384)
+        + _dense(384, 192)
+        + _dense(192, 10),
+    ),
+    "defense_gan_a": (
+        DIGITS,
+        _conv(5, 1, 64)
+        + _conv(5, 64, 64)
+        + _dense(12 * 12 * 64, 128)
+        + _dense(128, 10),
+    ),
+    "defense_gan_b": (DIGITS, _B),
+    "defense_gan_c": (
+        DIGITS,
+        _conv(3, 1, 128)
+        + _conv(5, 128, 64)
+        + _dense(12 * 12 * 64, 128)
+        + _dense(128, 10),
+    ),
+    "defense_gan_d": (DIGITS, _D),
+    "defense_gan_e": (DIGITS, _D),
+    "defense_gan_f": (DIGITS, _B),
+    "dcgan_generator": (
+        DIGITS,
+        _dense(64, 7 * 7 * 128) + _conv(4, 128, 64) + _conv(4, 64, 1),
+    ),
+    "inc_generator": (
+        DIGITS,
+        _dense(32, 4 * 4 * 128)
+        + _conv(5, 128, 64)
+        + _conv(5, 64, 32)
+        + _conv(5, 32, 1),
+    ),
+    "inc_celeba_generator": (
+        FACES,
+        _dense(100, 4 * 4 * 1024)
+        + _conv(5, 1024, 512)
+        + _conv(5, 512, 256)
+        + _conv(5, 256, 128)
+        + _conv(5, 128, 3)
+        + 2 * (1024 + 512 + 256 + 128),
+    ),
+    "defense_gan_generator": (
+        DIGITS,
+        _dense(128, 4 * 4 * 256)
+        + _conv(5, 256, 128)
+        + _conv(5, 128, 64)
+        + _conv(5, 64, 1),
+    ),
+    "vae_decoder": (DIGITS, _dense(20, 500) + _dense(500, 500) + _dense(500, 784)),
+    "vae_encoder": (DIGITS, _dense(784, 500) + _dense(500, 40)),
+    "dcgan_discriminator": (
+        DIGITS,
+        _conv(4, 1, 64) + _conv(4, 64, 128) + _dense(7 * 7 * 128, 1),
+    ),
+    "inc_discriminator": (
+        DIGITS,
+        _conv(5, 1, 32) + _conv(5, 32, 64) + _conv(5, 64, 128) + _dense(16 * 128, 1),
+    ),
+    "inc_celeba_discriminator": (
+        FACES,
+        _conv(5, 3, 128)
+        + _conv(5, 128, 256)
+        + _conv(5, 256, 512)
+        + _conv(5, 512, 1024)
+        + _dense(16 * 1024, 1)
+        + 2 * (256 + 512 + 1024),
+    ),
+    "defense_gan_discriminator": (
+        DIGITS,
+        _conv(5, 1, 64) + _conv(5, 64, 128) + _conv(5, 128, 256) + _dense(16 * 256, 1),
+    ),
+}
+# Other members of the configurable families; their counts need no table.
+VARIANTS = {
+    "dcgan_generator(latent_size=5, width=4, batch_norm=True)": DIGITS,
+    "dcgan_generator(width=2)": FACES,
+    "dcgan_discriminator(width=2)": FACES,
+    "small_cnn(width=4, hidden=8)": (8, 8, 3),
+    "vae_decoder(latent_size=3, hidden=7)": (5, 6, 2),
+}
+# 17 to 19 million weights: what holds for them is tested on their small relatives.
+LARGE = {"inc_celeba_generator", "inc_celeba_discriminator"}
+EVERY = {text: shape for text, (shape, _) in PUBLISHED.items()} | VARIANTS
+QUICK = {text: shape for text, shape in EVERY.items() if text not in LARGE}
+
+
+@functools.cache
+def ready(text):
+    """The model with parameters of the shapes of its own, quick to draw."""
+    model = models.build(text, image_shape=EVERY[text])
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(
+            random.uniform(0.1, 0.2, leaf.shape) * random.choice([-1, 1], leaf.shape)
+            if leaf.ndim > 1
+            else random.uniform(0.1, 0.2, leaf.shape),
+            leaf.dtype,
+        ),
+        shapes,
+    )
+    return model, params
+
+
+def inputs_of(model, n):
+    return jax.random.uniform(jax.random.key(1), (n, *model.input_shape))
+
+
+def test_the_table_names_every_registered_model():
+    assert sorted(PUBLISHED) == models.registry.names
+
+
+@pytest.mark.parametrize("text", PUBLISHED)
+def test_parameter_counts_of_the_published_networks(text):
+    shape, count = PUBLISHED[text]
+    model = models.build(text, image_shape=shape)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert models.count_parameters(params) == count
+
+
+@pytest.mark.parametrize("text", EVERY)
+def test_shapes_of_inputs_and_outputs(text):
+    spec = models.registry.build(text)
+    model = models.build(text, image_shape=EVERY[text])
+    image = EVERY[text]
+    if isinstance(spec, models.GeneratorSpec):
+        expected = (spec.latent_size,), image
+    elif isinstance(spec, models.DiscriminatorSpec):
+        expected = image, ()
+    elif isinstance(spec, models.EncoderSpec):
+        expected = image, (2 * spec.latent_size,)
+    else:
+        assert isinstance(spec, models.ClassifierSpec)
+        expected = image, (10,)
+    assert (model.input_shape, model.output_shape) == expected
+
+
+@pytest.mark.parametrize("text", QUICK)
+def test_one_example_a_batch_and_vmap_agree(text):
+    model, params = ready(text)
+    inputs = inputs_of(model, 4)
+    batch = jax.jit(model.apply)(params, inputs)
+    assert batch.shape == (4, *model.output_shape)
+    scale = float(jnp.max(jnp.abs(batch)))
+    assert scale > 0 and not (batch[0] == batch[1]).all()
+    one = jax.jit(model.apply)(params, inputs[1])
+    mapped = jax.jit(jax.vmap(model.apply, (None, 0)))(params, inputs)
+    nested = jax.jit(model.apply)(params, inputs.reshape(2, 2, *model.input_shape))
+    np.testing.assert_allclose(one / scale, batch[1] / scale, atol=1e-5)
+    np.testing.assert_allclose(mapped / scale, batch / scale, atol=1e-5)
+    np.testing.assert_allclose(
+        nested.reshape(batch.shape) / scale, batch / scale, atol=1e-5
+    )
+
+
+GENERATORS = [t for t in QUICK if t.split("(")[0].endswith(("generator", "decoder"))]
+
+
+@pytest.mark.parametrize("text", GENERATORS)
+def test_generators_stay_inside_the_pixel_range(text):
+    model, params = ready(text)
+    latent = 100 * jax.random.normal(jax.random.key(2), (8, *model.input_shape))
+    images = jax.jit(model.apply)(params, latent)
+    assert 0 <= images.min() and images.max() <= 1
+    # Both ends are reached: nothing but the squashing bounds the pixels.
+    assert images.min() < 0.01 and images.max() > 0.99
+
+
+@pytest.mark.parametrize("text", QUICK)
+def test_training_mode(text):
+    model, params = ready(text)
+    inputs = inputs_of(model, 16)
+    train = jax.jit(model.train)
+    outputs, updated = train(params, inputs, jax.random.key(3))
+    again, _ = train(params, inputs, jax.random.key(3))
+    other, _ = train(params, inputs, jax.random.key(4))
+    np.testing.assert_array_equal(outputs, again)
+    dropout = text in {f"defense_gan_{letter}" for letter in "abcd"}
+    assert (outputs == other).all() != dropout
+    jax.tree.map(np.testing.assert_array_equal, updated["params"], params["params"])
+    assert jax.tree.structure(updated) == jax.tree.structure(params)
+    assert ("batch_stats" in params) == ("batch_norm=True" in text)
+    if "batch_stats" in params:
+        for old, new in zip(
+            jax.tree.leaves(params["batch_stats"]),
+            jax.tree.leaves(updated["batch_stats"]),
+            strict=True,
+        ):
+            assert (old != new).any()
+    elif not dropout:
+        np.testing.assert_allclose(
+            outputs, jax.jit(model.apply)(params, inputs), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("text", ["dcgan_discriminator", "inc_celeba_discriminator"])
+def test_only_the_discriminator_of_faces_has_batch_statistics(text):
+    model = models.build(text, image_shape=FACES)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert ("batch_stats" in params) == (text == "inc_celeba_discriminator")
+
+
+def test_dropout_zeroes_the_share_it_names():
+    """Classifier D's only dropout is 0.5: half the hidden units scale by two."""
+    model, params = ready("defense_gan_d")
+    params = jax.tree.map(jnp.zeros_like, params)
+    weights = params["params"]
+    weights["Dense_0"]["bias"] += 1.0
+    weights["Dense_1"]["kernel"] += 1 / 200
+    weights["Dense_2"]["kernel"] += 1 / 200
+    outputs, _ = model.train(params, inputs_of(model, 500), jax.random.key(0))
+    assert abs(float(outputs.mean()) - 1) < 0.01  # kept in expectation
+    # Mean of 200 units that are 0 or 2: standard deviation 1 / sqrt(200).
+    assert abs(float(outputs[:, 0].std()) * 200**0.5 - 1) < 0.1
+
+
+def test_init_is_a_function_of_its_key_and_starts_as_documented():
+    model = models.build("dcgan_generator(width=16, batch_norm=True)")
+    params = model.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, params, model.init(jax.random.key(0)))
+    other = model.init(jax.random.key(1))["params"]
+    kernel = params["params"]["Dense_0"]["kernel"]
+    assert (kernel != other["Dense_0"]["kernel"]).any()
+    assert abs(float(kernel.std()) - 0.02) < 0.001
+    scale = params["params"]["BatchNorm_0"]["scale"]
+    assert abs(float(scale.mean()) - 1) < 0.02 and 0.005 < float(scale.std()) < 0.04
+
+
+def test_equal_arguments_give_the_same_model():
+    model = models.build("small_cnn(width=4)", image_shape=[28, 28, 1])
+    assert model is models.build(models.registry.build("small_cnn( 4 )"))
+    assert model is not models.build("small_cnn(width=4)", classes=9)
+    assert model is not models.build("small_cnn(width=5)")
+    # The number of classes is nothing to a generator.
+    assert models.build("inc_generator") is models.build("inc_generator", classes=2)
+
+
+def test_classes_are_the_logits():
+    assert models.build("linear", classes=3).output_shape == (3,)
+
+
+def test_linear_is_linear_in_the_pixels():
+    model, params = ready("linear")
+    x, y = inputs_of(model, 2)
+    weights = params["params"]["Dense_0"]
+    expected = x.reshape(-1) @ weights["kernel"] + weights["bias"]
+    np.testing.assert_allclose(model.apply(params, x), expected, rtol=1e-5)
+    middle = model.apply(params, (x + y) / 2)
+    ends = (model.apply(params, x) + model.apply(params, y)) / 2
+    np.testing.assert_allclose(middle, ends, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dcgan_generator(latent_size=0)",
+        "dcgan_generator(width=0)",
+        "dcgan_generator(kernel_size=1)",
+        "inc_generator(width=0)",
+        "inc_celeba_generator(latent_size=-1)",
+        "vae_decoder(hidden=0)",
+        "vae_encoder(latent_size=0)",
+        "vae_encoder(hidden=-2)",
+        "dcgan_discriminator(width=0)",
+        "dcgan_discriminator(kernel_size=0)",
+        "defense_gan_discriminator(width=-1)",
+        "small_cnn(width=0)",
+        "small_cnn(hidden=0)",
+        "small_cnn(width=2.5)",
+    ],
+)
+def test_fields_are_checked(text):
+    field = text.split("(")[1].split("=")[0]
+    with pytest.raises(UsageError, match=field):
+        models.build(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("dcgan_generator", (30, 30, 1)),
+        ("dcgan_generator", (28, 56, 1)),
+        ("dcgan_discriminator", (7, 7, 1)),
+        ("inc_generator", (32, 32, 1)),
+        ("inc_celeba_generator", (28, 28, 1)),
+        ("inc_celeba_discriminator", (28, 28, 3)),
+        ("inc_discriminator", (64, 64, 3)),
+        ("defense_gan_generator", (28, 32, 1)),
+        ("defense_gan_discriminator", (64, 64, 1)),
+        ("defense_gan_a", (4, 28, 1)),
+        ("defense_gan_b", (26, 28, 1)),
+        ("defense_gan_c", (28, 4, 1)),
+        ("defense_gan_f", (26, 26, 1)),
+        ("linear", (28, 28)),
+        ("linear", (28, 0, 1)),
+    ],
+)
+def test_unsupported_images_are_refused_by_name(text, shape):
+    with pytest.raises(UsageError, match=r"image_shape .*; allowed: ") as error:
+        models.build(text, image_shape=shape)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("side", [27, 28])
+def test_classifier_b_takes_the_smallest_side_it_names(side):
+    model = models.build("defense_gan_b", image_shape=(side, side, 1))
+    assert model.output_shape == (10,)
+
+
+def test_other_misuse():
+    with pytest.raises(UsageError, match="madry_cnn"):
+        models.build("madry_cn")
+    with pytest.raises(UsageError, match="classes is 1"):
+        models.build("linear", classes=1)
+    model, params = ready("linear")
+    for shape in [(28, 28), (28, 28, 3), (2, 28, 27, 1), (784,)]:
+        with pytest.raises(UsageError, match="inputs of a model"):
+            model.apply(params, jnp.zeros(shape))
+    with pytest.raises(UsageError, match="inputs in training"):
+        model.train(params, jnp.zeros(DIGITS), jax.random.key(0))
+    with pytest.raises(NotImplementedError):
+        module.ModelSpec().module(DIGITS, 10)

@@ -1,0 +1,186 @@
+import base64
+import html as html_text
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting import (
+    Report,
+    ReportFigure,
+    cost_table,
+    format_duration,
+    paper_tables,
+    render_html,
+    sample_grid,
+    to_png,
+)
+
+HOSTILE = "<script>alert(\"x\")</script><img src='http://evil.example/x.png'>"
+
+
+class Page(HTMLParser):
+    """Collects elements, their attributes and the text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def report(results, digits):
+    png = to_png(sample_grid(digits))
+    return Report(
+        title="Digits",
+        tables=paper_tables(results),
+        figures=[
+            ReportFigure("Samples", "Eight of them.", png),
+            ReportFigure("Again", "The same eight.", png),
+        ],
+        stage_seconds={"fit_generator": 185.0, "attack": 0.42},
+        config={
+            "seed": 3,
+            "data": {"source": "mnist_5k", "deep": {"er": 1.5}, "data_dir": ""},
+            "evaluation": {"attacks": ("fgsm(epsilon=0.1)", "pgd(epsilon=0.2)")},
+        },
+        environment={"jax": "0.10.2", "devices": ["cpu:0", "cpu:1"]},
+        command="python -m robust_manifold.main --config=x.py",
+        folded_tables=[cost_table(results)],
+    )
+
+
+def test_every_figure_is_embedded(report):
+    images = Page(render_html(report)).of("img")
+    assert len(images) == 2
+    for image, figure in zip(images, report.figures, strict=True):
+        kind, _, data = image["src"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == figure.png
+        assert image["alt"] == f"{figure.title}: {figure.caption}"
+        assert int(image["width"]) > 100
+
+
+def test_nothing_is_loaded_from_outside(report):
+    text = render_html(report)
+    page = Page(text)
+    assert not page.open
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        for name in ("src", "href", "srcset", "action", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert "url(" not in text and "@import" not in text
+    policy = [a for a in page.of("meta") if "http-equiv" in a]
+    assert policy[0]["content"].startswith("default-src 'none'")
+
+
+def test_the_page_shows_everything(report):
+    text = " ".join(Page(render_html(report)).texts)
+    for wanted in (
+        "Digits",
+        "99.0 %",
+        "[97.7, 99.6]",
+        "Wilson interval",
+        "1,234",
+        "Eight of them.",
+        "fit generator",
+        "3 min 05 s",
+        "0.4 s",
+        "total",
+        "deep.er",
+        "1.5",
+        "fgsm(epsilon=0.1)",
+        "(empty)",
+        "0.10.2",
+        "cpu:1",
+        "python -m robust_manifold.main --config=x.py",
+    ):
+        assert wanted in text, wanted
+
+
+def test_links_lead_to_sections(report):
+    page = Page(render_html(report))
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    links = {attributes["href"].removeprefix("#") for attributes in page.of("a")}
+    assert (
+        links
+        == ids
+        == {*("results", "figures", "times", "reproduce", "config", "environment")}
+    )
+
+
+def test_an_empty_report_leaves_its_sections_out(report):
+    empty = Report("Nothing", [], [], {}, {}, {}, "true")
+    page = Page(render_html(empty))
+    assert {a["id"] for a in page.of("section")} == {"reproduce"}
+    assert not page.of("table") and not page.of("img")
+
+
+def test_hostile_texts_are_text(report, results):
+    hostile = report._replace(
+        title=HOSTILE,
+        explanation=HOSTILE,
+        command=HOSTILE,
+        tables=paper_tables(
+            results.replace({"small_cnn": HOSTILE}), labels={"none": HOSTILE}
+        ),
+        figures=[ReportFigure(HOSTILE, HOSTILE, report.figures[0].png)],
+        stage_seconds={HOSTILE: 1.0},
+        config={HOSTILE: {HOSTILE: HOSTILE}},
+        environment={HOSTILE: HOSTILE},
+    )
+    text = render_html(hostile)
+    page = Page(text)
+    assert not page.of("script")
+    assert len(page.of("img")) == 1
+    assert page.of("img")[0]["alt"] == f"{HOSTILE}: {HOSTILE}"
+    assert HOSTILE not in text
+    assert html_text.unescape(text).count(HOSTILE) >= 12
+
+
+def test_equal_reports_give_equal_text(report):
+    assert render_html(report) == render_html(report)
+
+
+def test_text_is_readable_in_dark_and_light(report):
+    text = render_html(report)
+    assert "prefers-color-scheme: dark" in text
+    variables = set(re.findall(r"var\((--[a-z]+)\)", text))
+    defined = set(re.findall(r"(--[a-z]+):", text))
+    assert variables <= defined
+
+
+def test_a_figure_that_is_no_png_is_refused(report):
+    broken = report._replace(figures=[ReportFigure("Odd", "", b"GIF89a")])
+    with pytest.raises(UsageError, match="'Odd' starts with b'GIF89a'"):
+        render_html(broken)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (10.4, "10 s"),
+        (59.6, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (7322.0, "2 h 02 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text

@@ -1,0 +1,121 @@
+import jax.numpy as jnp
+import pytest
+
+from robust_manifold.runtime import console
+from robust_manifold.runtime.progress import Progress, duration
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(log_file):
+    console.setup()
+    return Clock()
+
+
+def lines(log_file):
+    return [line.split("  ", 1)[1] for line in log_file.getvalue().splitlines()]
+
+
+def test_lines_in_a_log(clock, log_file):
+    with Progress(4000, "fit_generator", clock=clock) as progress:
+        clock.now += 30  # compilation
+        progress.update(1, d_loss=jnp.float32(2), g_loss=1.0)
+        for step in range(2, 802):
+            clock.now += 1 / 40
+            progress.update(step, d_loss=jnp.float32(1.324), g_loss=0.81)
+        clock.now += 1
+    assert lines(log_file) == [
+        "fit_generator  1/4000 steps  0 %  d_loss 2 g_loss 1",
+        "fit_generator  401/4000 steps  10 %  40 steps/s  ETA 1 min 30 s  "
+        "d_loss 1.32 g_loss 0.81",
+        "fit_generator  801/4000 steps  20 %  40 steps/s  ETA 1 min 20 s  "
+        "d_loss 1.32 g_loss 0.81",
+        "fit_generator  801/4000 steps  20 %  38.1 steps/s  in 51 s  "
+        "d_loss 1.32 g_loss 0.81",
+    ]
+
+
+def test_a_resumed_loop_counts_its_own_steps_only(clock):
+    progress = Progress(2000, "fit", "images", start=1000, clock=clock)
+    clock.now += 60
+    progress.update(1010)
+    clock.now += 10
+    progress.update(1110)
+    assert progress.line() == "1110/2000 images  55 %  10 images/s  ETA 1 min 29 s"
+
+
+def test_values_are_waited_for_only_when_printed(clock, log_file):
+    class Value:
+        def __float__(self):
+            asked.append(clock.now)
+            return 1.0
+
+    asked = []
+    with Progress(100, "fit", clock=clock) as progress:
+        for step in range(1, 101):
+            clock.now += 0.5
+            progress.update(step, loss=Value())
+    assert len(asked) == len(lines(log_file)) == 6
+
+
+def test_one_update_alone_has_no_rate(clock, log_file):
+    with Progress(1, "report", clock=clock) as progress:
+        clock.now += 3
+        progress.update(1)
+    assert lines(log_file) == ["report  1/1 steps  100 %  in 3 s"]
+
+
+def test_an_exception_or_no_update_prints_nothing(clock, log_file):
+    with pytest.raises(KeyError), Progress(2, "fit", clock=clock) as progress:
+        progress.update(1)
+        raise KeyError
+    with Progress(0, "nothing", clock=clock) as progress:
+        assert progress.line() == "0/0 steps  100 %"
+    assert lines(log_file) == []
+
+
+def test_other_processes_print_nothing(clock, log_file):
+    with Progress(2, "fit", enabled=False, clock=clock) as progress:
+        clock.now += 100
+        progress.update(1)
+    assert log_file.getvalue() == ""
+
+
+def test_a_bar_on_a_terminal(terminal):
+    console.setup()
+    clock = Clock()
+    with Progress(10, "fit [x]", clock=clock) as progress:
+        for step in range(1, 10):
+            clock.now += 1
+            progress.update(step, loss=0.5)
+        bar = progress._bar
+        bar.refresh()
+        (task,) = bar.tasks
+        assert (task.completed, task.total) == (9, 10)
+        assert task.fields["line"] == "9/10 steps  90 %  1 steps/s  ETA 1 s  loss 0.5"
+        console.info("a line above the bar")
+    text = terminal.getvalue()
+    assert "fit [x]" in text and "━" in text and "a line above the bar" in text
+    assert text.endswith("fit [x]  9/10 steps  90 %  1 steps/s  in 9 s  loss 0.5\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599.9, "1 h 00 min")]
+    + [(86_399, "23 h 59 min"), (86_400, "1 d 00 h")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_large_values_are_written_in_full(clock):
+    progress = Progress(1, "x", clock=clock)
+    progress.update(1, a=12345.6, b=1e9, c=float("nan"), d=-0.000123456)
+    assert progress.line().endswith("a 12346 b 1e+09 c nan d -0.000123")

@@ -1,0 +1,42 @@
+"""A small data set and experiment for tests of the whole program."""
+
+import pathlib
+
+import numpy as np
+
+CONFIG = """
+from robust_manifold.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.source = "npz:{data}"
+    config.data.validation_examples = 20
+    config.data.test_examples = 20
+    config.classifier.model = "linear"
+    config.classifier.duration = "12 steps"
+    config.classifier.batch_size = 16
+    config.generator.model = "dcgan_generator(latent_size=4, width=2)"
+    config.generator.discriminator = "dcgan_discriminator(width=2)"
+    config.generator.duration = "8 steps"
+    config.generator.batch_size = 8
+    config.evaluation.examples = 8
+    config.evaluation.round_size = 4
+    config.evaluation.attacks = ("fgsm(epsilon=0.1)",)
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver='adam(steps=3)', restarts=2)",
+    )
+    config.training.log_every = 4
+    config.training.checkpoint_every = 4
+    return config
+"""
+
+
+def write_digits(path: pathlib.Path, n: int = 120, **changes) -> None:
+    """Writes an .npz source of n blurred bars in three classes; `changes` replace."""
+    labels = np.arange(n) % 3
+    images = np.random.default_rng(0).integers(0, 60, (n, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[4 + 8 * label : 8 + 8 * label] += 150
+    np.savez(path, **({"images": images, "labels": labels} | changes))

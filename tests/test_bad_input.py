@@ -1,0 +1,417 @@
+"""Every mistake of a user ends in one sentence and exit code 2; nothing is lost."""
+
+import fcntl
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from tests.support import CONFIG, write_digits
+
+
+def _one_sentence(ended, pattern: str) -> None:
+    lines = [line for line in ended.error.splitlines() if "robust_manifold:" in line]
+    assert ended.code == 2, ended
+    assert len(lines) == 1, ended.error
+    assert "Traceback" not in ended.error
+    assert ended.error.rstrip().endswith((".", "?"))
+    assert re.search(pattern, lines[0]), f"{lines[0]!r} lacks {pattern!r}"
+
+
+OVERRIDES = {
+    # key, value, what the sentence has to say
+    "unknown key": ("classifer.model", "x", r"classifer\.model.*classifier\.model"),
+    "ill-typed integer": ("seed", "many", r"seed.*many"),
+    "ill-typed number": ("evaluation.confidence", "high", "confidence.*high"),
+    "ill-typed block": ("data", "3", "config.data"),
+    "unknown classifier": ("classifier.model", "madry_cn", "madry_cn.*'madry_cnn'"),
+    "unknown generator": ("generator.model", "gan", "Unknown model 'gan'"),
+    "a generator as classifier": (
+        "classifier.model",
+        "dcgan_generator",
+        "classifier.model.*no classifier",
+    ),
+    "a classifier as discriminator": (
+        "generator.discriminator",
+        "small_cnn",
+        "generator.discriminator.*no discriminator",
+    ),
+    "unknown model field": ("classifier.model", "small_cnn(widht=3)", "widht.*width"),
+    "impossible width": ("classifier.model", "small_cnn(width=0)", r"width is 0"),
+    "impossible latent": (
+        "generator.model",
+        "dcgan_generator(latent_size=0)",
+        "latent_size is 0",
+    ),
+    "unknown attack": ("evaluation.attacks", "('fgms(epsilon=1)',)", "fgms.*'fgsm'"),
+    "unknown attack field": (
+        "evaluation.attacks",
+        "('fgsm(eps=0.1)',)",
+        "eps.*'epsilon'",
+    ),
+    "attack without budget": ("evaluation.attacks", "('fgsm',)", "lacks.*'epsilon'"),
+    "negative budget": (
+        "evaluation.attacks",
+        "('fgsm(epsilon=-0.1)',)",
+        "epsilon is -0.1; allowed",
+    ),
+    "budget of a text": (
+        "evaluation.attacks",
+        "('fgsm(epsilon=\"big\")',)",
+        "epsilon is 'big'; allowed: a number",
+    ),
+    "no steps": (
+        "evaluation.attacks",
+        "('pgd(epsilon=0.1, steps=0)',)",
+        "steps is 0",
+    ),
+    "unknown norm": (
+        "evaluation.attacks",
+        "('pgd(epsilon=0.1, norm=\"l3\")',)",
+        "norm.*l3",
+    ),
+    "unreadable attack": ("evaluation.attacks", "('fgsm(',)", "cannot be read"),
+    "attack of code": (
+        "evaluation.attacks",
+        "('fgsm(epsilon=open(1))',)",
+        "cannot be read",
+    ),
+    "attack twice": (
+        "evaluation.attacks",
+        "('fgsm(epsilon=0.1)','fgsm(0.1)')",
+        "no entry twice",
+    ),
+    "unknown defence": ("evaluation.defences", "('pray',)", "defence 'pray'"),
+    "no defence": ("evaluation.defences", "()", "defences"),
+    "zero restarts": (
+        "evaluation.defences",
+        "('invert_and_classify(restarts=0)',)",
+        "restarts is 0; allowed",
+    ),
+    "unknown solver": (
+        "evaluation.defences",
+        "('invert_and_classify(solver=\"adma\")',)",
+        "adma.*'adam'",
+    ),
+    "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
+    "unknown loss": ("generator.loss", "wgan", "'wgan'.*'wgan_gp'"),
+    "unknown optimizer": ("generator.optimizer", "adamm(0.1)", "adamm.*'adam'"),
+    "zero learning rate": ("classifier.optimizer", "adam(0.0)", "learning_rate is 0"),
+    "unreadable duration": ("classifier.duration", "a while", "'a while'; allowed"),
+    "no duration": ("generator.duration", "0 steps", "0 steps"),
+    "zero batch": ("classifier.batch_size", "0", "batch_size is 0"),
+    "zero discriminator steps": ("generator.discriminator_steps", "0", "is 0"),
+    "a batch larger than the data": (
+        "classifier.batch_size",
+        "1000",
+        "1000 images a step.*80 training",
+    ),
+    "negative seed": ("seed", "-1", "seed is -1"),
+    "confidence over 1": ("evaluation.confidence", "1.5", "confidence is 1.5"),
+    "NaN": ("evaluation.confidence", "nan", "confidence is nan"),
+    "zero round": ("evaluation.round_size", "0", "round_size is 0"),
+    "more examples than there are": ("evaluation.examples", "21", "21.*20 test"),
+    "more validation than there is": ("data.validation_examples", "500", "500"),
+    "zero pictures": ("report.pictures", "0", "pictures is 0"),
+    "unknown source": ("data.source", "mnist5k", "mnist5k.*mnist_5k"),
+    "no such npz": ("data.source", "npz:no.npz", r"no\.npz"),
+    "no such folder": ("data.source", "folder:nowhere", "nowhere"),
+    "data set not prepared": (
+        "data.source",
+        "tfds:mnist",
+        r"robust_manifold\.data\.prepare mnist",
+    ),
+    "no such run": ("generator.from_run", "runs/none", "from_run.*'runs/none'"),
+}
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_override(name, program, project):
+    key, value, pattern = OVERRIDES[name]
+    work = project / "run"
+    given = [f"--config.{key}={value}"]
+    if value == "tfds:mnist":
+        given.append(f"--config.data.data_dir={project / 'empty'}")
+    ended = program(f"--config={project / 'tiny.py'}", f"--workdir={work}", *given)
+    _one_sentence(ended, pattern)
+    # Before any work: nothing was trained.
+    assert not (work / "checkpoints").exists()
+
+
+COMMANDS = {
+    "no config": ([], "--config is missing"),
+    "no such config": (["--config=none.py"], "none.py.*existing file"),
+    "unknown flag": (["--config={config}", "--wrokdir=x"], "wrokdir"),
+    "a stray argument": (["--config={config}", "fast"], "'fast' is no flag"),
+    "unknown stage": (["--config={config}", "--stages=atack"], "atack.*'attack'"),
+    "a stage too early": (
+        ["--config={config}", "--workdir={dir}/run", "--stages=attack"],
+        "fit_classifier first",
+    ),
+    "a report too early": (
+        ["--config={config}", "--workdir={dir}/run", "--stages=report"],
+        r"results\.csv has not been written",
+    ),
+    "a file as workdir": (["--config={config}", "--workdir={config}"], "workdir"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_line(name, program, project):
+    arguments, pattern = COMMANDS[name]
+    places = {"config": project / "tiny.py", "dir": project}
+    _one_sentence(program(*(a.format(**places) for a in arguments)), pattern)
+
+
+CONFIG_FILES = {
+    "a syntax error": ("def get_config(:", "SyntaxError"),
+    "an exception": ("def get_config():\n    raise RuntimeError('boo')", "boo"),
+    "a missing module": ("import no_such_module", "no_such_module"),
+    "no get_config": ("x = 1", "get_config"),
+    "a dictionary": ("def get_config():\n    return {'seed': 1}", "get_config"),
+    "another config": (
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n    return ConfigDict({'sed': 1})",
+        "'sed'.*'seed'",
+    ),
+    "a lost key": (
+        CONFIG.replace("return config", "del config.seed; return config").replace(
+            "default_config()", "default_config().unlock()"
+        ),
+        "lacks the key 'seed'",
+    ),
+    "numbers for texts": (
+        "from robust_manifold.config import default_config\n"
+        "def get_config():\n    c = default_config()\n"
+        "    c.evaluation.attacks = (1, 2)\n    return c",
+        "tuple of texts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIG_FILES)
+def test_config_file(name, program, project):
+    text, pattern = CONFIG_FILES[name]
+    (project / "bad.py").write_text(text)
+    work = f"--workdir={project / 'run'}"
+    _one_sentence(program(f"--config={project / 'bad.py'}", work), pattern)
+
+
+def _truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+DATA_FILES = {
+    "truncated": (_truncate, r"digits\.npz"),
+    "empty": (lambda path: path.write_bytes(b""), r"digits\.npz"),
+    "no labels": (
+        lambda path: np.savez(path, images=np.zeros((9, 28, 28), np.uint8)),
+        "labels",
+    ),
+    "flat images": (
+        lambda path: write_digits(path, images=np.zeros((120, 784), np.uint8)),
+        r"images",
+    ),
+    "pixels above 1": (
+        lambda path: write_digits(path, images=np.full((120, 28, 28), 3.0)),
+        r"images",
+    ),
+    "NaN pixels": (
+        lambda path: write_digits(path, images=np.full((120, 28, 28), np.nan)),
+        r"images",
+    ),
+    "fewer labels than images": (
+        lambda path: write_digits(path, labels=np.zeros(7, int)),
+        r"labels",
+    ),
+    "labels with fractions": (
+        lambda path: write_digits(path, labels=np.full(120, 0.5)),
+        r"labels",
+    ),
+    "images of a size no model takes": (
+        lambda path: write_digits(path, images=np.zeros((120, 9, 11), np.uint8)),
+        r"9.*11",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+def test_data_file(name, program, project):
+    spoil, pattern = DATA_FILES[name]
+    spoil(project / "digits.npz")
+    work = f"--workdir={project / 'run'}"
+    _one_sentence(program(f"--config={project / 'tiny.py'}", work), pattern)
+
+
+def _spoil_image(folder: pathlib.Path) -> None:
+    path = folder / "one" / "0.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def _other_size(folder: pathlib.Path) -> None:
+    PIL.Image.new("L", (30, 28)).save(folder / "one" / "0.png")
+
+
+@pytest.mark.parametrize("spoil", [_spoil_image, _other_size])
+def test_image_folder(spoil, program, project):
+    for name in ("one", "two"):
+        (project / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            picture = PIL.Image.new("L", (28, 28), number)
+            picture.save(project / "images" / name / f"{number}.png")
+    spoil(project / "images")
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        f"--config.data.source=folder:{project / 'images'}",
+    )
+    _one_sentence(ended, r"0\.png")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Returns a project whose run is complete; copied by each test that spoils it."""
+    from absl import flags
+
+    from robust_manifold import command_line, experiment
+
+    folder = tmp_path_factory.mktemp("finished")
+    write_digits(folder / "digits.npz")
+    (folder / "tiny.py").write_text(CONFIG.format(data=folder / "digits.npz"))
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    argv = ["main.py", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}"]
+    command_line.parse(argv, values)
+    assert experiment.run(*command_line.arguments(values), command=argv) == 0
+    return folder
+
+
+def _contents(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the checksums of all that a run must not lose."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("status.json", "lock")
+    }
+
+
+def _flip(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def _damage_round(work):
+    _flip(next(work.glob("outcomes/**/round-000.npz")))
+
+
+def _damage_params(work):
+    (work / "results.csv").unlink()
+    files = work.glob("checkpoints/classifier/params/**/*")
+    _flip(max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size))
+
+
+def _damage_config(work):
+    (work / "config.json").write_text("{")
+
+
+def _damage_sums(work):
+    (work / "checksums.json").write_text("[]")
+
+
+def _damage_results(work):
+    _flip(work / "results.csv")
+
+
+DAMAGES = {
+    "a round": (_damage_round, r"round-000\.npz is damaged"),
+    "parameters": (_damage_params, "params.* is damaged"),
+    "config.json": (_damage_config, r"config\.json is damaged"),
+    "checksums.json": (_damage_sums, r"checksums\.json is damaged"),
+    "results.csv": (_damage_results, r"results\.csv is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_artefact(name, program, finished, tmp_path):
+    damage, pattern = DAMAGES[name]
+    work = tmp_path / "run"
+    shutil.copytree(finished / "run", work)
+    damage(work)
+    before = _contents(work)
+    ended = program(f"--config={finished / 'tiny.py'}", f"--workdir={work}")
+    _one_sentence(ended, pattern)
+    after = _contents(work)
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_other_config(program, finished):
+    before = _contents(finished / "run")
+    ended = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={finished / 'run'}",
+        "--config.classifier.duration=13 steps",
+        "--config.seed=4",
+    )
+    _one_sentence(ended, r"classifier\.duration is .13 steps.*12 steps.*seed is 4")
+    assert _contents(finished / "run") == before
+
+
+def test_workdir_in_use(program, finished):
+    with open(finished / "run" / "lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = program(
+            f"--config={finished / 'tiny.py'}", f"--workdir={finished / 'run'}"
+        )
+    _one_sentence(ended, "in use")
+
+
+def test_other_images(program, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    write_digits(tmp_path / "other.npz", images=np.zeros((120, 28, 28), np.uint8))
+    config = tmp_path / "copy" / "tiny.py"
+    # The same config, but its file holds other images now.
+    shutil.copy(finished / "digits.npz", tmp_path / "kept.npz")
+    try:
+        shutil.copy(tmp_path / "other.npz", finished / "digits.npz")
+        work = tmp_path / "copy" / "run"
+        _one_sentence(program(f"--config={config}", f"--workdir={work}"), "changed")
+    finally:
+        shutil.copy(tmp_path / "kept.npz", finished / "digits.npz")
+
+
+def test_latent_size_of_another_run(program, finished, tmp_path):
+    ended = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.generator.from_run={finished / 'run'}",
+        "--config.generator.model=dcgan_generator(latent_size=5, width=2)",
+    )
+    _one_sentence(ended, "latent_size 4.*5")
+
+
+def test_width_of_another_run(program, finished, tmp_path):
+    ended = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.generator.from_run={finished / 'run'}",
+        "--config.generator.model=dcgan_generator(latent_size=4, width=3)",
+    )
+    _one_sentence(ended, "does not fit")
+
+
+def test_deleted_round_is_computed_again(program, finished, tmp_path):
+    work = tmp_path / "run"
+    shutil.copytree(finished / "run", work)
+    path = next(work.glob("adversarial/**/round-001.npz"))
+    stored = np.load(path)["images"]
+    path.unlink()
+    ended = program(f"--config={finished / 'tiny.py'}", f"--workdir={work}")
+    assert ended.code == 0
+    np.testing.assert_array_equal(np.load(path)["images"], stored)
+    assert json.loads((work / "status.json").read_text())["state"] == "finished"
