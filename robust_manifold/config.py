@@ -80,13 +80,11 @@ def default_config() -> ml_collections.ConfigDict:
     Components are texts: a name, or a call with plain values, such as
     "pgd(epsilon=0.3, steps=40)"; durations are "N steps" or "N epochs".
     """
-    config = ml_collections.ConfigDict()
+    values: dict[str, Any] = {}
     for key, (default, _) in SCHEMA.items():
         block, _, name = key.rpartition(".")
-        if block and block not in config:
-            config[block] = ml_collections.ConfigDict()
-        (config[block] if block else config)[name] = default
-    return config.lock()
+        (values.setdefault(block, {}) if block else values)[name] = default
+    return ml_collections.ConfigDict(values).lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +268,7 @@ def _check_against_schema(
         name = prefix + key
         if key not in config:
             raise UsageError(f"The config lacks the key {name!r}.")
-        value = config[key]
+        value: Any = config[key]
         if isinstance(default, ml_collections.ConfigDict):
             if not isinstance(value, ml_collections.ConfigDict):
                 raise UsageError(f"{name} is {value!r}; allowed: a block of keys.")
@@ -283,8 +281,12 @@ def _check_against_schema(
                 f"{name} is {value!r}; allowed: {_TYPES[type(default)]} "
                 f"(such as {default!r})."
             )
-        if isinstance(default, tuple) and not all(isinstance(v, str) for v in value):
+        if isinstance(default, tuple) and not _all_texts(value):
             raise UsageError(f"{name} is {value!r}; allowed: a tuple of texts.")
+
+
+def _all_texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 _TYPES = {

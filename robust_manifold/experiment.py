@@ -47,9 +47,10 @@ def run(
     devices.initialise()
     primary = devices.is_primary()
     console.setup(primary=primary)
+    stop = GracefulStop()
     try:
         with (
-            GracefulStop() as stop,
+            stop,
             RunFolder.open(workdir, config, command=command, primary=primary) as folder,
             MetricsWriter(
                 workdir / "metrics.jsonl",

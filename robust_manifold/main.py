@@ -1,4 +1,4 @@
-"""Trains, attacks, defends and reports one experiment.
+r"""Trains, attacks, defends and reports one experiment.
 
   python -m robust_manifold.main --config=experiments/mnist_quick.py
 
@@ -9,7 +9,7 @@ for reading, results.csv for further work.
 
 Any key of the config can be changed on the command line:
 
-  python -m robust_manifold.main --config=experiments/mnist_quick.py \\
+  python -m robust_manifold.main --config=experiments/mnist_quick.py \
       --workdir=runs/stronger --config.evaluation.examples=200 \\
       --config.evaluation.attacks="('pgd(epsilon=0.2, steps=100)',)"
 
@@ -27,7 +27,7 @@ from absl import app
 from robust_manifold import command_line, experiment
 from robust_manifold.core.errors import UsageError
 
-__doc__ += command_line.describe_keys()
+__doc__ = f"{__doc__}{command_line.describe_keys()}"
 
 
 def _parse(argv: list[str]) -> list[str]:

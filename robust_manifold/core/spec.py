@@ -177,7 +177,8 @@ def _typed(field: str, value: Any, hint: Any) -> Any:
 def _type_name(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "a text", bool: "a bool"}
     names |= {type(None): "None", tuple: "a tuple"}
-    return names.get(hint) or names.get(typing.get_origin(hint)) or str(hint)
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    return names.get(hint) or names.get(typing.get_origin(hint)) or name
 
 
 def check(holds: bool, spec: Any, field: str, allowed: str) -> None:

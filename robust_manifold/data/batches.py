@@ -2,7 +2,7 @@
 
 import collections
 import concurrent.futures
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import grain
@@ -84,7 +84,7 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[Batch]:
         return self.from_step(0)
 
-    def from_step(self, step: int, *, ahead: int = 2) -> Iterator[Batch]:
+    def from_step(self, step: int, *, ahead: int = 2) -> Generator[Batch, None, None]:
         """Yields the batches from `step` on, without end.
 
         Args:

@@ -56,7 +56,7 @@ class Solution(NamedTuple):
 
     latent: Latent
     error: Scalar
-    """Mean squared error per pixel; infinite if no iterate was finite."""
+    """Mean squared error per pixel, to rounding; infinite if no iterate was finite."""
     status: Int[Array, ""]
     """A `Status`."""
 
@@ -103,13 +103,19 @@ class Solver(abc.ABC):
 
 
 def _update(best: Solution, latent: Latent, error: Scalar) -> Solution:
-    """Returns the better of `best` and a new iterate, noting a non-finite one."""
+    """Returns the better of `best` and a new iterate, noting a non-finite one.
+
+    Around the optimum the error is flat, and rounding alone orders the iterates:
+    among errors equal to rounding the later iterate counts, as the nearer one.
+    """
     # A saturated generator may map an infinite latent to a finite error.
     finite = jnp.isfinite(error) & jnp.isfinite(latent).all()
-    better = finite & (error < best.error)
+    rounding = 8 * jnp.finfo(error.dtype).eps
+    better = finite & (error <= (1 + rounding) * best.error)
     return Solution(
         jnp.where(better, latent, best.latent),
-        jnp.where(better, error, best.error),
+        # The least of all, so that ties can't add up to a drift.
+        jnp.where(better, jnp.minimum(error, best.error), best.error),
         jnp.where(finite, best.status, jnp.int32(Status.NON_FINITE)),
     )
 

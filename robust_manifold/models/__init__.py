@@ -2,7 +2,6 @@
 
 # Importing a file of networks enters them in the registry.
 from robust_manifold.models import classifiers, discriminators, encoders, generators
-from robust_manifold.models.convolution import convolution, transposed_convolution
 from robust_manifold.models.layers import Conv, ConvTranspose
 from robust_manifold.models.model import (
     ClassifierSpec,
@@ -26,8 +25,6 @@ __all__ = [
     "Model",
     "ModelSpec",
     "build",
-    "convolution",
     "count_parameters",
     "registry",
-    "transposed_convolution",
 ]

@@ -157,5 +157,5 @@ class Context:
 def _digest(split: data.Split) -> str:
     digest = hashlib.sha256()
     for array in split:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

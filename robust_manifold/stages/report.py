@@ -47,7 +47,7 @@ def _figures(
     sheet = _projection_sheet(context)
     if sheet is not None:
         yield "projections", sheet
-    if results["epsilon"].notna().any():
+    if np.isfinite(results["epsilon"].to_numpy()).any():
         yield (
             "accuracy",
             html.ReportFigure(

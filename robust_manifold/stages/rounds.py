@@ -41,7 +41,7 @@ def compute_rounds(
         if not context.folder.has(file):
             start = time.perf_counter()
             arrays = dict(compute(place, part))
-            arrays["seconds"] = np.float64(time.perf_counter() - start)
+            arrays["seconds"] = np.asarray(time.perf_counter() - start)
             context.folder.write_npz(file, {"ids": part.ids, **arrays})
         on_done(len(part.labels))
         if context.stop.requested:
@@ -56,4 +56,4 @@ def read_rounds(context: Context, folder: str) -> dict[str, np.ndarray]:
     rounds = [context.folder.read_npz(file) for file, _ in round_files(context, folder)]
     seconds = sum(float(arrays.pop("seconds")) for arrays in rounds)
     joined = {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
-    return joined | {"seconds": np.float64(seconds)}
+    return joined | {"seconds": np.asarray(seconds)}

@@ -9,7 +9,7 @@ import contextlib
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,22 +20,20 @@ from robust_manifold.runtime import Checkpoints, Diverged, Interrupted, Progress
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 
-S = TypeVar("S", bound=tuple)
-
 SCORE = "validation_accuracy"
 """The measure by which the best parameters are kept, where it is measured."""
 
 
-class Task(NamedTuple, Generic[S]):
+class Task(NamedTuple):
     """One training, as the loop needs it."""
 
     name: str
     """What is trained: "classifier" or "generator"."""
-    init: Callable[[], S]
+    init: Callable[[], Any]
     """Returns the state before the first step."""
-    step: Callable[[S, data.Batch], tuple[S, Any]]
+    step: Callable[[Any, data.Batch], tuple[Any, Any]]
     """Returns the state and the metrics (a NamedTuple of scalars) after one batch."""
-    params: Callable[[S], Params]
+    params: Callable[[Any], Params]
     """Returns, from a state, the parameters that later stages use."""
     steps: int
     batch_size: int
