@@ -74,8 +74,10 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
     except SystemExit:
         # absl prints the help and ends with 1; asking for help is no failure.
         sys.exit(0)
+    except flags.IllegalFlagValueError as error:
+        raise _type_error(argv) or UsageError(f"{_first_line(error)}.") from None
     except flags.Error as error:
-        raise UsageError(f"{str(error).splitlines()[0]}.") from None
+        raise UsageError(f"{_first_line(error)}.") from None
     except UsageError:
         raise
     except Exception as error:  # Whatever the user's config file raises.
@@ -119,15 +121,39 @@ def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
     return None
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def _type_error(argv: Sequence[str]) -> UsageError | None:
+    """Returns the sentence for a number in argv that is none, if there is one."""
+    for argument in argv:
+        key, _, value = argument.lstrip("-").partition("=")
+        default, _ = config_schema.SCHEMA.get(key.removeprefix("config."), ("", ""))
+        if isinstance(default, bool | int | float):
+            try:
+                float(value)
+            except ValueError:
+                allowed = config_schema.TYPES[type(default)]
+                return UsageError(f"{key} is {value!r}; allowed: {allowed}.")
+    return None
+
+
 def _config_error(
     path: pathlib.Path | None, argv: Sequence[str], error: Exception
 ) -> UsageError:
     """Says in one sentence why the config could not be loaded or changed."""
     for argument in argv:
         key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
-        if argument.lstrip("-").startswith("config.") and (
-            key not in config_schema.SCHEMA
-        ):
+        if not argument.lstrip("-").startswith("config."):
+            continue
+        block = [name for name in config_schema.SCHEMA if name.startswith(f"{key}.")]
+        if block:
+            return UsageError(
+                f"config.{key} is a block of keys; allowed: a key of it, such as "
+                f"--config.{block[0]}=VALUE."
+            )
+        if key not in config_schema.SCHEMA:
             return unknown_name("config key", key, config_schema.SCHEMA)
     reason = " ".join(str(error).split())
     return UsageError(f"--config {path} fails: {type(error).__name__}: {reason}.")

@@ -133,8 +133,6 @@ class Generator:
     from_run: str
 
     def __post_init__(self):
-        if self.loss not in get_args(GanLoss):
-            raise unknown_name("generator.loss", self.loss, get_args(GanLoss))
         for field in ("discriminator_steps", "batch_size"):
             check(getattr(self, field) >= 1, self, field, "1 or more")
         check(self.gradient_penalty >= 0, self, "gradient_penalty", "0 or more")
@@ -239,6 +237,7 @@ def validate(config: Any) -> Experiment:
                 "generator",
                 values["generator"],
                 model=_model(models.GeneratorSpec),
+                loss=_gan_loss,
                 discriminator=_model(models.DiscriminatorSpec),
                 optimizer=optimizers.build,
                 discriminator_optimizer=optimizers.build,
@@ -278,7 +277,7 @@ def _check_against_schema(
         wrong_bool = isinstance(value, bool) and not isinstance(default, bool)
         if wrong_bool or not isinstance(value, allowed):
             raise UsageError(
-                f"{name} is {value!r}; allowed: {_TYPES[type(default)]} "
+                f"{name} is {value!r}; allowed: {TYPES[type(default)]} "
                 f"(such as {default!r})."
             )
         if isinstance(default, tuple) and not _all_texts(value):
@@ -289,13 +288,14 @@ def _all_texts(values: Any) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-_TYPES = {
+TYPES = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
     str: "a text",
     tuple: "a tuple of texts",
 }
+"""What a value of each type is called in a sentence for the user."""
 
 
 def _block(cls: type[T], prefix: str, values: dict[str, Any], **builders) -> T:
@@ -329,6 +329,13 @@ def _model(role: type) -> Callable[[str], Any]:
         return spec
 
     return build
+
+
+def _gan_loss(name: str) -> GanLoss:
+    for known in get_args(GanLoss):
+        if name == known:
+            return known
+    raise unknown_name("loss", name, get_args(GanLoss))
 
 
 def _has_role(name: str, role: type) -> bool:

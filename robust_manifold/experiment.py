@@ -60,6 +60,8 @@ def run(
         ):
             context = Context(experiment, folder, metrics, stop)
             context.check()
+            for name in ("classifier", "generator"):
+                trained.check_other_run(context, name, getattr(context, name))
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)

@@ -36,6 +36,8 @@ def program(capsys, monkeypatch):
         values = flags.FlagValues()
         command_line.define_flags(values)
         argv = ["main.py", *map(str, arguments)]
+        # Where ml_collections looks for overrides.
+        monkeypatch.setattr("sys.argv", argv)
         capsys.readouterr()
         try:
             command_line.parse(argv, values)

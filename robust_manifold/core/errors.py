@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+_MANY = 30
+"""Names beyond this number are too many for one sentence."""
+
+
 class UsageError(ValueError):
     """A mistake of the user: the message names the field, the value, what is allowed.
 
@@ -23,4 +27,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"Unknown {kind} {name!r}; known: {', '.join(known)}.{hint}")
+    shown = ", ".join(known)
+    if len(known) > _MANY:
+        closest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
+        shown = f"{', '.join(closest)} and {len(known) - len(closest)} more"
+    return UsageError(f"Unknown {kind} {name!r}; known: {shown}.{hint}")

@@ -90,30 +90,50 @@ class Linear(ClassifierSpec):
 @registry.register("small_cnn")
 @dataclasses.dataclass(frozen=True)
 class SmallCNN(ClassifierSpec):
-    """Two 4x4 stride-2 convolutions and a dense layer; quick to train on a CPU.
+    """A small network with pooling: accurate after a minute's training on a CPU.
 
-    With the defaults it is the MNIST network of Wong and Kolter 2018.
+    Twice a 5x5 convolution and 2x2 max-pooling, dropout, a dense layer, dropout,
+    logits.  A dropout of p zeroes a share p.
 
     Attributes:
       width: channels of the first convolution; the second has twice as many.
       hidden: units of the dense layer.
+      dropout: share of the dense units zeroed in training, and twice the share of
+        the dense layer's inputs.
     """
 
     width: int = 16
-    hidden: int = 100
+    hidden: int = 128
+    dropout: float = 0.5
 
     def __post_init__(self):
         """Checks the fields."""
         check(self.width >= 1, self, "width", "1 or more")
         check(self.hidden >= 1, self, "hidden", "1 or more")
+        check(0 <= self.dropout < 1, self, "dropout", "0 to below 1")
 
     def module(self, image_shape: Shape, classes: int) -> nn.Module:
         """Returns the Linen module."""
         convolutions = (
-            _Convolution(self.width, 4, stride=2),
-            _Convolution(2 * self.width, 4, stride=2),
+            _Convolution(self.width, 5, pool=2),
+            _Convolution(2 * self.width, 5, pool=2),
         )
-        return _Network(classes, convolutions, (_Dense(self.hidden),))
+        dense = (_Dense(self.hidden, self.dropout),)
+        return _Network(classes, convolutions, dense, dropout=self.dropout / 2)
+
+
+@registry.register("wong_cnn")
+@dataclasses.dataclass(frozen=True)
+class WongCNN(ClassifierSpec):
+    """The MNIST network of Wong and Kolter 2018, the quickest to attack.
+
+    4x4 stride-2 convolutions to 16 and 32, dense 100, logits.
+    """
+
+    def module(self, image_shape: Shape, classes: int) -> nn.Module:
+        """Returns the Linen module."""
+        convolutions = (_Convolution(16, 4, stride=2), _Convolution(32, 4, stride=2))
+        return _Network(classes, convolutions, (_Dense(100),))
 
 
 @registry.register("madry_cnn")

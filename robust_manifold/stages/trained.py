@@ -71,7 +71,7 @@ def check_other_run(context: Context, name: str, model: models.Model) -> None:
     if not other:
         return
     where = Path(other) / folder(name)
-    if not where.is_dir():
+    if not any(where.glob("*/manifest.json")):
         raise UsageError(
             f"config.{name}.from_run is {other!r}, which holds no finished {name}; "
             "allowed: the workdir of a run that has one."

@@ -71,6 +71,7 @@ def test_images_stay_in_the_ball_and_the_box(spec, toy):
         assert float(distance) == pytest.approx(exact, rel=1e-4)
 
 
+@pytest.mark.parametrize("toy", [4], indirect=True)
 @pytest.mark.parametrize("spec", IDLE, ids=str)
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_epsilon_zero_returns_the_image(spec, toy, scale):
@@ -112,7 +113,7 @@ def _assert_same(result, expected):
 
 
 @pytest.mark.parametrize("toy", [4], indirect=True)
-@pytest.mark.parametrize("spec", ALL, ids=str)
+@pytest.mark.parametrize("spec", MARGIN, ids=str)
 def test_batch_mates_and_batch_size_change_nothing(spec, toy):
     """In float64: in float32 another batch size rounds other signs near zero."""
     with jax.enable_x64(True):
@@ -120,7 +121,8 @@ def test_batch_mates_and_batch_size_change_nothing(spec, toy):
         toy = toy._replace(params=params, images=toy.images.astype(np.float64))
         together = _craft(spec, toy)
         assert together.images.dtype == np.float64
-        _assert_same(_craft(spec, toy, batch_size=3), together)
+        for batch_size in (1, 3):
+            _assert_same(_craft(spec, toy, batch_size=batch_size), together)
         alone = _craft(spec, toy, slice(4, 5), ids=np.array([4]))
         _assert_same(alone, jax.tree.map(lambda a: a[4:5], together))
 
@@ -132,13 +134,9 @@ def test_equal_calls_give_equal_images(spec, toy):
 
 
 @pytest.mark.parametrize("toy", [4], indirect=True)
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_success_rises_with_epsilon_from_none_to_all(norm, toy):
-    rates = [
-        float(_craft(PGD(epsilon, norm, steps=20), toy).success.mean())
-        for epsilon in (0.0, 0.1, 8.0)
-    ]
-    assert rates[0] == 0 and rates == sorted(rates) and rates[-1] == 1
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 1.0), ("l2", 8.0)])
+def test_without_a_bound_every_image_falls(norm, epsilon, toy):
+    assert _craft(PGD(epsilon, norm, steps=20), toy).success.all()
 
 
 @pytest.mark.parametrize("toy", [4], indirect=True)

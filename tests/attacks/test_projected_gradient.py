@@ -20,8 +20,7 @@ def gain(image, start, label):
     return change[1 - label] - change[label]
 
 
-@pytest.mark.parametrize("label", [0, 1])
-@pytest.mark.parametrize("random_start", [True, False])
+@pytest.mark.parametrize(("label", "random_start"), [(0, True), (1, False)])
 @pytest.mark.parametrize(
     ("norm", "dual"),
     [("linf", np.abs(WEIGHTS).sum()), ("l2", np.linalg.norm(WEIGHTS))],

@@ -89,3 +89,9 @@ def test_bad_calls_give_one_sentence(examples, kwargs, words):
     with pytest.raises(UsageError) as error:
         _map(Noisy(0.0), examples, **kwargs)
     assert words in str(error.value)
+
+
+def test_local_rows_become_arrays_over_all_devices():
+    tree = {"a": EXAMPLES, "b": np.arange(10)}
+    chex.assert_trees_all_equal(batching.shard_local(tree), tree)
+    assert batching.shard_local(tree)["a"].sharding.mesh == batching.data_mesh()

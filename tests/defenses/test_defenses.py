@@ -7,7 +7,12 @@ import pytest
 
 from robust_manifold import defenses
 from robust_manifold.core.errors import UsageError
-from robust_manifold.defenses import DefenseGAN, InvertAndClassify, NoDefense
+from robust_manifold.defenses import (
+    DefenseGAN,
+    DefenseParams,
+    InvertAndClassify,
+    NoDefense,
+)
 from robust_manifold.inversion import Adam, GradientDescent, invert_one
 
 KEY = jax.random.key(0)
@@ -133,6 +138,60 @@ def test_gradients_flow_through_the_projection(defense):
     projector = np.asarray(MATRIX).T @ np.asarray(MATRIX)
     readout = np.stack([np.ones(6), np.eye(6)[0], -np.eye(6)[4]])
     np.testing.assert_allclose(jacobian.reshape(3, 6), readout @ projector, atol=2e-3)
+
+
+def _generate(params, latent):
+    return (latent @ params).reshape(2, 3, 1)
+
+
+def _classify(params, image):
+    return params * classify(image)
+
+
+BATCH = np.random.default_rng(2).uniform(size=(5, 2, 3, 1)).astype(np.float32)
+PARAMS = DefenseParams(generator=MATRIX, classifier=jnp.float32(2.0))
+
+
+def _defend(defense, images=BATCH, **kwargs):
+    return defenses.defend(
+        defense,
+        _generate,
+        _classify,
+        PARAMS,
+        images,
+        key=KEY,
+        latent_shape=(2,),
+        **kwargs,
+    )
+
+
+def test_many_images_are_each_their_own():
+    defense = InvertAndClassify("adam(steps=5)", restarts=2)
+    many = _defend(defense, ids=np.arange(5) + 10)
+    one = defense.defend(
+        jax.random.fold_in(KEY, 12),
+        generate,
+        lambda image: 2.0 * classify(image),
+        jnp.asarray(BATCH[2]),
+        (2,),
+    )
+    np.testing.assert_allclose(many.logits[2], one.logits, atol=1e-5)
+    np.testing.assert_allclose(many.inversion.image[2], one.inversion.image, atol=1e-6)
+    chunked = _defend(defense, ids=np.arange(5) + 10, batch_size=2)
+    np.testing.assert_allclose(chunked.logits, many.logits, atol=1e-5)
+
+
+def test_many_images_without_a_defence():
+    defended = _defend(NoDefense())
+    assert defended.inversion is None
+    np.testing.assert_allclose(
+        defended.logits[:, 0], 2 * BATCH.sum((1, 2, 3)), rtol=1e-6
+    )
+
+
+def test_bad_images_give_one_sentence():
+    with pytest.raises(UsageError, match="pixels from"):
+        _defend(NoDefense(), BATCH * 300)
 
 
 @pytest.mark.parametrize(

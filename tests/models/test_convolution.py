@@ -82,7 +82,11 @@ def test_value_and_gradients_equal_those_of_flax(form, case):
 
 @pytest.mark.parametrize(
     ("form", "dtype"),
-    [("convolution", "bfloat16"), ("transposed", "bfloat16"), ("transposed", "float16")],
+    [
+        ("convolution", "bfloat16"),
+        ("transposed", "bfloat16"),
+        ("transposed", "float16"),
+    ],
 )
 def test_dtypes(form, dtype):
     ours, theirs, x, w = both(form, CASES[2], dtype=jnp.dtype(dtype))

@@ -30,6 +30,10 @@ PUBLISHED = {
     "linear": (DIGITS, _dense(784, 10)),
     "small_cnn": (
         DIGITS,
+        _conv(5, 1, 16) + _conv(5, 16, 32) + _dense(7 * 7 * 32, 128) + _dense(128, 10),
+    ),
+    "wong_cnn": (
+        DIGITS,
         _conv(4, 1, 16) + _conv(4, 16, 32) + _dense(7 * 7 * 32, 100) + _dense(100, 10),
     ),
     "madry_cnn": (DIGITS, 3_274_634),
@@ -122,7 +126,7 @@ VARIANTS = {
     "dcgan_generator(latent_size=5, width=4, batch_norm=True)": DIGITS,
     "dcgan_generator(width=2)": FACES,
     "dcgan_discriminator(width=2)": FACES,
-    "small_cnn(width=4, hidden=8)": (8, 8, 3),
+    "small_cnn(width=4, hidden=8, dropout=0.0)": (8, 8, 3),
     "vae_decoder(latent_size=3, hidden=7)": (5, 6, 2),
 }
 # 17 to 19 million weights: what holds for them is tested on their small relatives.
@@ -186,18 +190,28 @@ def test_shapes_of_inputs_and_outputs(text):
 def test_one_example_a_batch_and_vmap_agree(text):
     model, params = ready(text)
     inputs = inputs_of(model, 4)
-    batch = jax.jit(model.apply)(params, inputs)
+
+    @jax.jit
+    def forms(params, inputs):
+        nested = inputs.reshape(2, 2, *model.input_shape)
+        return (
+            model.apply(params, inputs),
+            model.apply(params, inputs[1]),
+            jax.vmap(model.apply, (None, 0))(params, inputs),
+            model.apply(params, nested),
+        )
+
+    batch, one, mapped, nested = forms(params, inputs)
     assert batch.shape == (4, *model.output_shape)
+    assert nested.shape == (2, 2, *model.output_shape)
     scale = float(jnp.max(jnp.abs(batch)))
     assert scale > 0 and not (batch[0] == batch[1]).all()
-    one = jax.jit(model.apply)(params, inputs[1])
-    mapped = jax.jit(jax.vmap(model.apply, (None, 0)))(params, inputs)
-    nested = jax.jit(model.apply)(params, inputs.reshape(2, 2, *model.input_shape))
-    np.testing.assert_allclose(one / scale, batch[1] / scale, atol=1e-5)
-    np.testing.assert_allclose(mapped / scale, batch / scale, atol=1e-5)
-    np.testing.assert_allclose(
-        nested.reshape(batch.shape) / scale, batch / scale, atol=1e-5
-    )
+    for ours, theirs in (
+        (one, batch[1]),
+        (mapped, batch),
+        (nested.reshape(batch.shape), batch),
+    ):
+        np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-5)
 
 
 GENERATORS = [t for t in QUICK if t.split("(")[0].endswith(("generator", "decoder"))]
@@ -222,7 +236,7 @@ def test_training_mode(text):
     again, _ = train(params, inputs, jax.random.key(3))
     other, _ = train(params, inputs, jax.random.key(4))
     np.testing.assert_array_equal(outputs, again)
-    dropout = text in {f"defense_gan_{letter}" for letter in "abcd"}
+    dropout = text in {"small_cnn", *(f"defense_gan_{letter}" for letter in "abcd")}
     assert (outputs == other).all() != dropout
     jax.tree.map(np.testing.assert_array_equal, updated["params"], params["params"])
     assert jax.tree.structure(updated) == jax.tree.structure(params)
@@ -313,6 +327,7 @@ def test_linear_is_linear_in_the_pixels():
         "defense_gan_discriminator(width=-1)",
         "small_cnn(width=0)",
         "small_cnn(hidden=0)",
+        "small_cnn(dropout=1.0)",
         "small_cnn(width=2.5)",
     ],
 )

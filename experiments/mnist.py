@@ -1,0 +1,38 @@
+"""The table of the Robust Manifold Defense's slides, on MNIST.
+
+  TFDS_DATA_DIR=... python -m robust_manifold.main --config=experiments/mnist.py
+
+Rows: clean; FGSM at 0.05, 0.1 and 0.2 as on the slides; and PGD, which they lack.
+"""
+
+from robust_manifold.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.title = "The slides' table: Invert and Classify on MNIST"
+    config.data.source = "tfds:mnist"
+    config.data.validation_examples = 5000
+    config.data.test_examples = 0
+
+    config.classifier.model = "small_cnn"
+    config.classifier.duration = "5 epochs"
+    config.classifier.batch_size = 128
+
+    config.generator.model = "dcgan_generator(latent_size=64, width=32)"
+    config.generator.discriminator = "dcgan_discriminator(width=32)"
+    config.generator.duration = "30 epochs"
+
+    config.evaluation.examples = 1000
+    config.evaluation.attacks = (
+        "fgsm(epsilon=0.05)",
+        "fgsm(epsilon=0.1)",
+        "fgsm(epsilon=0.2)",
+        "pgd(epsilon=0.1)",
+        "pgd(epsilon=1.5, norm='l2')",
+    )
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver='adam(steps=200)', restarts=10)",
+    )
+    return config

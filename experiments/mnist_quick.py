@@ -1,0 +1,37 @@
+"""Invert and Classify on 5,000 real digits that come with a Python package.
+
+  make quickstart
+  python -m robust_manifold.main --config=experiments/mnist_quick.py
+
+Two CPU cores: see README.md for time and figures.
+"""
+
+from robust_manifold.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.title = "Invert and Classify on 5,000 digits"
+    config.data.source = "mnist_5k"
+    config.data.validation_examples = 300
+    config.data.test_examples = 700
+
+    config.classifier.model = "small_cnn"
+    config.classifier.duration = "15 epochs"
+
+    config.generator.model = "dcgan_generator(latent_size=64, width=32)"
+    config.generator.discriminator = "dcgan_discriminator(width=32)"
+    config.generator.duration = "8000 steps"
+
+    config.evaluation.examples = 500
+    config.evaluation.attacks = (
+        "fgsm(epsilon=0.05)",
+        "fgsm(epsilon=0.1)",
+        "fgsm(epsilon=0.2)",
+        "pgd(epsilon=0.1)",
+    )
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver='adam(steps=100)', restarts=4)",
+    )
+    return config
