@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -51,11 +52,18 @@ class Arguments(NamedTuple):
     stages: tuple[str, ...]
 
 
-def describe_keys() -> str:
-    """Returns the config's keys, defaults and meanings, one a line, for --help."""
+def describe() -> str:
+    """Returns the config's keys with their defaults, and the components, for --help."""
     lines = []
     for key, (default, meaning) in config_schema.SCHEMA.items():
-        lines.append(f"  {key} = {default!r}\n      {meaning}")
+        lines.append(f"  {key} = {default!r}")
+        lines.append(textwrap.fill(meaning, 78, initial_indent=" " * 6))
+    lines.append("\nThe components that a config can name:\n")
+    for registry in config_schema.REGISTRIES:
+        names = f"{registry.kind}: {', '.join(registry.names)}"
+        lines.append(
+            textwrap.fill(names, 78, initial_indent="  ", subsequent_indent=" " * 6)
+        )
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 
 import ml_collections
 
-from robust_manifold import attacks, defenses, models
+from robust_manifold import attacks, defenses, inversion, models
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.training import Optimizer, optimizers
@@ -22,6 +22,15 @@ T = TypeVar("T")
 ADVERSARIES = ("oblivious",)
 """What an attack may differentiate; see docs/design.md, section 4."""
 
+
+REGISTRIES: tuple[Registry[Any], ...] = (
+    attacks.registry,
+    defenses.registry,
+    inversion.registry,
+    models.registry,
+    optimizers,
+)
+"""Every component that a config can name."""
 
 SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "title": ("Invert and Classify", "heading of the report"),

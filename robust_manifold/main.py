@@ -10,7 +10,7 @@ for reading, results.csv for further work.
 Any key of the config can be changed on the command line:
 
   python -m robust_manifold.main --config=experiments/mnist_quick.py \
-      --workdir=runs/stronger --config.evaluation.examples=200 \\
+      --workdir=runs/stronger --config.evaluation.examples=200 \
       --config.evaluation.attacks="('pgd(epsilon=0.2, steps=100)',)"
 
 Exit codes: 0 done; 1 a defect of the program; 2 a mistake in the command, the config
@@ -22,12 +22,15 @@ The keys of a config, with their defaults:
 
 import sys
 
-from absl import app
+from absl import app, flags
 
 from robust_manifold import command_line, experiment
 from robust_manifold.core.errors import UsageError
 
-__doc__ = f"{__doc__}{command_line.describe_keys()}"
+# So that --help shows them.
+flags.adopt_module_key_flags(command_line)
+
+__doc__ = f"{__doc__}{command_line.describe()}"
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -98,8 +98,8 @@ class SmallCNN(ClassifierSpec):
     Attributes:
       width: channels of the first convolution; the second has twice as many.
       hidden: units of the dense layer.
-      dropout: share of the dense units zeroed in training, and twice the share of
-        the dense layer's inputs.
+      dropout: the share of the dense layer's units zeroed in training; half that
+        share of its inputs is zeroed too.
     """
 
     width: int = 16

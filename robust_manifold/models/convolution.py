@@ -7,8 +7,8 @@ transposed convolution is i with its kernel turned round.  A primitive, unlike
 `jax.lax.platform_dependent`, keeps the residuals of one lowering only.
 
 On GPU and TPU the three are XLA's own.  On CPU, XLA is fast for a plain convolution
-only, one without a dilated or reversed operand, and inside `scan` and `fori_loop`
-the gradients of a convolution are 4 to 130 times slower than outside.  There i is
+only, one without a spread-out or reversed operand; inside `scan` and `fori_loop` its
+gradients of a convolution take up to 130 times as long as outside.  There i is
 one plain convolution for each phase of the stride, or, where the result has few
 channels, one matrix product whose blocks are added where they overlap; k is a plain
 convolution over transposed operands.
