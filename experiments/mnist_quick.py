@@ -17,11 +17,18 @@ def get_config():
     config.data.test_examples = 700
 
     config.classifier.model = "small_cnn"
-    config.classifier.duration = "15 epochs"
+    config.classifier.duration = "20 epochs"
+    config.classifier.optimizer = "adam(learning_rate=0.002, schedule='cosine')"
 
     config.generator.model = "dcgan_generator(latent_size=64, width=32)"
     config.generator.discriminator = "dcgan_discriminator(width=32)"
-    config.generator.duration = "8000 steps"
+    config.generator.loss = "wgan_gp"
+    config.generator.discriminator_steps = 3
+    config.generator.optimizer = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
+    config.generator.discriminator_optimizer = (
+        "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
+    )
+    config.generator.duration = "3000 steps"
 
     config.evaluation.examples = 500
     config.evaluation.attacks = (

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-
 _MANY = 30
 """Names beyond this number are too many for one sentence."""
 

@@ -51,7 +51,7 @@ def test_of_equal_errors_the_later_counts():
 
 
 def test_rounding_adds_up_to_no_drift():
-    """Each stride is within rounding of the one before, but all are not of the first."""
+    """A stride is within rounding of the one before it, but not of the first."""
     solution = Walk(-2.5e-7, steps=50)(_identity, jnp.ones((1, 1, 1)), jnp.zeros(1))
     assert float(solution.latent[0]) > -2e-6
     assert float(solution.error) == 1.0
