@@ -30,6 +30,8 @@ def get_config():
     )
     config.generator.duration = "3000 steps"
 
+    config.report.pictures = 10
+
     config.evaluation.examples = 500
     config.evaluation.attacks = (
         "fgsm(epsilon=0.05)",

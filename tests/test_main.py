@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -51,7 +50,8 @@ def test_a_run(project):
         "report/table.tex",
         "report/table.csv",
         "report/report.html",
-        "report/figures/projections.png",
+        "report/figures/projections-clean.png",
+        "report/figures/projections-fgsm-epsilon=0.1.png",
         "report/figures/samples.png",
         "report/figures/errors.png",
         "report/figures/accuracy.png",
@@ -78,29 +78,35 @@ def test_a_run(project):
     assert (_results(work), (work / "report/table.md").read_bytes()) == before
 
 
+MOMENTS = (
+    "checkpoints/classifier/last/4/manifest.json",
+    "checkpoints/generator/last/4/manifest.json",
+    "adversarial/oblivious/*/round-000.npz",
+    "outcomes/invert_and_classify*/none/clean/round-000.npz",
+)
+"""Files whose appearance shows that a stage is in the middle of its work."""
+
+
 @pytest.mark.slow
 def test_killed_runs_give_the_same_results(project):
     whole, killed = project / "whole", project / "killed"
     _run(project, whole)
-    rng = random.Random(0)
-    deaths = 0
-    for _ in range(3):
+    codes = []
+    for moment in MOMENTS:
         process = _start(project, killed)
-        try:
-            # Long enough for most to die in the middle of a stage.
-            process.communicate(timeout=rng.uniform(4, 12))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            deaths += 1
+        while not list(killed.glob(moment)) and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        codes.append(process.returncode)
+    assert codes[0] == -signal.SIGKILL
+    assert set(codes) <= {0, -signal.SIGKILL}
     _run(project, killed)
-    assert deaths
     assert _results(killed) == _results(whole)
     for name in ("report/table.md", "report/table.tex", "report/table.csv"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    assert (killed / "metrics.jsonl").read_bytes() == (
-        whole / "metrics.jsonl"
-    ).read_bytes()
+    metrics = [(work / "metrics.jsonl").read_bytes() for work in (killed, whole)]
+    assert metrics[0] == metrics[1]
 
 
 def test_diverged_training_has_its_own_code_and_state(program, project):

@@ -9,12 +9,12 @@ import pandas as pd
 
 from robust_manifold import defenses, evaluation
 from robust_manifold.reporting import figures, html, labels, tables
-from robust_manifold.runtime import Progress, console, read_metrics
+from robust_manifold.runtime import console, read_metrics
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import outcome_folder, rows
+from robust_manifold.stages.rows import Row, folder_name, outcome_folder, rows
 
 _SAMPLES = 60
 
@@ -28,11 +28,9 @@ def run(context: Context) -> list[str]:
         text = "\n".join(write(table) for table in shown)
         context.folder.write_text(f"report/table.{extension}", text)
     pictures = []
-    with Progress(5, "report", "figures") as progress:
-        for number, (name, picture) in enumerate(_figures(context, results), start=1):
-            context.folder.write_bytes(f"report/figures/{name}.png", picture.png)
-            pictures.append(picture)
-            progress.update(number)
+    for name, picture in _figures(context, results):
+        context.folder.write_bytes(f"report/figures/{name}.png", picture.png)
+        pictures.append(picture)
     _write_page(context, results, shown, pictures)
     for table in shown:
         console.show(tables.to_console(table))
@@ -44,9 +42,9 @@ def _figures(
     context: Context, results: pd.DataFrame
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields the figures of the report by the names of their files."""
-    sheet = _projection_sheet(context)
-    if sheet is not None:
-        yield "projections", sheet
+    defence = _projecting(context)
+    if defence is not None:
+        yield from _projection_sheets(context, defence)
     if np.isfinite(results["epsilon"].to_numpy()).any():
         yield (
             "accuracy",
@@ -57,9 +55,8 @@ def _figures(
             ),
         )
     yield "samples", _samples(context)
-    errors = _error_histogram(context)
-    if errors is not None:
-        yield "errors", errors
+    if defence is not None:
+        yield "errors", _error_histogram(context, defence)
     records = read_metrics(context.folder.path / "metrics.jsonl")
     if records:
         yield (
@@ -80,53 +77,48 @@ def _projecting(context: Context) -> defenses.Defense | None:
     return None
 
 
-def _projection_sheet(context: Context) -> html.ReportFigure | None:
-    """Draws original, adversarial and projection of the first images of each class."""
-    defence = _projecting(context)
-    if defence is None:
-        return None
+def _projection_sheets(
+    context: Context, defence: defenses.Defense
+) -> Iterator[tuple[str, html.ReportFigure]]:
+    """Yields original, adversarial and projection of some images, a sheet a row."""
     chosen = _one_of_each_class(context.test.labels, context.experiment.report.pictures)
+    names = context.dataset.class_names
     clean_row, *attacked = rows(context.experiment.evaluation)
-    clean_images = images_of(context, clean_row)[chosen]
-    none = defenses.NoDefense()
-    has_none = none in context.experiment.evaluation.defences
-    groups = []
+    original = _shown(context, "original", clean_row, chosen)
     for row in [clean_row, *attacked]:
-        outcomes = read_rounds(context, outcome_folder(defence, row))
-        shown = [figures.SheetRow("original", clean_images)]
+        sheet = [original]
         if row.attack is not None:
-            shown.append(
-                figures.SheetRow("adversarial", images_of(context, row)[chosen])
-            )
-        if has_none:
-            bare = read_rounds(context, outcome_folder(none, row))["logits"][chosen]
-            shown[-1] = shown[-1]._replace(probabilities=_softmax(bare))
-            if row.attack is not None:
-                bare = read_rounds(context, outcome_folder(none, clean_row))["logits"]
-                shown[0] = shown[0]._replace(probabilities=_softmax(bare[chosen]))
-        shown.append(
-            figures.SheetRow(
-                "projection",
-                outcomes["projections"][chosen],
-                _softmax(outcomes["logits"][chosen]),
-            )
+            sheet.append(_shown(context, "adversarial", row, chosen))
+        outcomes = read_rounds(context, outcome_folder(defence, row))
+        projections = outcomes["projections"][chosen]
+        probabilities = _softmax(outcomes["logits"][chosen])
+        sheet.append(figures.SheetRow("projection", projections, probabilities))
+        group = figures.SheetGroup(_label(row), context.test.labels[chosen], sheet)
+        yield (
+            f"projections-{folder_name(row.name)}",
+            html.ReportFigure(
+                f"Projections: {_label(row)}",
+                "Under each image: the class that the classifier gives it and its "
+                "probability. The defence classifies the projections.",
+                figures.to_png(figures.projection_sheet([group], class_names=names)),
+            ),
         )
-        groups.append(
-            figures.SheetGroup(
-                labels.label_of(row.name, norm=row.attack.norm if row.attack else ""),
-                context.test.labels[chosen],
-                shown,
-            )
-        )
-    return html.ReportFigure(
-        "Attacks and their projections",
-        "Under each image: the class that the classifier gives it and its "
-        "probability. The adversarial images were made against the bare classifier; "
-        "the projections are what the defence classifies in their place.",
-        figures.to_png(
-            figures.projection_sheet(groups, class_names=context.dataset.class_names)
-        ),
-    )
+
+
+def _shown(
+    context: Context, name: str, row: Row, chosen: np.ndarray
+) -> figures.SheetRow:
+    """Returns a row of images, with what the bare classifier says if that is stored."""
+    images = images_of(context, row)[chosen]
+    none = defenses.NoDefense()
+    if none not in context.experiment.evaluation.defences:
+        return figures.SheetRow(name, images)
+    outcomes = read_rounds(context, outcome_folder(none, row))
+    return figures.SheetRow(name, images, _softmax(outcomes["logits"][chosen]))
+
+
+def _label(row: Row) -> str:
+    return labels.label_of(row.name, norm=row.attack.norm if row.attack else "")
 
 
 def _samples(context: Context) -> html.ReportFigure:
@@ -142,14 +134,9 @@ def _samples(context: Context) -> html.ReportFigure:
     )
 
 
-def _error_histogram(context: Context) -> html.ReportFigure | None:
-    defence = _projecting(context)
-    if defence is None:
-        return None
+def _error_histogram(context: Context, defence: defenses.Defense) -> html.ReportFigure:
     errors = {
-        labels.label_of(
-            row.name, norm=row.attack.norm if row.attack else ""
-        ): read_rounds(context, outcome_folder(defence, row))["error"]
+        _label(row): read_rounds(context, outcome_folder(defence, row))["error"]
         for row in rows(context.experiment.evaluation)
     }
     return html.ReportFigure(

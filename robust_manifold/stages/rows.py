@@ -44,7 +44,8 @@ def folder_name(text: str) -> str:
     >>> folder_name("pgd(epsilon=0.1, norm='l2')")
     'pgd-epsilon=0.1-norm=l2'
     """
-    return re.sub(r"[^A-Za-z0-9.=_]+", "-", text).strip("-")
+    unquoted = re.sub("['\"]", "", text)
+    return re.sub(r"[^A-Za-z0-9.=_]+", "-", unquoted).strip("-")
 
 
 def adversarial_folder(row: Row) -> str:
