@@ -12,10 +12,10 @@ help: ## List the commands
 
 # A stamp a set of extras: installed again only when pyproject.toml changes.
 $(VENV)/.quick: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python >= 3.11 is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@echo "Installing into $(VENV) (some minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python >= 3.11 is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quick]'
 	@touch $@
 
@@ -27,7 +27,7 @@ quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real dig
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.develop ## Run the test suite
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.develop ## Check style, types and layers
 	$(BIN)/ruff format --check .
