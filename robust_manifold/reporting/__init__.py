@@ -13,7 +13,6 @@ from robust_manifold.reporting.figures import (
 from robust_manifold.reporting.html import (
     Report,
     ReportFigure,
-    format_duration,
     render_html,
 )
 from robust_manifold.reporting.labels import label_of
@@ -39,7 +38,6 @@ __all__ = [
     "accuracy_curves",
     "cost_table",
     "error_histogram",
-    "format_duration",
     "label_of",
     "paper_table",
     "paper_tables",

@@ -90,26 +90,10 @@ def render_html(report: Report) -> str:
         report=report,
         pictures=[_picture(figure) for figure in report.figures],
         stages=_stages(report.stage_seconds),
-        total=format_duration(float(sum(report.stage_seconds.values()))),
+        total=duration(float(sum(report.stage_seconds.values()))),
         blocks=_blocks(report.config),
         facts=[(name, _value(value)) for name, value in report.environment.items()],
     )
-
-
-def format_duration(seconds: float) -> str:
-    """Returns a duration as people say it.
-
-    >>> [format_duration(s) for s in (0.42, 59.7, 185.0, 3725.0)]
-    ['0.4 s', '1 min 00 s', '3 min 05 s', '1 h 02 min']
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def _picture(figure: ReportFigure) -> _Picture:
@@ -134,7 +118,7 @@ def _stages(seconds: Mapping[str, float]) -> list[_Stage]:
     return [
         _Stage(
             name=name.replace("_", " "),
-            duration=format_duration(float(value)),
+            duration=duration(float(value)),
             percent=round(100 * value / longest, 1),
         )
         for name, value in seconds.items()

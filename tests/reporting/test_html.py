@@ -10,7 +10,6 @@ from robust_manifold.reporting import (
     Report,
     ReportFigure,
     cost_table,
-    format_duration,
     paper_tables,
     render_html,
     sample_grid,
@@ -169,18 +168,3 @@ def test_a_figure_that_is_no_png_is_refused(report):
     broken = report._replace(figures=[ReportFigure("Odd", "", b"GIF89a")])
     with pytest.raises(UsageError, match="'Odd' starts with b'GIF89a'"):
         render_html(broken)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0, "0.0 s"),
-        (9.94, "9.9 s"),
-        (10.4, "10 s"),
-        (59.6, "1 min 00 s"),
-        (3599.6, "1 h 00 min"),
-        (7322.0, "2 h 02 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
