@@ -18,6 +18,6 @@ def stream(key: PRNGKey, name: str) -> PRNGKey:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def per_example(key: PRNGKey, ids: Int[Array, "n"]) -> Key[Array, "n"]:
+def per_example(key: PRNGKey, ids: Int[Array, " n"]) -> Key[Array, " n"]:
     """Returns one key for each global example id."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)

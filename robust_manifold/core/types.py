@@ -8,10 +8,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 Image: TypeAlias = Float[Array, "height width channels"]
 """One image, pixels in [0, 1]."""
 
-Latent: TypeAlias = Float[Array, "latent"]
+Latent: TypeAlias = Float[Array, " latent"]
 """One point of a generator's latent space."""
 
-Logits: TypeAlias = Float[Array, "classes"]
+Logits: TypeAlias = Float[Array, " classes"]
 """Unnormalised class scores of one image."""
 
 Scalar: TypeAlias = Float[Array, ""]

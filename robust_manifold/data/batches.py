@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt64
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.dataset import Split, to_float
 
-Augment = Callable[[UInt8[np.ndarray, "n h w c"], UInt64[np.ndarray, "n"]], np.ndarray]
+Augment = Callable[[UInt8[np.ndarray, "n h w c"], UInt64[np.ndarray, " n"]], np.ndarray]
 """Changes uint8 images given one random 64-bit number for each of them."""
 
 
@@ -28,9 +28,9 @@ class Batch(NamedTuple):
     """
 
     images: Float32[np.ndarray, "b height width channels"]
-    labels: Int32[np.ndarray, "b"]
-    ids: Int64[np.ndarray, "b"]
-    mask: Bool[np.ndarray, "b"]
+    labels: Int32[np.ndarray, " b"]
+    ids: Int64[np.ndarray, " b"]
+    mask: Bool[np.ndarray, " b"]
 
 
 class TrainingBatches:
@@ -197,7 +197,7 @@ def evaluation_batches(
 
 
 def flip_horizontally(
-    images: UInt8[np.ndarray, "n h w c"], numbers: UInt64[np.ndarray, "n"]
+    images: UInt8[np.ndarray, "n h w c"], numbers: UInt64[np.ndarray, " n"]
 ) -> UInt8[np.ndarray, "n h w c"]:
     """Returns the images, each mirrored where its random number is odd."""
     odd = (numbers & np.uint64(1)).astype(np.bool_)

@@ -18,8 +18,8 @@ class Split(NamedTuple):
     """
 
     images: UInt8[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, "n"]
-    ids: Int64[np.ndarray, "n"]
+    labels: Int32[np.ndarray, " n"]
+    ids: Int64[np.ndarray, " n"]
 
     @property
     def size(self) -> int:

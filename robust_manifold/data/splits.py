@@ -8,7 +8,7 @@ from robust_manifold.data.dataset import Split
 from robust_manifold.data.sources.base import Parts
 
 
-def permutation(n: int, seed: int) -> Int64[np.ndarray, "n"]:
+def permutation(n: int, seed: int) -> Int64[np.ndarray, " n"]:
     """Returns a random order of 0..n-1 that is the same for every NumPy version.
 
     NumPy guarantees the raw stream of the PCG64 bit generator for ever, but not

@@ -82,8 +82,8 @@ _DEFAULT_FORMAT = ".6f"
 class PerturbationNorms(NamedTuple):
     """Norms of each perturbation, over all its pixels and channels."""
 
-    l2: Float[np.ndarray, "n"]
-    linf: Float[np.ndarray, "n"]
+    l2: Float[np.ndarray, " n"]
+    linf: Float[np.ndarray, " n"]
 
 
 def perturbation_norms(
@@ -98,7 +98,7 @@ def perturbation_norms(
     )
 
 
-def worst_case(correct: Bool[np.ndarray, "attacks n"]) -> Bool[np.ndarray, "n"]:
+def worst_case(correct: Bool[np.ndarray, "attacks n"]) -> Bool[np.ndarray, " n"]:
     """Returns, per image, whether it is right under every attack.
 
     >>> worst_case(np.array([[True, True, False], [True, False, True]]))
@@ -118,17 +118,17 @@ def summarise(
     defence: str,
     adversary: str,
     attack: str,
-    labels: Int[np.ndarray, "n"],
-    predictions: Int[np.ndarray, "n"],
+    labels: Int[np.ndarray, " n"],
+    predictions: Int[np.ndarray, " n"],
     norm: str = "",
     epsilon: float | None = None,
-    success: Bool[np.ndarray, "n"] | None = None,
-    distances: Real[np.ndarray, "n"] | None = None,
-    l2: Real[np.ndarray, "n"] | None = None,
-    linf: Real[np.ndarray, "n"] | None = None,
-    errors: Real[np.ndarray, "n"] | None = None,
-    forwards: Real[np.ndarray, "n"] | None = None,
-    backwards: Real[np.ndarray, "n"] | None = None,
+    success: Bool[np.ndarray, " n"] | None = None,
+    distances: Real[np.ndarray, " n"] | None = None,
+    l2: Real[np.ndarray, " n"] | None = None,
+    linf: Real[np.ndarray, " n"] | None = None,
+    errors: Real[np.ndarray, " n"] | None = None,
+    forwards: Real[np.ndarray, " n"] | None = None,
+    backwards: Real[np.ndarray, " n"] | None = None,
     seconds: float | None = None,
     confidence: float = 0.95,
 ) -> Cell:

@@ -33,7 +33,7 @@ class Problem(NamedTuple):
     generate: Generate
     image: Image
 
-    def residual(self, latent: Latent) -> Float[Array, "pixels"]:
+    def residual(self, latent: Latent) -> Float[Array, " pixels"]:
         """Returns G(z) - x as a vector."""
         return (self.generate(latent) - self.image).reshape(-1)
 

@@ -139,7 +139,7 @@ def local_response_normalization(
     return inputs / (bias + alpha * nearby) ** beta
 
 
-def flatten(inputs: Float[Array, "batch *shape"]) -> Float[Array, "batch size"]:
+def flatten(inputs: Float[Array, " batch *shape"]) -> Float[Array, " batch size"]:
     """Returns each example of a batch as one row."""
     return inputs.reshape(inputs.shape[0], -1)
 

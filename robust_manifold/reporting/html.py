@@ -9,6 +9,7 @@ import jinja2
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting.tables import Table
+from robust_manifold.runtime.progress import duration
 
 EXPLANATION = (
     "Invert and Classify replaces an image x by its projection G(z*), the nearest "

@@ -61,7 +61,7 @@ class ClassifierTraining:
         key: PRNGKey,
         state: ClassifierState,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, "batch"],
+        labels: Int[Array, " batch"],
     ) -> tuple[ClassifierState, ClassifierMetrics]:
         """Returns the state after one step on a batch, and the step's metrics.
 

@@ -205,7 +205,7 @@ class GanTraining:
         # The small term keeps the derivative of the root finite at a zero gradient.
         return self.gradient_penalty * jnp.mean((jnp.sqrt(squares + 1e-12) - 1) ** 2)
 
-    def _generator_loss(self, outputs: Float[Array, "batch"]) -> Scalar:
+    def _generator_loss(self, outputs: Float[Array, " batch"]) -> Scalar:
         match self.loss:
             case "minimax":
                 return -jnp.mean(jax.nn.softplus(outputs))

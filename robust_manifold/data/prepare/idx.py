@@ -43,7 +43,7 @@ def find(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 def read_split(
     images_path: Path, labels_path: Path, *, classes: int = 10
-) -> tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, "n"]]:
+) -> tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]:
     """Returns the images and labels of one split.
 
     Raises:
@@ -70,7 +70,7 @@ def read_split(
 
 
 def examples(
-    images: UInt8[np.ndarray, "n h w"], labels: UInt8[np.ndarray, "n"]
+    images: UInt8[np.ndarray, "n h w"], labels: UInt8[np.ndarray, " n"]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields the records of a split, the images as PNG files."""
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -68,13 +68,13 @@ class Source(abc.ABC):
           UsageError: if the source is missing, damaged or of another form.
         """
 
-    def chosen(self, n: int) -> Int64[np.ndarray, "m"]:
+    def chosen(self, n: int) -> Int64[np.ndarray, " m"]:
         """Returns which of n examples are kept, in rising order."""
         m = n if self.max_examples is None else min(n, self.max_examples)
         return np.arange(m, dtype=np.int64) * n // max(m, 1)
 
     def part(
-        self, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, "n"]
+        self, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"]
     ) -> Split:
         """Returns decoded arrays as a part: chosen, cut and resized.
 

@@ -128,7 +128,7 @@ def _images(name: str, images: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
     return np.rint(images * 255).astype(np.uint8)
 
 
-def _labels(name: str, labels: np.ndarray, n: int) -> Int32[np.ndarray, "n"]:
+def _labels(name: str, labels: np.ndarray, n: int) -> Int32[np.ndarray, " n"]:
     if labels.shape != (n,):
         raise UsageError(
             f"{name} has the shape {labels.shape}; allowed: ({n},), one label an image."

@@ -187,7 +187,7 @@ def training_curves(
 
 @styled
 def error_histogram(
-    errors: Mapping[str, Float[np.ndarray, "_"]],
+    errors: Mapping[str, Float[np.ndarray, " _"]],
     *,
     threshold: float | None = None,
 ) -> Figure:

@@ -59,7 +59,7 @@ class SheetGroup(NamedTuple):
     """
 
     title: str
-    labels: Int[np.ndarray, "columns"]
+    labels: Int[np.ndarray, " columns"]
     rows: Sequence[SheetRow]
 
 
