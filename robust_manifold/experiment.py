@@ -82,6 +82,8 @@ def _run_stage(context: Context, stage: str) -> None:
         return
     folder.set_status("running", stage=stage)
     spent = dict(folder.status.get("stage_seconds", {}))
+    if folder.stage_done(stage):
+        spent.pop(stage, None)
     start = time.monotonic()
     try:
         outputs = STAGES[stage](context)

@@ -76,6 +76,8 @@ def test_a_run(project):
     _, error = _run(project, work)
     assert error.count("finished before") == 4
     assert (_results(work), (work / "report/table.md").read_bytes()) == before
+    again = json.loads((work / "status.json").read_text())["stage_seconds"]
+    assert again["evaluate"] == status["stage_seconds"]["evaluate"]
 
 
 MOMENTS = (

@@ -54,6 +54,7 @@ class RunFolder(Artefacts):
             self._status = {
                 "started": stored.get("started", _now()),
                 "finished_stages": stored.get("finished_stages", {}),
+                "stage_seconds": stored.get("stage_seconds", {}),
                 "command": list(command),
                 "versions": _versions(),
                 "devices": devices.describe(),
