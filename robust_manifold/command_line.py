@@ -79,13 +79,15 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
     try:
         rest = values(list(argv))
-    except SystemExit:
-        # absl prints the help and ends with 1; asking for help is no failure.
-        sys.exit(0)
+    except SystemExit as ending:
+        if any(argument.lstrip("-").startswith("help") for argument in argv):
+            # absl prints the help and ends with 1; asking for help is no failure.
+            sys.exit(0)
+        raise UsageError(f"--config {path} ends the program ({ending}).") from None
     except flags.IllegalFlagValueError as error:
-        raise _type_error(argv) or UsageError(f"{_first_line(error)}.") from None
+        raise (_type_error(argv) or UsageError(f"{_reason(error)}.")) from None
     except flags.Error as error:
-        raise UsageError(f"{_first_line(error)}.") from None
+        raise UsageError(f"{_reason(error)}.") from None
     except UsageError:
         raise
     except Exception as error:  # Whatever the user's config file raises.
@@ -107,7 +109,10 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     config = values["config"].value
     if config is None:
         raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
-    stages = tuple(values["stages"].value or STAGES)
+    given = values["stages"].value
+    stages = tuple(STAGES if given is None else given)
+    if not stages:
+        raise UsageError(f"--stages is empty; allowed: some of {', '.join(STAGES)}.")
     for stage in stages:
         if stage not in STAGES:
             raise unknown_name("stage", stage, STAGES)
@@ -129,8 +134,14 @@ def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
     return None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
+def _reason(error: Exception) -> str:
+    """Returns what happened, in one line without its stop."""
+    lines = str(error).strip().splitlines()
+    # Of a traceback, which ml_collections quotes whole, the last line says it.
+    quoted = any(line.strip().startswith("Traceback") for line in lines) or (
+        "Error whilst parsing config file" in str(error)
+    )
+    return " ".join(lines[-1 if quoted else 0].split()).rstrip(".")
 
 
 def _type_error(argv: Sequence[str]) -> UsageError | None:
@@ -140,7 +151,7 @@ def _type_error(argv: Sequence[str]) -> UsageError | None:
         default, _ = config_schema.SCHEMA.get(key.removeprefix("config."), ("", ""))
         if isinstance(default, bool | int | float):
             try:
-                float(value)
+                type(default)(value) if not isinstance(default, bool) else None
             except ValueError:
                 allowed = config_schema.TYPES[type(default)]
                 return UsageError(f"{key} is {value!r}; allowed: {allowed}.")
@@ -163,8 +174,9 @@ def _config_error(
             )
         if key not in config_schema.SCHEMA:
             return unknown_name("config key", key, config_schema.SCHEMA)
-    reason = " ".join(str(error).split())
-    return UsageError(f"--config {path} fails: {type(error).__name__}: {reason}.")
+    return UsageError(
+        f"--config {path} fails: {type(error).__name__}: {_reason(error)}."
+    )
 
 
 def exit_with(error: UsageError) -> None:

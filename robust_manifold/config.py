@@ -6,6 +6,7 @@ a `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
@@ -41,6 +42,10 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
         "sub-folder a class) or npz:FILE",
     ),
     "data.data_dir": ("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR"),
+    "data.label": ("", "attribute to classify, where a source has several"),
+    "data.crop": (0, "side of the central square to cut out; 0: the whole image"),
+    "data.image_size": (0, "side of the images after resizing; 0: as they are"),
+    "data.split_seed": (0, "of the order that splits are taken from train in"),
     "data.validation_examples": (500, "taken from train; 0: the official split"),
     "data.test_examples": (0, "taken from train; 0: the official split"),
     "classifier.model": ("small_cnn", "a classifier, such as madry_cnn"),
@@ -102,12 +107,17 @@ class Data:
 
     source: str
     data_dir: str
+    label: str
+    crop: int
+    image_size: int
+    split_seed: int
     validation_examples: int
     test_examples: int
 
     def __post_init__(self):
         check(bool(self.source), self, "source", "the name of a data source")
-        for field in ("validation_examples", "test_examples"):
+        counts = ("crop", "image_size", "validation_examples", "test_examples")
+        for field in (*counts, "split_seed"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
 
 
@@ -144,7 +154,12 @@ class Generator:
     def __post_init__(self):
         for field in ("discriminator_steps", "batch_size"):
             check(getattr(self, field) >= 1, self, field, "1 or more")
-        check(self.gradient_penalty >= 0, self, "gradient_penalty", "0 or more")
+        check(
+            0 <= self.gradient_penalty < math.inf,
+            self,
+            "gradient_penalty",
+            "a finite number, 0 or more",
+        )
         check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
 
 
@@ -172,6 +187,7 @@ class Evaluation:
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
         check(bool(self.defences), self, "defences", "one or more")
+        check(bool(self.adversaries), self, "adversaries", "one or more")
 
 
 @dataclasses.dataclass(frozen=True)

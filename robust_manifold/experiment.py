@@ -1,6 +1,7 @@
 """An experiment from start to end: its stages in order, none of them twice."""
 
 import pathlib
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -61,17 +62,21 @@ def run(
             context = Context(experiment, folder, metrics, stop)
             context.check()
             for name in ("classifier", "generator"):
-                trained.check_other_run(context, name, getattr(context, name))
+                if not folder.stage_done(f"fit_{name}"):
+                    trained.check_other_run(context, name, getattr(context, name))
+            context.check_same_data()
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)
+                if stop.requested:
+                    raise Interrupted(f"stopped after {stage}")
     except Diverged as error:
         console.error(str(error))
         return DIVERGED
     except Interrupted as error:
         console.warning(f"{error}; the same command goes on from there.")
-        assert stop.signal is not None
-        return 128 + stop.signal
+        # Another process of the job may have got the signal.
+        return 128 + (stop.signal or signal.SIGTERM)
     return 0
 
 

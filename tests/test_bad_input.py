@@ -99,6 +99,18 @@ OVERRIDES = {
         "('invert_and_classify(solver=\"adma\")',)",
         "adma.*'adam'",
     ),
+    "no adversary": ("evaluation.adversaries", "()", "adversaries"),
+    "an infinite learning rate": (
+        "classifier.optimizer",
+        "adam(1e999)",
+        "learning_rate is inf",
+    ),
+    "a budget too large": (
+        "evaluation.attacks",
+        f"('fgsm(epsilon=1{'0' * 400})',)",
+        "too large",
+    ),
+    "no test images": ("data.test_examples", "0", "config.data.test_examples"),
     "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
     "unknown loss": ("generator.loss", "wgan", "'wgan'.*'wgan_gp'"),
     "unknown optimizer": ("generator.optimizer", "adamm(0.1)", "adamm.*'adam'"),
@@ -140,8 +152,9 @@ def test_override(name, program, project):
         given.append(f"--config.data.data_dir={project / 'empty'}")
     ended = program(f"--config={project / 'tiny.py'}", f"--workdir={work}", *given)
     _one_sentence(ended, pattern)
-    # Before any work: nothing was trained.
+    # Before any work: nothing was trained, and the folder is free for another config.
     assert not (work / "checkpoints").exists()
+    assert not (work / "data.json").exists()
 
 
 COMMANDS = {
@@ -149,6 +162,7 @@ COMMANDS = {
     "no such config": (["--config=none.py"], "none.py.*existing file"),
     "unknown flag": (["--config={config}", "--wrokdir=x"], "wrokdir"),
     "a stray argument": (["--config={config}", "fast"], "'fast' is no flag"),
+    "no stage": (["--config={config}", "--stages="], "--stages is empty"),
     "unknown stage": (["--config={config}", "--stages=atack"], "atack.*'attack'"),
     "a stage too early": (
         ["--config={config}", "--workdir={dir}/run", "--stages=attack"],
@@ -173,6 +187,13 @@ CONFIG_FILES = {
     "a syntax error": ("def get_config(:", "SyntaxError"),
     "an exception": ("def get_config():\n    raise RuntimeError('boo')", "boo"),
     "a missing module": ("import no_such_module", "no_such_module"),
+    "an end": ("import sys\nsys.exit(3)", r"ends the program \(3\)"),
+    "a fraction for a whole number": (
+        "from robust_manifold.config import default_config\n"
+        "def get_config():\n    c = default_config()\n"
+        "    c.seed = 1.5\n    return c",
+        "TypeError.*seed",
+    ),
     "no get_config": ("x = 1", "get_config"),
     "a dictionary": ("def get_config():\n    return {'seed': 1}", "get_config"),
     "another config": (
@@ -394,6 +415,35 @@ def test_latent_size_of_another_run(program, finished, tmp_path):
         "--config.generator.model=dcgan_generator(latent_size=5, width=2)",
     )
     _one_sentence(ended, "latent_size 4.*5")
+
+
+def test_other_training_images_of_another_run(program, finished, tmp_path):
+    ended = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.classifier.from_run={finished / 'run'}",
+        "--config.data.split_seed=1",
+    )
+    _one_sentence(ended, "trained on other images")
+
+
+def test_a_corrected_mistake_finds_the_folder_free(program, project):
+    command = [f"--config={project / 'tiny.py'}", f"--workdir={project / 'run'}"]
+    ended = program(*command, "--config.classifier.batch_size=1000")
+    _one_sentence(ended, "1000 images a step")
+    assert program(*command).code == 0
+
+
+def test_networks_taken_over_outlive_their_run(program, finished, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "other")
+    command = [
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.classifier.from_run={tmp_path / 'other'}",
+    ]
+    assert program(*command).code == 0
+    shutil.rmtree(tmp_path / "other")
+    assert program(*command).code == 0
 
 
 def test_width_of_another_run(program, finished, tmp_path):

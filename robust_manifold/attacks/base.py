@@ -65,3 +65,5 @@ def check_epsilon(attack: Any) -> None:
     check(
         0 <= attack.epsilon < math.inf, attack, "epsilon", "a finite number, 0 or more"
     )
+    # 1 and 1.0 are one budget: they must be written alike, too.
+    object.__setattr__(attack, "epsilon", float(attack.epsilon))

@@ -73,8 +73,7 @@ def map_examples(
         batch_size = int(min(max(n, 1), DEFAULT_BATCH_SIZE * devices))
     batch_size = -(-batch_size // devices) * devices
     ids = _checked_ids(ids, n)
-    # Parameters that a checkpoint put on one device must be on all of them.
-    params = jax.device_put(params, NamedSharding(data_mesh(), PartitionSpec()))
+    params = replicate(params)
 
     chunks = []
     for start in _starts(n, batch_size):
@@ -129,6 +128,15 @@ def _gather(array: jax.Array) -> np.ndarray:
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def replicate(tree: Any) -> Any:
+    """Returns the arrays placed whole on every device of the job.
+
+    What a checkpoint restored, or an init made, lies on one device: a step that
+    returns arrays on all of them would otherwise be compiled once for each.
+    """
+    return jax.device_put(tree, NamedSharding(data_mesh(), PartitionSpec()))
 
 
 def shard_local(tree: Any) -> Any:

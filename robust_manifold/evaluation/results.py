@@ -98,6 +98,16 @@ def perturbation_norms(
     )
 
 
+def predictions_of(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:
+    """Returns the predicted classes; -1, which is no class, where a logit is NaN.
+
+    >>> predictions_of(np.array([[0.0, 2.0], [np.nan, 0.0]]))
+    array([ 1, -1])
+    """
+    broken = np.isnan(logits).any(axis=-1)
+    return np.where(broken, -1, np.argmax(logits, axis=-1))
+
+
 def worst_case(correct: Bool[np.ndarray, "attacks n"]) -> Bool[np.ndarray, " n"]:
     """Returns, per image, whether it is right under every attack.
 

@@ -168,7 +168,8 @@ def cost_table(
             names_columns += 1
     caption = (
         "Size and cost of the attacks, means per image. Fooled: share of the images "
-        "on which the attack fooled the function that it was crafted on. ‖δ‖: plain "
+        "that the function that the attack was crafted on gets wrong, those that it "
+        "got wrong before included. ‖δ‖: plain "
         "norms of the perturbation over all pixels. Error: mean square over the "
         "pixels between the image and its projection. Forwards, backwards: passes "
         "that the attack took."

@@ -49,7 +49,8 @@ class RunFolder(Artefacts):
             # A folder that is no run folder yet may hold anything: it is left alone.
             if (path / "config.json").exists():
                 remove_partial_files(path)
-            _check_config(path, self.config, has_artefacts=any(self._sums.values()))
+            started = any(self._sums.values()) or (path / "checkpoints").exists()
+            _check_config(path, self.config, has_artefacts=started)
             stored = _stored_status(path)
             self._status = {
                 "started": stored.get("started", _now()),
@@ -86,6 +87,29 @@ class RunFolder(Artefacts):
           DamagedArtefact: if one of the folder's own files cannot be read.
         """
         path = Path(path)
+        folder = error = None
+        try:
+            folder = cls._open(path, config, command, primary)
+        except UsageError as mistake:
+            error = mistake
+        # What one process refuses, all refuse: none may wait for it in vain.
+        if devices.any_process(error is not None) or folder is None:
+            if folder is not None:
+                folder.close()
+            raise error or UsageError(
+                f"workdir {str(path)!r} was refused by the first process of the job, "
+                "which says why."
+            )
+        return folder
+
+    @classmethod
+    def _open(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        command: Sequence[str],
+        primary: bool,
+    ) -> "RunFolder":
         if not primary:
             return cls(path, config, command, None)
         try:
@@ -210,7 +234,10 @@ def _check_config(path: Path, config: Mapping[str, Any], has_artefacts: bool) ->
         return
     stored = _read_object(file, "put it back, or choose another --workdir")
     differences = config_differences(config, stored)
-    if differences:
+    if differences and not has_artefacts:
+        # Nothing was computed with it: a mistake just corrected, most likely.
+        write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
+    elif differences:
         named = "; ".join(differences[:_NAMED_DIFFERENCES])
         more = len(differences) - _NAMED_DIFFERENCES
         named += f"; and {more} more" if more > 0 else ""
@@ -225,7 +252,11 @@ def _stored_status(path: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     status = _read_object(file, "delete it and run again; what is stored is kept")
-    if not isinstance(status.get("finished_stages", {}), dict):
+    stages = status.get("finished_stages", {})
+    if not isinstance(stages, dict) or not all(
+        isinstance(outputs, list) and all(isinstance(o, str) for o in outputs)
+        for outputs in stages.values()
+    ):
         raise DamagedArtefact(f"{file} is damaged (finished_stages): delete it.")
     return status
 

@@ -11,7 +11,7 @@ from robust_manifold.stages.rows import Row, adversarial_folder, rows
 
 
 def run(context: Context) -> list[str]:
-    """Writes `adversarial/<adversary>/<attack>/round-NNN.npz` for each row."""
+    """Writes `adversarial/<target>/<adversary>/<attack>/round-NNN.npz`."""
     todo = [row for row in rows(context.experiment.evaluation) if row.attack]
     if not todo:
         return []
@@ -44,9 +44,9 @@ def _craft(context: Context, params, row: Row, part: data.Split):
         params,
         images,
         part.labels,
-        key=context.stream(f"attack {row.adversary} {row.name}"),
+        key=context.stream(f"attack {row.folder}"),
         ids=part.ids,
-        batch_size=context.experiment.evaluation.batch_size or None,
+        batch_size=context.batch_size,
     )
     return {
         "images": np.asarray(crafted.images),

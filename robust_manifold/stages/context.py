@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
 
 from robust_manifold import data, models
 from robust_manifold.config import Experiment
-from robust_manifold.core import keys
+from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder
+from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
 from robust_manifold.training import ClassifierTraining, GanTraining, steps_of
 
 
@@ -50,7 +51,10 @@ class Context:
             data_dir=block.data_dir or None,
             validation_examples=block.validation_examples,
             test_examples=block.test_examples,
-            seed=self.experiment.seed,
+            label=block.label or None,
+            crop=block.crop or None,
+            image_size=block.image_size or None,
+            seed=block.split_seed,
         )
 
     @functools.cached_property
@@ -59,6 +63,14 @@ class Context:
         split = self.dataset.test
         count = self.experiment.evaluation.examples or split.size
         return split.take(slice(count))
+
+    @property
+    def batch_size(self) -> int:
+        """Test images computed at a time: one shape for all rounds of a run."""
+        block = self.experiment.evaluation
+        round_size = min(block.round_size, self.test.size)
+        largest = batching.DEFAULT_BATCH_SIZE * jax.device_count()
+        return block.batch_size or min(round_size, largest)
 
     @functools.cached_property
     def classifier(self) -> models.Model:
@@ -125,6 +137,11 @@ class Context:
     def check(self) -> None:
         """Raises a `UsageError` for whatever can be seen to fail before any work."""
         split, block = self.dataset.test, self.experiment.evaluation
+        if split.size == 0:
+            raise UsageError(
+                f"{self.experiment.data.source!r} has no test images of its own; set "
+                "config.data.test_examples to take some from its training images."
+            )
         if block.examples > split.size:
             raise UsageError(
                 f"config.evaluation.examples is {block.examples}; allowed: at most "
@@ -132,20 +149,22 @@ class Context:
             )
         _ = self.classifier_training, self.gan_training
         _ = self.classifier, self.generator, self.discriminator
-        self._check_same_data()
 
-    def _check_same_data(self) -> None:
-        """Refuses a folder whose artefacts were made from other images."""
-        splits = {
-            name: {
-                "examples": split.size,
-                "sha256": _digest(split),
-            }
+    @functools.cached_property
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Size and checksum of each split."""
+        return {
+            name: {"examples": split.size, "sha256": _digest(split)}
             for name, split in self.dataset._asdict().items()
             if isinstance(split, data.Split)
         }
+
+    def check_same_data(self) -> None:
+        """Refuses a folder whose artefacts were made from other images."""
+        splits = self.digests
         if not self.folder.has("data.json"):
             self.folder.write_json("data.json", splits)
+            devices.barrier("data.json written")
         for name, stored in self.folder.read_json("data.json").items():
             if stored != splits[name]:
                 raise UsageError(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation
-from robust_manifold.runtime import Progress
+from robust_manifold.runtime import Progress, console
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
@@ -11,7 +11,7 @@ from robust_manifold.stages.rows import (
     Row,
     adversarial_folder,
     outcome_folder,
-    rows,
+    rows_of,
 )
 
 
@@ -22,7 +22,7 @@ def run(context: Context) -> list[str]:
         generator=trained.load(context, "generator"),
         classifier=trained.load(context, "classifier"),
     )
-    cells = [(d, row) for d in block.defences for row in rows(block)]
+    cells = [(d, row) for d in block.defences for row in rows_of(d, block)]
     with Progress(len(cells) * context.test.size, "evaluate", "images") as progress:
         done = 0
         for defence, row in cells:
@@ -37,8 +37,8 @@ def run(context: Context) -> list[str]:
             compute_rounds(
                 context,
                 outcome_folder(defence, row),
-                lambda place, part, d=defence, x=attacked, row=row: _outcomes(
-                    context, params, d, row, x[place], part
+                lambda place, part, d=defence, x=attacked: _outcomes(
+                    context, params, d, x[place], part
                 ),
                 advance,
             )
@@ -55,19 +55,21 @@ def images_of(context: Context, row: Row) -> np.ndarray:
     return read_rounds(context, adversarial_folder(row))["images"]
 
 
-def _outcomes(context: Context, params, defence, row: Row, images, part: data.Split):
+def _outcomes(context: Context, params, defence, images, part: data.Split):
     """Returns what is stored of one round behind one defence."""
     name = defenses.registry.to_string(defence)
+    # The same starts for an image in every row: rows differ by their images alone.
+    key = context.stream(f"defence {name}")
     defended = defenses.defend(
         defence,
         context.generator.apply,
         context.classifier.apply,
         params,
         images,
-        key=context.stream(f"defence {name} {row.adversary} {row.name}"),
+        key=key,
         latent_shape=context.generator.input_shape,
         ids=part.ids,
-        batch_size=context.experiment.evaluation.batch_size or None,
+        batch_size=context.batch_size,
     )
     outcomes = {"labels": part.labels, "logits": np.asarray(defended.logits)}
     if defended.inversion is not None:
@@ -80,6 +82,13 @@ def _outcomes(context: Context, params, defence, row: Row, images, part: data.Sp
 def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.Cell:
     """Returns the line of results.csv for one defence and one row."""
     outcomes = read_rounds(context, outcome_folder(defence, row))
+    broken = int(np.sum(np.isnan(outcomes["logits"]).any(axis=-1)))
+    if broken:
+        console.warning(
+            f"{broken} of {len(outcomes['labels'])} images got no finite logits from "
+            f"{defenses.registry.to_string(defence)} under {row.name}; they count as "
+            "wrong."
+        )
     seconds = float(outcomes["seconds"])
     measured = {}
     if row.attack is not None:
@@ -103,7 +112,7 @@ def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.C
         adversary=row.adversary,
         attack=row.name,
         labels=outcomes["labels"],
-        predictions=np.argmax(outcomes["logits"], axis=-1),
+        predictions=evaluation.predictions_of(outcomes["logits"]),
         errors=outcomes.get("error"),
         seconds=seconds,
         confidence=context.experiment.evaluation.confidence,

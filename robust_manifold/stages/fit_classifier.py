@@ -10,7 +10,7 @@ def run(context: Context) -> list[str]:
     block, model = context.experiment.classifier, context.classifier
     if block.from_run:
         trained.take_from_other_run(context, "classifier", model)
-        return [trained.folder("classifier")]
+        return [trained.output("classifier")]
     training, key = context.classifier_training, context.stream("fit_classifier")
     validation = context.dataset.validation
 
@@ -34,4 +34,4 @@ def run(context: Context) -> list[str]:
             metadata=trained.metadata(context, "classifier", model),
         ),
     )
-    return [trained.folder("classifier")]
+    return [trained.output("classifier")]

@@ -10,7 +10,7 @@ def run(context: Context) -> list[str]:
     block, model = context.experiment.generator, context.generator
     if block.from_run:
         trained.take_from_other_run(context, "generator", model)
-        return [trained.folder("generator")]
+        return [trained.output("generator")]
     training, key = context.gan_training, context.stream("fit_generator")
     train(
         context,
@@ -27,4 +27,4 @@ def run(context: Context) -> list[str]:
             metadata=trained.metadata(context, "generator", model),
         ),
     )
-    return [trained.folder("generator")]
+    return [trained.output("generator")]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from robust_manifold import data, models
+from robust_manifold import data, evaluation, models
 from robust_manifold.core import batching
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
 
@@ -29,4 +29,4 @@ def accuracy(model: models.Model, params: Params, split: data.Split) -> float:
         data.to_float(split.images),
         key=jax.random.key(0),
     )
-    return float(np.mean(np.argmax(np.asarray(found), axis=-1) == split.labels))
+    return float(np.mean(evaluation.predictions_of(np.asarray(found)) == split.labels))

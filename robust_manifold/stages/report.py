@@ -9,18 +9,25 @@ import pandas as pd
 
 from robust_manifold import defenses, evaluation
 from robust_manifold.reporting import figures, html, labels, tables
-from robust_manifold.runtime import console, read_metrics
+from robust_manifold.runtime import console, devices, read_metrics
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import Row, folder_name, outcome_folder, rows
+from robust_manifold.stages.rows import Row, folder_name, outcome_folder, rows_of
 
 _SAMPLES = 60
 
 
 def run(context: Context) -> list[str]:
-    """Writes `report/` and prints the tables."""
+    """Writes `report/` and prints the tables, in the first process of a job."""
+    if context.folder.primary:
+        _report(context)
+    devices.barrier("report written")
+    return ["report/report.html", "report/table.md"]
+
+
+def _report(context: Context) -> None:
     results = evaluation.read_results(context.folder.read_text("results.csv"))
     confidence = context.experiment.evaluation.confidence
     shown = tables.paper_tables(results, confidence=confidence)
@@ -35,28 +42,27 @@ def run(context: Context) -> list[str]:
     for table in shown:
         console.show(tables.to_console(table))
     console.show(f"Report: {context.folder.path / 'report' / 'report.html'}")
-    return ["report/report.html", "report/table.md"]
 
 
 def _figures(
     context: Context, results: pd.DataFrame
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields the figures of the report by the names of their files."""
-    defence = _projecting(context)
-    if defence is not None:
+    for defence in _projecting(context):
         yield from _projection_sheets(context, defence)
     if np.isfinite(results["epsilon"].to_numpy()).any():
         yield (
             "accuracy",
             html.ReportFigure(
                 "Accuracy against ε",
-                "Bands are the Wilson intervals of the table.",
+                "Bands are the Wilson intervals of the table. Adversaries: "
+                f"{', '.join(context.experiment.evaluation.adversaries)}.",
                 figures.to_png(figures.accuracy_curves(results)),
             ),
         )
     yield "samples", _samples(context)
-    if defence is not None:
-        yield "errors", _error_histogram(context, defence)
+    for defence in _projecting(context):
+        yield f"errors-{_file(defence)}", _error_histogram(context, defence)
     records = read_metrics(context.folder.path / "metrics.jsonl")
     if records:
         yield (
@@ -69,12 +75,13 @@ def _figures(
         )
 
 
-def _projecting(context: Context) -> defenses.Defense | None:
-    """Returns the first defence of the table that makes projections."""
-    for defence in context.experiment.evaluation.defences:
-        if isinstance(defence, defenses.ProjectionDefense):
-            return defence
-    return None
+def _projecting(context: Context) -> list[defenses.ProjectionDefense]:
+    """Returns the defences of the table that make projections."""
+    return [
+        defence
+        for defence in context.experiment.evaluation.defences
+        if isinstance(defence, defenses.ProjectionDefense)
+    ]
 
 
 def _projection_sheets(
@@ -83,7 +90,7 @@ def _projection_sheets(
     """Yields original, adversarial and projection of some images, a sheet a row."""
     chosen = _one_of_each_class(context.test.labels, context.experiment.report.pictures)
     names = context.dataset.class_names
-    clean_row, *attacked = rows(context.experiment.evaluation)
+    clean_row, *attacked = rows_of(defence, context.experiment.evaluation)
     original = _shown(context, "original", clean_row, chosen)
     for row in [clean_row, *attacked]:
         sheet = [original]
@@ -95,11 +102,12 @@ def _projection_sheets(
         sheet.append(figures.SheetRow("projection", projections, probabilities))
         group = figures.SheetGroup(_label(row), context.test.labels[chosen], sheet)
         yield (
-            f"projections-{folder_name(row.name)}",
+            f"projections-{_file(defence)}-{row.folder.replace('/', '-')}",
             html.ReportFigure(
-                f"Projections: {_label(row)}",
+                f"{_label(row)}: projections by {_title(defence)}",
                 "Under each image: the class that the classifier gives it and its "
-                "probability. The defence classifies the projections.",
+                "probability. The defence classifies the projections."
+                + _adversary(row),
                 figures.to_png(figures.projection_sheet([group], class_names=names)),
             ),
         )
@@ -115,6 +123,22 @@ def _shown(
         return figures.SheetRow(name, images)
     outcomes = read_rounds(context, outcome_folder(none, row))
     return figures.SheetRow(name, images, _softmax(outcomes["logits"][chosen]))
+
+
+def _file(defence: defenses.Defense) -> str:
+    return folder_name(defenses.registry.to_string(defence))
+
+
+def _title(defence: defenses.Defense) -> str:
+    return labels.label_of(defenses.registry.to_string(defence))
+
+
+def _adversary(row: Row) -> str:
+    """Returns the sentence that says what the attack of a row was allowed to see."""
+    if row.attack is None:
+        return ""
+    known = tables.ADVERSARIES.get(row.adversary, "")
+    return f" Adversary: {row.adversary} ({known})."
 
 
 def _label(row: Row) -> str:
@@ -137,10 +161,10 @@ def _samples(context: Context) -> html.ReportFigure:
 def _error_histogram(context: Context, defence: defenses.Defense) -> html.ReportFigure:
     errors = {
         _label(row): read_rounds(context, outcome_folder(defence, row))["error"]
-        for row in rows(context.experiment.evaluation)
+        for row in rows_of(defence, context.experiment.evaluation)
     }
     return html.ReportFigure(
-        "Reconstruction errors",
+        f"Reconstruction errors by {_title(defence)}",
         "Mean square over the pixels between an image and its projection.",
         figures.to_png(figures.error_histogram(errors)),
     )

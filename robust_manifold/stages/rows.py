@@ -8,10 +8,15 @@ from robust_manifold.config import Evaluation
 
 
 class Row(NamedTuple):
-    """One row of the table; `attack` is None for the clean images."""
+    """One set of images: the clean ones, or those of an attack by an adversary."""
 
     attack: attacks.Attack | None
+    """None for the clean images."""
     adversary: str
+    """What the attack may differentiate; "none" for the clean images."""
+    target: defenses.Defense
+    """The defence that the attack was made against; `NoDefense` for the oblivious
+    adversary, whose images meet every defence."""
 
     @property
     def name(self) -> str:
@@ -22,20 +27,39 @@ class Row(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The row's folder: adversary/attack."""
-        return f"{self.adversary}/{folder_name(self.name)}"
+        """The row's folder: clean, or target/adversary/attack."""
+        if self.attack is None:
+            return "clean"
+        target = folder_name(defenses.registry.to_string(self.target))
+        return f"{target}/{self.adversary}/{folder_name(self.name)}"
 
 
 def rows(evaluation: Evaluation) -> list[Row]:
-    """Returns the rows of the table in their order, clean first."""
+    """Returns the sets of images in the table's order, clean first."""
+    clean = Row(None, "none", defenses.NoDefense())
     return [
-        Row(None, "none"),
+        clean,
         *(
-            Row(attack, adversary)
+            Row(attack, adversary, target)
             for adversary in evaluation.adversaries
+            for target in _targets(adversary, evaluation)
             for attack in evaluation.attacks
         ),
     ]
+
+
+def rows_of(defence: defenses.Defense, evaluation: Evaluation) -> list[Row]:
+    """Returns the rows that a defence meets: all that were not made for another."""
+    return [
+        row for row in rows(evaluation) if row.target in (defenses.NoDefense(), defence)
+    ]
+
+
+def _targets(adversary: str, evaluation: Evaluation) -> tuple[defenses.Defense, ...]:
+    """Returns the defences that an adversary makes images for, one set each."""
+    if adversary == "oblivious":
+        return (defenses.NoDefense(),)
+    return evaluation.defences
 
 
 def folder_name(text: str) -> str:
@@ -45,7 +69,7 @@ def folder_name(text: str) -> str:
     'pgd-epsilon=0.1-norm=l2'
     """
     unquoted = re.sub("['\"]", "", text)
-    return re.sub(r"[^A-Za-z0-9.=_]+", "-", unquoted).strip("-")
+    return re.sub(r"[^A-Za-z0-9.=_+]+", "-", unquoted).strip("-")
 
 
 def adversarial_folder(row: Row) -> str:

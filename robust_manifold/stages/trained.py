@@ -23,6 +23,11 @@ def folder(name: str) -> str:
     return f"checkpoints/{name}/params"
 
 
+def output(name: str) -> str:
+    """Returns the file, relative to a run folder, that shows them to be whole."""
+    return f"{folder(name)}/0/manifest.json"
+
+
 def save(
     context: Context, name: str, params: Params, metadata: Mapping[str, Any]
 ) -> None:
@@ -62,6 +67,7 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
         "data": context.experiment.data.source,
+        "trained_on": context.digests["train"]["sha256"],
     }
 
 
@@ -89,6 +95,12 @@ def check_other_run(context: Context, name: str, model: models.Model) -> None:
                 f"{_short(found)}, config.{name}.model has {_short(expected)}; they "
                 "have to be equal."
             )
+    if stored.metadata["trained_on"] != context.digests["train"]["sha256"]:
+        raise UsageError(
+            f"config.{name}.from_run: the {name} in {other!r} was trained on other "
+            f"images of {stored.metadata['data']!r}, perhaps on these test images; "
+            "give that run's config.data."
+        )
     wanted = jax.eval_shape(model.init, jax.random.key(0))
     leaves = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape

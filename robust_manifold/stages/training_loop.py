@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from robust_manifold import data
@@ -58,10 +59,10 @@ def train(context: Context, task: Task) -> None:
     checkpoints = Checkpoints(
         context.folder.path / "checkpoints" / task.name, best=SCORE
     )
-    state = task.init()
+    state = batching.replicate(task.init())
     start = 0
     if (restored := checkpoints.restore(state)) is not None:
-        start, state = restored
+        start, state = restored.step, batching.replicate(restored.state)
     context.metrics.rewind(stage, start)
     batches = data.training_batches(
         context.dataset.train,
@@ -78,11 +79,15 @@ def train(context: Context, task: Task) -> None:
             if step % every.log_every == 0 or step == task.steps:
                 _log(context, stage, step, metrics._asdict())
             if step % every.checkpoint_every == 0 or step == task.steps:
+                _check_finite(stage, step, task.params(state))
                 measured = dict(task.validate(task.params(state)))
                 if measured:
                     _log(context, stage, step, measured)
                 checkpoints.save(step, state, measured)
-            if context.stop.requested:
+            # In a job of several processes asking is a collective, so it is rarer.
+            asked = jax.process_count() == 1 or step % every.log_every == 0
+            if asked and context.stop.requested:
+                _check_finite(stage, step, task.params(state))
                 checkpoints.save(step, state)
                 raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
     best = checkpoints.restore_best(state)
@@ -106,6 +111,15 @@ def _log(context: Context, stage: str, step: int, metrics: Mapping[str, Any]) ->
                 f"{stage} diverged: {name} is {value} at step {step} (it was finite "
                 f"{every} steps before, or never logged); try a lower learning rate."
             )
+
+
+def _check_finite(stage: str, step: int, params: Params) -> None:
+    """Ends the training if a parameter to be stored is not finite."""
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise Diverged(
+            f"{stage} diverged: a parameter is not finite after step {step}; try a "
+            "lower learning rate."
+        )
 
 
 def _seed(seed: int, name: str) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -72,6 +73,7 @@ class ClassifierTraining:
           images: pixels in [0, 1].
           labels: class numbers.
         """
+        chex.assert_equal_shape_prefix([images, labels], 1)
         step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
 
         def loss_of(params):

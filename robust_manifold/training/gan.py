@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import math
 from typing import Literal, NamedTuple, TypeAlias
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -72,7 +74,12 @@ class GanTraining:
     def __post_init__(self):
         check(self.steps >= 1, self, "steps", "1 or more")
         check(self.discriminator_steps >= 1, self, "discriminator_steps", "1 or more")
-        check(self.gradient_penalty >= 0, self, "gradient_penalty", "0 or more")
+        check(
+            0 <= self.gradient_penalty < math.inf,
+            self,
+            "gradient_penalty",
+            "a finite number, 0 or more",
+        )
         check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
 
     def init(self, generator: Model, discriminator: Model, key: PRNGKey) -> GanState:
@@ -116,6 +123,7 @@ class GanTraining:
           images: the k minibatches, one after the other; pixels in [0, 1].
         """
         k = self.discriminator_steps
+        chex.assert_is_divisible(images.shape[0], k)
         step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
         minibatches = images.reshape(k, images.shape[0] // k, *images.shape[1:])
         minibatch_keys = jax.random.split(keys.stream(step_key, "discriminator"), k)

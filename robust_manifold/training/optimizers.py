@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Literal
 
 import optax
@@ -24,7 +25,12 @@ class Optimizer(abc.ABC):
     schedule: Literal["constant", "cosine"] = "constant"
 
     def __post_init__(self):
-        check(self.learning_rate > 0, self, "learning_rate", "above 0")
+        check(
+            0 < self.learning_rate < math.inf,
+            self,
+            "learning_rate",
+            "a finite number above 0",
+        )
 
     def build(self, total_steps: int) -> optax.GradientTransformation:
         """Returns the optax transformation for a training of `total_steps`."""

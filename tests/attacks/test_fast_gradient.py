@@ -40,6 +40,18 @@ def test_rand_fgsm_by_hand():
     np.testing.assert_allclose(image, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_rand_fgsm_at_the_edge_of_the_box_starts_inside_it(label):
+    """A start outside would have further to come back in the gradient step."""
+    epsilon, alpha, key = 0.1, 0.03, jax.random.key(5)
+    image = jnp.where(jnp.arange(9).reshape(3, 3, 1) % 2 == 0, 1.0, 0.0)
+    moved = RandFGSM(epsilon, alpha)(key, classify, image, jnp.int32(label))
+    start = np.clip(image + alpha * np.sign(jax.random.normal(key, image.shape)), 0, 1)
+    gradient = np.sign(WEIGHTS) if label == 0 else -np.sign(WEIGHTS)
+    expected = np.clip(start + (epsilon - alpha) * gradient, 0, 1)
+    np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_rand_fgsm_differs_by_key():
     attack = RandFGSM(0.1)
     one, two = (attack(jax.random.key(k), classify, GREY, jnp.int32(0)) for k in (0, 1))

@@ -64,6 +64,18 @@ def test_dropout_depends_on_the_step_and_the_key_alone():
     assert loss(model, jax.random.key(1)) == loss(model, jax.random.key(2))
 
 
+def test_every_step_draws_a_dropout_mask_of_its_own():
+    model = models.build("defense_gan_d", image_shape=(4, 4, 1), classes=3)
+    images, labels = _batch()
+    losses = []
+    for step in (0, 1, 0):
+        state = SGD.init(model, jax.random.key(0))._replace(step=jnp.int32(step))
+        _, metrics = SGD.step(model, jax.random.key(1), state, images, labels)
+        losses.append(float(metrics.loss))
+    assert losses[0] == losses[2]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 def test_batch_statistics_are_kept_and_not_optimised():
     generator = models.build("dcgan_generator(latent_size=3, width=2, batch_norm=True)")
     params = generator.init(jax.random.key(0))
