@@ -1,5 +1,6 @@
 """Shared by all tests: shape checks, strict ranks, and the program as a function."""
 
+import sys
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,8 @@ def program(capsys, monkeypatch):
         argv = ["main.py", *map(str, arguments)]
         # Where ml_collections looks for overrides.
         monkeypatch.setattr("sys.argv", argv)
+        # It reloads every config into one module, where old names would survive.
+        sys.modules.pop("config_config", None)
         capsys.readouterr()
         try:
             command_line.parse(argv, values)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robust_manifold import defenses, evaluation
 from robust_manifold.reporting import figures, html, labels, tables
-from robust_manifold.runtime import console, devices, read_metrics
+from robust_manifold.runtime import console, devices, load_params, read_metrics
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
@@ -146,7 +146,8 @@ def _label(row: Row) -> str:
 
 
 def _samples(context: Context) -> html.ReportFigure:
-    params = trained.load(context, "generator")
+    # Not `trained.load`, which asks all processes of a job: here is but the first.
+    params = load_params(context.folder.path / trained.folder("generator"))
     latents = jax.random.normal(
         context.stream("samples"), (_SAMPLES, *context.generator.input_shape)
     )
