@@ -95,7 +95,7 @@ def check_other_run(context: Context, name: str, model: models.Model) -> None:
                 f"{_short(found)}, config.{name}.model has {_short(expected)}; they "
                 "have to be equal."
             )
-    if stored.metadata["trained_on"] != context.digests["train"]["sha256"]:
+    if stored.metadata.get("trained_on") != context.digests["train"]["sha256"]:
         raise UsageError(
             f"config.{name}.from_run: the {name} in {other!r} was trained on other "
             f"images of {stored.metadata['data']!r}, perhaps on these test images; "
