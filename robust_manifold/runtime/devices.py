@@ -29,13 +29,23 @@ def initialise(*, compilation_cache: bool = True) -> None:
         by default in `~/.cache/robust_manifold/xla`; the folder must be trusted.
 
     Raises:
-      UsageError: if the environment names a cluster by halves.
+      UsageError: if the environment names a cluster by halves, or a platform of
+        which no device can be used.
     """
     if multiprocessing.parent_process() is not None:
         return
     arguments = cluster_arguments(os.environ)
     if arguments is not None and not jax.distributed.is_initialized():
         jax.distributed.initialize(**arguments)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        # JAX asserts, or raises, according to what is wrong with the platform.
+        raise UsageError(
+            f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}, and no device "
+            f"of it can be used ({type(error).__name__}); allowed: cpu, or what is "
+            "installed here."
+        ) from None
     if not compilation_cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return
@@ -72,10 +82,17 @@ def cluster_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
     True
     """
     if environment.get("JAX_COORDINATOR_ADDRESS"):
+        count = _number(environment, "JAX_NUM_PROCESSES")
+        process = _number(environment, "JAX_PROCESS_ID")
+        if process >= count:
+            raise UsageError(
+                f"JAX_PROCESS_ID is {process}; allowed: 0 to {count - 1}, one less "
+                "than JAX_NUM_PROCESSES."
+            )
         return {
             "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
-            "num_processes": _number(environment, "JAX_NUM_PROCESSES"),
-            "process_id": _number(environment, "JAX_PROCESS_ID"),
+            "num_processes": count,
+            "process_id": process,
         }
     slurm = all(name in environment for name in _SLURM)
     if slurm and environment["SLURM_NTASKS"] != "1":

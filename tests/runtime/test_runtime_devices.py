@@ -67,6 +67,27 @@ def test_half_a_cluster_is_refused():
         devices.cluster_arguments(environment)
 
 
+def test_a_process_beyond_the_last_is_refused():
+    environment = {
+        "JAX_COORDINATOR_ADDRESS": "a:1",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": "2",
+    }
+    with pytest.raises(UsageError, match="JAX_PROCESS_ID is 2; allowed: 0 to 1"):
+        devices.cluster_arguments(environment)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, AssertionError])
+def test_a_platform_without_devices_is_named(calls, monkeypatch, kind):
+    def fail():
+        raise kind("no device")
+
+    monkeypatch.setattr(jax, "devices", fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(UsageError, match="JAX_PLATFORMS is 'cuda', and no device"):
+        devices.initialise()
+
+
 def test_a_single_machine_gets_the_cache_alone(calls, tmp_path):
     devices.initialise()
     folder = tmp_path / "robust_manifold" / "xla"
