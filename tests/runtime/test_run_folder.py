@@ -91,8 +91,20 @@ def test_a_folder_in_use_is_refused(tmp_path):
         assert status(tmp_path)["state"] == "running"
 
 
-def test_a_differing_config_is_refused_key_by_key(tmp_path):
+def open_and_work(path, config=CONFIG):
+    """Opens a folder for the first time and computes something with its config."""
+    with open_folder(path, config) as folder:
+        folder.write_text("data.txt", "1")
+
+
+def test_a_config_that_computed_nothing_makes_way(tmp_path):
     open_folder(tmp_path).close()
+    open_folder(tmp_path, {"name": "other"}).close()
+    assert json.loads((tmp_path / "config.json").read_text()) == {"name": "other"}
+
+
+def test_a_differing_config_is_refused_key_by_key(tmp_path):
+    open_and_work(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = {"name": "quick", "classifier": {"epochs": 5, "rates": (0.1, 0.2)}, "g": 1}
     with pytest.raises(UsageError) as error:
@@ -107,7 +119,7 @@ def test_a_differing_config_is_refused_key_by_key(tmp_path):
 
 
 def test_many_differences_are_counted(tmp_path):
-    open_folder(tmp_path, {f"k{i}": i for i in range(9)}).close()
+    open_and_work(tmp_path, {f"k{i}": i for i in range(9)})
     with pytest.raises(UsageError, match="k4 is 5, stored 4; and 4 more"):
         open_folder(tmp_path, {f"k{i}": i + 1 for i in range(9)})
 
@@ -127,6 +139,7 @@ def test_equal_configs_have_no_differences():
         ("config.json", b"\xff\xfe"),
         ("status.json", "{"),
         ("status.json", '{"finished_stages": 3}'),
+        ("status.json", '{"finished_stages": {"attack": 5}}'),
         ("checksums.json", "{}"),
     ],
 )
