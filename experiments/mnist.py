@@ -4,6 +4,21 @@
 
 Rows: clean and FGSM at 0.05, 0.1 and 0.2 as on the slides; RAND+FGSM and PGD beside
 them.  The slides' Carlini-Wagner rows are not built yet.
+
+On two CPU cores with other work beside it: fit_classifier 84 s, fit_generator 686 s,
+attack 32 s, evaluate 492 s.  n = 1,000, seed 0, accuracy in % with 95 % Wilson intervals:
+
+                     no defence           Invert and Classify
+  clean              98.8 [97.9, 99.3]    98.7 [97.8, 99.2]
+  FGSM 0.05          94.4 [92.8, 95.7]    98.1 [97.1, 98.8]
+  FGSM 0.1           80.6 [78.0, 82.9]    97.2 [96.0, 98.1]
+  FGSM 0.2           22.0 [19.5, 24.7]    91.0 [89.1, 92.6]
+  RAND+FGSM 0.2      38.8 [35.8, 41.9]    94.7 [93.1, 95.9]
+  PGD 0.1            41.6 [38.6, 44.7]    97.5 [96.3, 98.3]
+  PGD l2 1.5         33.7 [30.8, 36.7]    95.5 [94.0, 96.6]
+
+The slides' undefended network falls to 1 % under FGSM at 0.05; this one does not, and
+nothing here was tuned to make it.
 """
 
 from robust_manifold.config import default_config
