@@ -45,6 +45,8 @@ def run(
     Raises:
       UsageError: if the folder, the data or the config make the run impossible.
     """
+    # Before JAX looks for devices, which it tells at length.
+    console.setup()
     devices.initialise()
     primary = devices.is_primary()
     console.setup(primary=primary)
