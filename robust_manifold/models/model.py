@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.prior import Normal, Prior
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -33,6 +34,12 @@ class Model(NamedTuple):
         parameters hold the updated running statistics, all else unchanged.
       input_shape: the shape of one example.
       output_shape: the shape of one output.
+      prior: the distribution of a generator's latents, one draw a dimension.
+      latent_classes: where a generator is class-conditional, the number of classes:
+        the largest of that many last entries of a latent says which class the image
+        is of.  A draw from the prior is then of any class with equal probability,
+        and no gradient leads from class to class: inversion stays in the class that
+        it started in.  0 for all other models.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -40,6 +47,8 @@ class Model(NamedTuple):
     train: Callable[[Params, Array, PRNGKey], tuple[Array, Params]]
     input_shape: Shape
     output_shape: Shape
+    prior: Prior = Normal()
+    latent_classes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

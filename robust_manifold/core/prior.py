@@ -1,0 +1,89 @@
+"""Priors: the distributions that latents are drawn from."""
+
+import abc
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_manifold.core.spec import check
+from robust_manifold.core.types import PRNGKey
+
+
+class Prior(abc.ABC):
+    """The distribution of one latent: subclasses are frozen dataclasses."""
+
+    @property
+    @abc.abstractmethod
+    def centre(self) -> float:
+        """The mean of every dimension."""
+
+    @abc.abstractmethod
+    def sample(
+        self, key: PRNGKey, shape: tuple[int, ...], dtype=jnp.float32
+    ) -> Float[Array, "..."]:
+        """Returns independent draws of this shape."""
+
+    def scaled_sample(
+        self, key: PRNGKey, shape: tuple[int, ...], scale: float, dtype=jnp.float32
+    ) -> Float[Array, "..."]:
+        """Returns draws whose distance from the centre is multiplied by `scale`."""
+        return self.centre + scale * (self.sample(key, shape, dtype) - self.centre)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal(Prior):
+    """A normal distribution in every dimension.
+
+    Attributes:
+      mean: of every dimension.
+      deviation: standard deviation of every dimension.
+    """
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def __post_init__(self):
+        check(math.isfinite(self.mean), self, "mean", "a finite number")
+        check(
+            0 < self.deviation < math.inf, self, "deviation", "a finite number above 0"
+        )
+
+    @property
+    def centre(self) -> float:
+        """The mean."""
+        return self.mean
+
+    def sample(self, key, shape, dtype=jnp.float32):
+        """See `Prior.sample`."""
+        return self.mean + self.deviation * jax.random.normal(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Prior):
+    """A uniform distribution in every dimension.
+
+    Attributes:
+      low: the least value.
+      high: the largest value.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self):
+        check(math.isfinite(self.low), self, "low", "a finite number")
+        check(
+            self.low < self.high < math.inf, self, "high", "a finite number above low"
+        )
+
+    @property
+    def centre(self) -> float:
+        """The middle."""
+        return (self.low + self.high) / 2
+
+    def sample(self, key, shape, dtype=jnp.float32):
+        """See `Prior.sample`."""
+        return jax.random.uniform(key, shape, dtype, self.low, self.high)
