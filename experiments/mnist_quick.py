@@ -20,17 +20,23 @@ def get_config():
 
     config.classifier.model = "small_cnn"
     config.classifier.duration = "20 epochs"
-    config.classifier.optimizer = "adam(learning_rate=0.002, schedule='cosine')"
+    config.classifier.training = (
+        "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
+    )
 
     config.generator.model = "dcgan_generator(latent_size=64, width=32)"
-    config.generator.discriminator = "dcgan_discriminator(width=32)"
-    config.generator.loss = "wgan_gp"
-    config.generator.discriminator_steps = 3
-    config.generator.optimizer = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
-    config.generator.discriminator_optimizer = (
-        "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
+    optimizer = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
+    config.generator.training = (
+        "gan(loss='wgan_gp', discriminator=dcgan_discriminator(width=32), "
+        f"discriminator_steps=3, optimizer={optimizer}, "
+        f"discriminator_optimizer={optimizer})"
     )
     config.generator.duration = "3000 steps"
+
+    config.measures.examples = 200
+    config.measures.solver = "adam(steps=100)"
+    config.measures.restarts = 4
+    config.measures.samples = 700
 
     config.report.pictures = 10
 
@@ -43,6 +49,6 @@ def get_config():
     )
     config.evaluation.defences = (
         "none",
-        "invert_and_classify(solver='adam(steps=100)', restarts=4)",
+        "invert_and_classify(solver=adam(steps=100), restarts=4)",
     )
     return config

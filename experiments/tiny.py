@@ -15,14 +15,19 @@ def get_config():
     config.classifier.model = "small_cnn(width=8)"
     config.classifier.duration = "60 steps"
     config.generator.model = "dcgan_generator(latent_size=16, width=4)"
-    config.generator.discriminator = "dcgan_discriminator(width=4)"
+    config.generator.training = "gan(discriminator=dcgan_discriminator(width=4))"
     config.generator.duration = "40 steps"
+    config.measures.examples = 24
+    config.measures.solver = "adam(steps=10)"
+    config.measures.restarts = 2
+    config.measures.validation_examples = 8
+    config.measures.samples = 100
     config.evaluation.examples = 24
     config.evaluation.round_size = 12
     config.evaluation.attacks = ("fgsm(epsilon=0.2)", "pgd(epsilon=0.1, steps=5)")
     config.evaluation.defences = (
         "none",
-        "invert_and_classify(solver='adam(steps=10)', restarts=2)",
+        "invert_and_classify(solver=adam(steps=10), restarts=2)",
     )
     config.training.log_every = 10
     config.training.checkpoint_every = 20

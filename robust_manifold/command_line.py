@@ -10,8 +10,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from robust_manifold import config as config_schema
+from robust_manifold.config import STAGES
 from robust_manifold.core.errors import UsageError, unknown_name
-from robust_manifold.stages import STAGES
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -20,7 +20,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "config",
         None,
         "The experiment: a Python file whose get_config() returns a config. Any key "
-        "of it can be changed with --config.KEY=VALUE; the keys are listed above.",
+        "of it can be changed with --config.KEY=VALUE; the keys are listed above. "
+        "FILE:ARGUMENT calls get_config(ARGUMENT), where an experiment has variants.",
         lock_config=True,
         flag_values=values,
     )
@@ -28,14 +29,15 @@ def define_flags(values: flags.FlagValues) -> None:
         "workdir",
         None,
         "Folder of the run: results, checkpoints, report. A run that was stopped goes "
-        "on where it was. By default runs/NAME, after the config file NAME.py.",
+        "on where it was. By default runs/NAME, after the config file NAME.py, or "
+        "runs/NAME-ARGUMENT.",
         flag_values=values,
     )
     flags.DEFINE_list(
         "stages",
         None,
         f"Which stages to run, comma-separated, of: {', '.join(STAGES)}. By default "
-        "all.",
+        "those of config.stages.",
         flag_values=values,
     )
 
@@ -75,6 +77,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         file that is missing or fails.
     """
     path = _config_path(argv)
+    if path is not None:
+        # FILE:ARGUMENT calls get_config(ARGUMENT).
+        path = path.with_name(path.name.partition(":")[0])
     if path is not None and not path.is_file():
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
     try:
@@ -109,18 +114,29 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     config = values["config"].value
     if config is None:
         raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
-    given = values["stages"].value
-    stages = tuple(STAGES if given is None else given)
+    experiment = config_schema.validate(config)
+    given, own = values["stages"].value, experiment.stages
+    stages = tuple(own if given is None else given)
     if not stages:
-        raise UsageError(f"--stages is empty; allowed: some of {', '.join(STAGES)}.")
+        raise UsageError(f"--stages is empty; allowed: some of {', '.join(own)}.")
     for stage in stages:
         if stage not in STAGES:
-            raise unknown_name("stage", stage, STAGES)
-    experiment = config_schema.validate(config)
+            raise unknown_name("stage", stage, own)
+        if stage not in own:
+            raise UsageError(
+                f"--stages names {stage!r}, which is not in config.stages; allowed: "
+                f"{', '.join(own)}."
+            )
     path = pathlib.Path(config_flags.get_config_filename(values["config"]))
-    workdir = pathlib.Path(values["workdir"].value or f"runs/{path.stem}")
+    workdir = pathlib.Path(values["workdir"].value or _default_workdir(path))
     ordered = tuple(stage for stage in STAGES if stage in stages)
     return Arguments(experiment, config.to_dict(), workdir, ordered)
+
+
+def _default_workdir(path: pathlib.Path) -> str:
+    """Returns runs/NAME for NAME.py, and runs/NAME-ARGUMENT for NAME.py:ARGUMENT."""
+    name, _, argument = path.name.partition(":")
+    return f"runs/{'-'.join(filter(None, (pathlib.Path(name).stem, argument)))}"
 
 
 def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
@@ -141,7 +157,9 @@ def _reason(error: Exception) -> str:
     quoted = any(line.strip().startswith("Traceback") for line in lines) or (
         "Error whilst parsing config file" in str(error)
     )
-    return " ".join(lines[-1 if quoted else 0].split()).rstrip(".")
+    line = " ".join(lines[-1 if quoted else 0].split()).rstrip(".")
+    # A config file that refuses its argument says why in a ValueError.
+    return line.removeprefix("ValueError: ")
 
 
 def _type_error(argv: Sequence[str]) -> UsageError | None:

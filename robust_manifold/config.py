@@ -6,30 +6,41 @@ a `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import ml_collections
 
-from robust_manifold import attacks, defenses, inversion, models
+from robust_manifold import attacks, defenses, inversion, models, training
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.training import Optimizer, optimizers
-from robust_manifold.training.gan import GanLoss
+from robust_manifold.data import crop_side, densities
 
 T = TypeVar("T")
 
 ADVERSARIES = ("oblivious",)
 """What an attack may differentiate; see docs/design.md, section 4."""
 
+STAGES = (
+    "convergence",
+    "fit_classifier",
+    "fit_generator",
+    "measure",
+    "attack",
+    "evaluate",
+    "report",
+)
+"""The names of all stages, in the order in which they run."""
 
 REGISTRIES: tuple[Registry[Any], ...] = (
     attacks.registry,
     defenses.registry,
     inversion.registry,
     models.registry,
-    optimizers,
+    training.classifier_trainings,
+    training.generator_trainings,
+    training.optimizers,
+    densities.registry,
 )
 """Every component that a config can name."""
 
@@ -43,33 +54,58 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     ),
     "data.data_dir": ("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR"),
     "data.label": ("", "attribute to classify, where a source has several"),
-    "data.crop": (0, "side of the central square to cut out; 0: the whole image"),
+    "data.class_names": ((), "other names of the classes, in their order; (): its own"),
+    "data.crop": (
+        "",
+        "side of the central square to cut out, or a named crop of CelebA: "
+        "robust_manifold, defense_gan; empty: the whole image",
+    ),
     "data.image_size": (0, "side of the images after resizing; 0: as they are"),
+    "data.flip": (False, "whether training images are mirrored at random"),
+    "data.cache_dir": (
+        "",
+        "folder of decoded images; empty: $ROBUST_MANIFOLD_CACHE, else "
+        "~/.cache/robust_manifold; off: none",
+    ),
     "data.split_seed": (0, "of the order that splits are taken from train in"),
     "data.validation_examples": (500, "taken from train; 0: the official split"),
     "data.test_examples": (0, "taken from train; 0: the official split"),
     "classifier.model": ("small_cnn", "a classifier, such as madry_cnn"),
+    "classifier.training": ("cross_entropy", "how it is trained, and its optimiser"),
     "classifier.duration": ("10 epochs", "such as '10 epochs' or '3000 steps'"),
     "classifier.batch_size": (64, "images a step"),
-    "classifier.optimizer": ("adam(learning_rate=0.001)", "adam or momentum"),
     "classifier.from_run": ("", "workdir of a run whose classifier is taken over"),
+    "classifier.weights": ("", "npz or safetensors file to take it from"),
     "generator.model": ("dcgan_generator(latent_size=64)", "a generator"),
-    "generator.discriminator": ("dcgan_discriminator", "a discriminator"),
-    "generator.loss": ("non_saturating", "minimax, non_saturating or wgan_gp"),
-    "generator.discriminator_steps": (1, "discriminator steps a generator step"),
-    "generator.gradient_penalty": (10.0, "weight of the penalty of wgan_gp"),
-    "generator.average_decay": (0.999, "of the moving average of G; 0: none"),
+    "generator.training": (
+        "gan",
+        "how it is trained: gan or vae, with its partner network and optimisers",
+    ),
     "generator.duration": ("50 epochs", "such as '50 epochs' or '3000 steps'"),
-    "generator.batch_size": (64, "images a discriminator step"),
-    "generator.optimizer": (
-        "adam(learning_rate=0.0002, b1=0.5)",
-        "adam or momentum",
-    ),
-    "generator.discriminator_optimizer": (
-        "adam(learning_rate=0.0002, b1=0.5)",
-        "adam or momentum",
-    ),
+    "generator.batch_size": (64, "images a discriminator or encoder step"),
     "generator.from_run": ("", "workdir of a run whose generator is taken over"),
+    "generator.weights": ("", "npz or safetensors file to take it from"),
+    "measures.examples": (500, "test images inverted, from the first; 0: all"),
+    "measures.solver": ("adam(steps=200)", "that inverts them"),
+    "measures.restarts": (10, "starts an image"),
+    "measures.validation_examples": (
+        50,
+        "validation images inverted at every checkpoint of the generator; 0: none",
+    ),
+    "measures.samples": (2000, "generated, and at most as many test images beside"),
+    "measures.neighbours": (5, "k of precision, recall, density and coverage"),
+    "convergence.density": (
+        "normal(mean=1.5, deviation=0.5)",
+        "of the one-dimensional data of stage convergence: normal or mixture",
+    ),
+    "convergence.generator": ("mlp_generator", "of one-dimensional data"),
+    "convergence.training": (
+        "gan(loss='minimax', discriminator=mlp_discriminator)",
+        "a training of the kind gan",
+    ),
+    "convergence.steps": (10000, "generator steps"),
+    "convergence.batch_size": (256, "draws a discriminator step"),
+    "convergence.frames": (60, "pictures of the animation, 2 or more"),
     "evaluation.examples": (1000, "how many test images, from the first; 0: all"),
     "evaluation.attacks": (("fgsm(epsilon=0.1)",), "one row of the table each"),
     "evaluation.adversaries": (("oblivious",), "what the attacks differentiate"),
@@ -79,10 +115,11 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     ),
     "evaluation.round_size": (250, "images stored at a time"),
     "evaluation.batch_size": (0, "images computed at a time; 0: a whole round"),
-    "evaluation.confidence": (0.95, "of the Wilson intervals"),
+    "evaluation.confidence": (0.95, "of all intervals"),
     "training.log_every": (50, "steps"),
     "training.checkpoint_every": (500, "steps, each with a validation"),
     "training.tensorboard": (False, "also write TensorBoard event files"),
+    "stages": (STAGES[1:], "what the run does, of its stages; see --stages"),
     "report.pictures": (8, "images in a row of the picture sheets, 1 to 50"),
 }
 """Every key that a config may have: its default and what it means."""
@@ -108,17 +145,21 @@ class Data:
     source: str
     data_dir: str
     label: str
-    crop: int
+    class_names: tuple[str, ...]
+    crop: str
     image_size: int
+    flip: bool
+    cache_dir: str
     split_seed: int
     validation_examples: int
     test_examples: int
 
     def __post_init__(self):
         check(bool(self.source), self, "source", "the name of a data source")
-        counts = ("crop", "image_size", "validation_examples", "test_examples")
+        counts = ("image_size", "validation_examples", "test_examples")
         for field in (*counts, "split_seed"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
+        crop_side(self.crop)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,13 +167,15 @@ class Classifier:
     """How the classifier is made; see `SCHEMA`."""
 
     model: models.ClassifierSpec
+    training: training.ClassifierTraining
     duration: str
     batch_size: int
-    optimizer: Optimizer
     from_run: str
+    weights: str
 
     def __post_init__(self):
         check(self.batch_size >= 1, self, "batch_size", "1 or more")
+        _check_one_origin(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,27 +183,59 @@ class Generator:
     """How the generator is made; see `SCHEMA`."""
 
     model: models.GeneratorSpec
-    discriminator: models.DiscriminatorSpec
-    loss: GanLoss
-    discriminator_steps: int
-    gradient_penalty: float
-    average_decay: float
+    training: training.GeneratorTraining
     duration: str
     batch_size: int
-    optimizer: Optimizer
-    discriminator_optimizer: Optimizer
     from_run: str
+    weights: str
 
     def __post_init__(self):
-        for field in ("discriminator_steps", "batch_size"):
-            check(getattr(self, field) >= 1, self, field, "1 or more")
+        check(self.batch_size >= 1, self, "batch_size", "1 or more")
+        _check_one_origin(self)
+
+
+def _check_one_origin(block: Classifier | Generator) -> None:
+    """Refuses a network that would be taken from two places at once."""
+    if block.from_run:
+        check(not block.weights, block, "weights", "empty where from_run is given")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """How the generator is measured; see `SCHEMA`."""
+
+    examples: int
+    solver: inversion.Solver
+    restarts: int
+    validation_examples: int
+    samples: int
+    neighbours: int
+
+    def __post_init__(self):
+        for field in ("examples", "validation_examples"):
+            check(getattr(self, field) >= 0, self, field, "0 or more")
+        check(self.restarts >= 1, self, "restarts", "1 or more")
+        check(self.neighbours >= 1, self, "neighbours", "1 or more")
         check(
-            0 <= self.gradient_penalty < math.inf,
-            self,
-            "gradient_penalty",
-            "a finite number, 0 or more",
+            self.samples > self.neighbours, self, "samples", "more than the neighbours"
         )
-        check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Convergence:
+    """The one-dimensional training of stage `convergence`; see `SCHEMA`."""
+
+    density: densities.Density
+    generator: models.GeneratorSpec
+    training: training.GanTraining
+    steps: int
+    batch_size: int
+    frames: int
+
+    def __post_init__(self):
+        check(self.batch_size >= 1, self, "batch_size", "1 or more")
+        check(self.frames >= 2, self, "frames", "2 or more")
+        check(self.steps >= self.frames, self, "steps", "at least one a frame")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,15 +294,22 @@ class Experiment:
 
     title: str
     seed: int
+    stages: tuple[str, ...]
     data: Data
     classifier: Classifier
     generator: Generator
+    measures: Measures
+    convergence: Convergence
     evaluation: Evaluation
     training: Training
     report: Report
 
     def __post_init__(self):
         check(0 <= self.seed < 2**32, self, "seed", "0 to 2**32 - 1")
+        check(bool(self.stages), self, "stages", f"some of {', '.join(STAGES)}")
+        for name in self.stages:
+            if name not in STAGES:
+                raise unknown_name("stage", name, STAGES)
 
 
 def validate(config: Any) -> Experiment:
@@ -249,23 +331,35 @@ def validate(config: Any) -> Experiment:
         "",
         values
         | {
-            "data": _block(Data, "data", values["data"]),
+            "stages": tuple(values["stages"]),
+            "data": _block(Data, "data", values["data"], class_names=tuple),
             "classifier": _block(
                 Classifier,
                 "classifier",
                 values["classifier"],
                 model=_model(models.ClassifierSpec),
-                optimizer=optimizers.build,
+                training=training.classifier_trainings.build,
             ),
             "generator": _block(
                 Generator,
                 "generator",
                 values["generator"],
                 model=_model(models.GeneratorSpec),
-                loss=_gan_loss,
-                discriminator=_model(models.DiscriminatorSpec),
-                optimizer=optimizers.build,
-                discriminator_optimizer=optimizers.build,
+                training=training.generator_trainings.build,
+            ),
+            "measures": _block(
+                Measures,
+                "measures",
+                values["measures"],
+                solver=inversion.as_solver,
+            ),
+            "convergence": _block(
+                Convergence,
+                "convergence",
+                values["convergence"],
+                density=densities.registry.build,
+                generator=_model(models.GeneratorSpec),
+                training=_gan,
             ),
             "evaluation": _block(
                 Evaluation,
@@ -356,11 +450,11 @@ def _model(role: type) -> Callable[[str], Any]:
     return build
 
 
-def _gan_loss(name: str) -> GanLoss:
-    for known in get_args(GanLoss):
-        if name == known:
-            return known
-    raise unknown_name("loss", name, get_args(GanLoss))
+def _gan(text: str) -> training.GanTraining:
+    built = training.generator_trainings.build(text)
+    if not isinstance(built, training.GanTraining):
+        raise UsageError(f"{text!r} is no gan; allowed: 'gan(...)'.")
+    return built
 
 
 def _has_role(name: str, role: type) -> bool:

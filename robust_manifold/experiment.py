@@ -19,7 +19,13 @@ from robust_manifold.runtime import (
     console,
     devices,
 )
-from robust_manifold.stages import ALWAYS, STAGES, Context, trained
+from robust_manifold.stages import ALWAYS, RUNS, Context, trained
+
+FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
+"""Keys of a config that may change in a run folder: no stored result depends on them.
+
+What data.data_dir leads to is compared by checksum instead.
+"""
 
 DIVERGED = 3
 """Exit code of a run whose training diverged."""
@@ -54,7 +60,9 @@ def run(
     try:
         with (
             stop,
-            RunFolder.open(workdir, config, command=command, primary=primary) as folder,
+            RunFolder.open(
+                workdir, config, command=command, primary=primary, free=FREE
+            ) as folder,
             MetricsWriter(
                 workdir / "metrics.jsonl",
                 tensorboard=experiment.training.tensorboard,
@@ -63,10 +71,12 @@ def run(
         ):
             context = Context(experiment, folder, metrics, stop)
             context.check()
-            for name in ("classifier", "generator"):
+            for name in context.networks:
                 if not folder.stage_done(f"fit_{name}"):
-                    trained.check_other_run(context, name, getattr(context, name))
-            context.check_same_data()
+                    trained.check_elsewhere(context, name, getattr(context, name))
+            trained.check_available(context, stages)
+            if context.networks:
+                context.check_same_data()
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)
@@ -93,7 +103,7 @@ def _run_stage(context: Context, stage: str) -> None:
         spent.pop(stage, None)
     start = time.monotonic()
     try:
-        outputs = STAGES[stage](context)
+        outputs = RUNS[stage](context)
         folder.finish_stage(stage, outputs)
     finally:
         # The time of a stage that was stopped and resumed is the sum of its parts.
@@ -108,6 +118,8 @@ def _describe(context: Context) -> None:
         f"devices  {device['devices']} x {device['kind']}, "
         f"{device['processes']} process(es)"
     )
+    if not context.networks:
+        return
     dataset = context.dataset
     console.info(
         f"data  {dataset.name}: {dataset.train.size} train, {dataset.validation.size} "
@@ -115,8 +127,13 @@ def _describe(context: Context) -> None:
         f"{'x'.join(map(str, dataset.image_shape))}, "
         f"{len(dataset.class_names)} classes"
     )
-    for role in ("classifier", "generator", "discriminator"):
-        model: models.Model = getattr(context, role)
+    described: dict[str, models.Model] = {}
+    if "classifier" in context.networks:
+        described["classifier"] = context.classifier
+    if "generator" in context.networks:
+        role = context.experiment.generator.training.role
+        described |= {"generator": context.generator, role: context.partner}
+    for role, model in described.items():
         params = jax.eval_shape(model.init, jax.random.key(0))
         count = models.count_parameters(params)
         text = trained.model_text(context, role)

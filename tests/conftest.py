@@ -23,6 +23,12 @@ class Ended(NamedTuple):
     error: str
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_images(monkeypatch):
+    """Keeps the tests out of the user's own cache."""
+    monkeypatch.setenv("ROBUST_MANIFOLD_CACHE", "off")
+
+
 @pytest.fixture
 def program(capsys, monkeypatch):
     """Returns the program as a function of its arguments, run in this process."""

@@ -17,15 +17,20 @@ def get_config():
     config.classifier.duration = "12 steps"
     config.classifier.batch_size = 16
     config.generator.model = "dcgan_generator(latent_size=4, width=2)"
-    config.generator.discriminator = "dcgan_discriminator(width=2)"
+    config.generator.training = "gan(discriminator=dcgan_discriminator(width=2))"
     config.generator.duration = "8 steps"
     config.generator.batch_size = 8
+    config.measures.examples = 6
+    config.measures.solver = "adam(steps=3)"
+    config.measures.restarts = 2
+    config.measures.validation_examples = 3
+    config.measures.samples = 20
     config.evaluation.examples = 8
     config.evaluation.round_size = 4
     config.evaluation.attacks = ("fgsm(epsilon=0.1)",)
     config.evaluation.defences = (
         "none",
-        "invert_and_classify(solver='adam(steps=3)', restarts=2)",
+        "invert_and_classify(solver=adam(steps=3), restarts=2)",
     )
     config.training.log_every = 4
     config.training.checkpoint_every = 4

@@ -1,5 +1,6 @@
 """Every mistake of a user ends in one sentence and exit code 2; nothing is lost."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -11,6 +12,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from robust_manifold import models
+from robust_manifold.runtime import load_params, weight_files
 from tests.support import CONFIG, write_digits
 
 
@@ -38,9 +41,9 @@ OVERRIDES = {
         "classifier.model.*no classifier",
     ),
     "a classifier as discriminator": (
-        "generator.discriminator",
-        "small_cnn",
-        "generator.discriminator.*no discriminator",
+        "generator.training",
+        "gan(discriminator=small_cnn)",
+        "generator.training.*discriminator is SmallCNN.*allowed",
     ),
     "unknown model field": ("classifier.model", "small_cnn(widht=3)", "widht.*width"),
     "impossible width": ("classifier.model", "small_cnn(width=0)", r"width is 0"),
@@ -80,7 +83,7 @@ OVERRIDES = {
     "attack of code": (
         "evaluation.attacks",
         "('fgsm(epsilon=open(1))',)",
-        "cannot be read",
+        r"epsilon is 'open\(1\)'; allowed: a number",
     ),
     "attack twice": (
         "evaluation.attacks",
@@ -101,8 +104,8 @@ OVERRIDES = {
     ),
     "no adversary": ("evaluation.adversaries", "()", "adversaries"),
     "an infinite learning rate": (
-        "classifier.optimizer",
-        "adam(1e999)",
+        "classifier.training",
+        "cross_entropy(adam(1e999))",
         "learning_rate is inf",
     ),
     "a budget too large": (
@@ -112,13 +115,65 @@ OVERRIDES = {
     ),
     "no test images": ("data.test_examples", "0", "config.data.test_examples"),
     "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
-    "unknown loss": ("generator.loss", "wgan", "'wgan'.*'wgan_gp'"),
-    "unknown optimizer": ("generator.optimizer", "adamm(0.1)", "adamm.*'adam'"),
-    "zero learning rate": ("classifier.optimizer", "adam(0.0)", "learning_rate is 0"),
+    "unknown training": ("generator.training", "gam", "'gam'.*'gan'"),
+    "a generator's training as a classifier's": ("classifier.training", "gan", "'gan'"),
+    "unknown loss": ("generator.training", "gan(loss='wgan')", "'wgan'.*'wgan_gp'"),
+    "unknown optimizer": (
+        "generator.training",
+        "gan(optimizer=adamm(0.1))",
+        "adamm.*'adam'",
+    ),
+    "zero learning rate": (
+        "classifier.training",
+        "cross_entropy(adam(0.0))",
+        "learning_rate is 0",
+    ),
+    "an encoder of another latent": (
+        "generator.training",
+        "vae(encoder=vae_encoder(latent_size=3))",
+        "latent",
+    ),
+    "a critic with batch normalisation": (
+        "generator.training",
+        "gan(discriminator=dcgan_discriminator(batch_norm=True), loss='wgan_gp')",
+        "batch normalisation.*allowed",
+    ),
+    "a discriminator of larger images": (
+        "generator.training",
+        "gan(discriminator=inc_celeba_discriminator)",
+        "inc_celeba_discriminator.*28.*allowed.*64",
+    ),
+    "a network that no stage makes": (
+        "stages",
+        "('fit_generator','measure','report')",
+        "no finished classifier.*fit_classifier first.*config.stages",
+    ),
+    "an unknown encoder": ("generator.training", "vae(encoder=vae)", "'vae'"),
+    "an unknown stage": ("stages", "('fit_generater',)", "'fit_generator'"),
+    "no stage": ("stages", "()", "stages"),
+    "no such weights": (
+        "classifier.weights",
+        "no.npz",
+        r"classifier\.weights.*no\.npz",
+    ),
+    "no neighbours": ("measures.neighbours", "0", "neighbours is 0"),
+    "fewer samples than neighbours": ("measures.samples", "5", "samples is 5"),
+    "zero restarts in measures": ("measures.restarts", "0", "restarts is 0"),
+    "more measured than there is": ("measures.examples", "21", "21.*20 test"),
+    "an unknown crop": ("data.crop", "defence_gan", "'defence_gan'.*defense_gan"),
+    "too large a crop": ("data.crop", "29", "29"),
+    "too few class names": ("data.class_names", "('a','b')", "class_names.*3"),
+    "unknown density": ("convergence.density", "norml", "'norml'.*'normal'"),
+    "a vae in one dimension": ("convergence.training", "vae", "'vae'.*gan"),
+    "one frame": ("convergence.frames", "1", "frames is 1"),
     "unreadable duration": ("classifier.duration", "a while", "'a while'; allowed"),
     "no duration": ("generator.duration", "0 steps", "0 steps"),
     "zero batch": ("classifier.batch_size", "0", "batch_size is 0"),
-    "zero discriminator steps": ("generator.discriminator_steps", "0", "is 0"),
+    "zero discriminator steps": (
+        "generator.training",
+        "gan(discriminator_steps=0)",
+        "is 0",
+    ),
     "a batch larger than the data": (
         "classifier.batch_size",
         "1000",
@@ -454,6 +509,82 @@ def test_width_of_another_run(program, finished, tmp_path):
         "--config.generator.model=dcgan_generator(latent_size=4, width=3)",
     )
     _one_sentence(ended, "does not fit")
+
+
+def test_too_few_test_images_for_the_neighbours(program, project):
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        "--config.measures.samples=30",
+        "--config.measures.neighbours=20",
+    )
+    _one_sentence(ended, "measures.neighbours is 20; allowed: less than the 20 test")
+    assert not (project / "run/checkpoints").exists()
+
+
+def test_keys_of_stages_that_are_not_run_may_hold_anything(program, project):
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        "--config.stages=('fit_classifier',)",
+        "--config.evaluation.examples=1000",
+        "--config.measures.examples=1000",
+    )
+    assert ended.code == 0, ended.error
+
+
+def _forget_stage(work, name):
+    """Makes a run one that was killed when all outputs of a stage were stored."""
+    status = json.loads((work / "status.json").read_text())
+    del status["finished_stages"][name]
+    (work / "status.json").write_text(json.dumps(status))
+
+
+def test_killed_after_the_networks_were_stored(program, finished, tmp_path):
+    work = tmp_path / "run"
+    shutil.copytree(finished / "run", work)
+    before = (work / "measures.csv").read_text()
+    for name in ("fit_classifier", "fit_generator", "measure"):
+        _forget_stage(work, name)
+    command = [f"--config={finished / 'tiny.py'}", f"--workdir={work}"]
+    ended = program(*command)
+    assert ended.code == 0, ended.error
+    after = (work / "measures.csv").read_text()
+    # Equal but for the last column, the time.
+    for old, new in zip(before.splitlines(), after.splitlines(), strict=True):
+        assert old.rpartition(",")[0] == new.rpartition(",")[0]
+    assert program(*command).error.count("finished before") == 5
+
+
+def _lines(path):
+    return csv.DictReader(path.read_text().splitlines())
+
+
+def test_a_generator_taken_over_is_called_what_it_is(program, finished, tmp_path):
+    taken = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.generator.from_run={finished / 'run'}",
+        "--config.generator.training=vae(encoder=vae_encoder(latent_size=4))",
+        "--config.stages=('fit_classifier','fit_generator','measure')",
+    )
+    assert taken.code == 0, taken.error
+    (line,) = _lines(tmp_path / "run/measures.csv")
+    assert line["training"].startswith("gan") and line["steps"] == "8"
+
+    table = models.to_table(load_params(finished / "run/checkpoints/generator/params"))
+    weight_files.write(tmp_path / "digits.npz", table)
+    read = program(
+        f"--config={finished / 'tiny.py'}",
+        f"--workdir={tmp_path / 'other'}",
+        f"--config.generator.weights={tmp_path / 'digits.npz'}",
+        "--config.stages=('fit_classifier','fit_generator','measure','report')",
+    )
+    assert read.code == 0, read.error
+    (line,) = _lines(tmp_path / "other/measures.csv")
+    assert line["training"] == "weights of digits.npz" and line["steps"] == "0"
+    caption = (tmp_path / "other/report/table.md").read_text()
+    assert "weights of digits.npz" in caption and "generator steps" not in caption
 
 
 def test_deleted_round_is_computed_again(program, finished, tmp_path):

@@ -58,6 +58,10 @@ def test_a_run(project):
         "report/figures/samples.png",
         "report/figures/accuracy.png",
         "report/figures/training.png",
+        "report/figures/reconstructions.png",
+        "report/figures/interpolation.png",
+        "report/figures/neighbours.png",
+        "checkpoints/discriminator/params/0/manifest.json",
     ):
         assert (work / name).stat().st_size > 0, name
     for name in ("errors-*", "projections-*-clean", "projections-*-oblivious-fgsm-*"):
@@ -70,11 +74,14 @@ def test_a_run(project):
     assert list(results["attack"]) == ["clean", "fgsm(epsilon=0.1)"] * 2
     assert (results["n"] == 8).all()
     _check_stored_outcomes(project, work, results)
+    _check_measures(work)
+    logged = [json.loads(line) for line in (work / "metrics.jsonl").open()]
+    assert [line["step"] for line in logged if "validation_error" in line] == [4, 8]
 
     # A second run has nothing to do but to draw the report.
     before = _results(work), (work / "report/table.md").read_bytes()
     _, error = _run(project, work)
-    assert error.count("finished before") == 4
+    assert error.count("finished before") == 5
     assert (_results(work), (work / "report/table.md").read_bytes()) == before
     again = json.loads((work / "status.json").read_text())["stage_seconds"]
     assert again["evaluate"] == status["stage_seconds"]["evaluate"]
@@ -129,6 +136,88 @@ def _check_stored_outcomes(project, work, results):
         assert results["correct"][line] == right
 
 
+def _check_measures(work):
+    """Computes what measures.csv says of the inversions from what is stored of them."""
+    (line,) = pd.read_csv(work / "measures.csv").itertuples()
+    found = _read(work, "measures/inversion")
+    assert (line.n, line.restarts, line.samples, line.steps) == (6, 2, 20, 8)
+    np.testing.assert_allclose(line.error_mean, found["error"].mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["error"], found["restart_errors"].min(axis=-1), rtol=1e-6
+    )
+    right = found["projection_logits"].argmax(-1) == found["labels"]
+    np.testing.assert_allclose(line.projection_accuracy, right.mean(), rtol=1e-5)
+    with np.load(work / "measures/pictures.npz") as pictures:
+        samples = pictures["samples"][: len(pictures["neighbours"])]
+        differences = (samples - pictures["neighbours"]).reshape(len(samples), -1)
+        distances = np.linalg.norm(differences, axis=1)
+        np.testing.assert_allclose(distances, pictures["distances"], rtol=1e-4)
+
+
+VARIANTS = {
+    "vae": (
+        "dcgan_generator(latent_size=4, width=2)",
+        "vae(encoder=conv_encoder(latent_size=4, width=2))",
+        "encoder",
+    ),
+    "conditional": (
+        "dcgan_generator(latent_size=4, width=2, conditional=True)",
+        "gan(loss='hinge', r1=0.1, discriminator_steps=2, "
+        "discriminator=dcgan_discriminator(width=2, spectral_norm=True))",
+        "discriminator",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_kind_of_generator_runs_to_the_end(name, program, project):
+    model, training, partner = VARIANTS[name]
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        f"--config.generator.model={model}",
+        f"--config.generator.training={training}",
+    )
+    assert ended.code == 0, ended.error
+    assert (project / f"run/checkpoints/{partner}/params/0/manifest.json").exists()
+    (line,) = pd.read_csv(project / "run/measures.csv").itertuples()
+    assert line.training.startswith(training.partition("(")[0])
+    assert (project / "run/results.csv").exists()
+
+
+def test_chosen_stages_and_an_argument_of_the_config(program, project):
+    text = (project / "tiny.py").read_text()
+    text = text.replace("get_config():", "get_config(which='classifier'):").replace(
+        "    return config", "    config.stages = (f'fit_{which}',)\n    return config"
+    )
+    (project / "variants.py").write_text(text)
+    ended = program(
+        f"--config={project / 'variants.py'}:generator", f"--workdir={project / 'run'}"
+    )
+    assert ended.code == 0, ended.error
+    assert sorted(path.name for path in (project / "run/checkpoints").iterdir()) == [
+        "discriminator",
+        "generator",
+    ]
+    ended = program(
+        f"--config={project / 'variants.py'}:generator",
+        f"--workdir={project / 'run'}",
+        "--stages=attack",
+    )
+    assert ended.code == 2 and "not in config.stages" in ended.error
+
+
+def test_keys_that_no_result_depends_on_may_change(program, project):
+    command = [f"--config={project / 'tiny.py'}", f"--workdir={project / 'run'}"]
+    stages = "--config.stages=('fit_classifier','report')"
+    assert program(*command, "--config.stages=('fit_classifier',)").code == 0
+    ended = program(*command, stages, "--config.report.pictures=3")
+    assert ended.code == 0, ended.error
+    stored = json.loads((project / "run/config.json").read_text())
+    assert stored["report"]["pictures"] == 3
+    assert program(*command, stages, "--config.seed=1").code == 2
+
+
 def test_results_do_not_depend_on_rounds_or_batches(project):
     one, other = project / "one", project / "other"
     _run(project, one)
@@ -138,6 +227,10 @@ def test_results_do_not_depend_on_rounds_or_batches(project):
     a, b = pd.read_csv(one / "results.csv"), pd.read_csv(other / "results.csv")
     pd.testing.assert_frame_equal(
         a.drop(columns="seconds"), b.drop(columns="seconds"), rtol=1e-5
+    )
+    a, b = (pd.read_csv(work / "measures.csv") for work in (one, other))
+    pd.testing.assert_frame_equal(
+        a.drop(columns="seconds"), b.drop(columns="seconds"), rtol=1e-4
     )
 
 
@@ -201,7 +294,7 @@ def test_diverged_training_has_its_own_code_and_state(program, project):
     ended = program(
         f"--config={project / 'tiny.py'}",
         f"--workdir={work}",
-        "--config.classifier.optimizer=momentum(learning_rate=1e38)",
+        "--config.classifier.training=cross_entropy(momentum(learning_rate=1e38))",
     )
     assert ended.code == 3
     assert "fit_classifier diverged: loss is" in ended.error

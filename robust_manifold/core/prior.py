@@ -61,6 +61,10 @@ class Normal(Prior):
         return self.mean + self.deviation * jax.random.normal(key, shape, dtype)
 
 
+STANDARD_NORMAL = Normal()
+"""N(0, 1), the prior of most generators."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Uniform(Prior):
     """A uniform distribution in every dimension.

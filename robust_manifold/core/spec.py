@@ -1,9 +1,10 @@
 """Specs: frozen dataclasses that check their own fields, named in a registry.
 
 A component is written in a config as a call with literal arguments, for instance
-``"pgd(epsilon=0.3, steps=40)"``; `Registry.build` turns it into its spec and
-`to_string` turns a spec back.  Equal specs hash alike, so that a compiled
-function taking one as a static argument is compiled once.
+``"pgd(epsilon=0.3, steps=40)"``; an argument may be a component of another kind, as
+in ``"invert_and_classify(solver=adam(steps=100))"``.  `Registry.build` turns the text
+into its spec and `to_string` turns a spec back.  Equal specs hash alike, so that a
+compiled function taking one as a static argument is compiled once.
 """
 
 import ast
@@ -67,22 +68,24 @@ class Registry(Generic[T]):
         """Returns the spec that `text` describes.
 
         Args:
-          text: a registered name, or a call of it with literal arguments.
+          text: a registered name, or a call of it with literal arguments, among
+            which a name or a call counts as its own text.
 
         Raises:
-          UsageError: for an unknown name or field, an argument that is not a
-            literal or has another type than the field, or a value that the spec
-            itself refuses.
+          UsageError: for an unknown name or field, an argument that is none of these
+            or has another type than the field, or a value that the spec itself
+            refuses.
         """
         name, args, kwargs = _parse(self.kind, text)
         cls = self[name]
         fields = [f for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
-        if len(args) > len(fields):
+        positional = [f.name for f in fields if not f.kw_only]
+        if len(args) > len(positional):
             raise UsageError(
                 f"{self.kind} {text!r} has {len(args)} arguments; "
-                f"{name} takes at most {len(fields)}."
+                f"{name} takes at most {len(positional)} without their names."
             )
-        given = dict(zip((f.name for f in fields), args, strict=False))
+        given = dict(zip(positional, args, strict=False))
         for key, value in kwargs.items():
             if key not in {f.name for f in fields}:
                 raise unknown_name(
@@ -118,15 +121,15 @@ class Registry(Generic[T]):
         for field in dataclasses.fields(spec):  # type: ignore[arg-type]
             value = getattr(spec, field.name)
             if field.init and value != field.default:
-                if type(value) in _REGISTRIES:
-                    value = _REGISTRIES[type(value)].to_string(value)
-                arguments.append(f"{field.name}={value!r}")
+                nested = _REGISTRIES.get(type(value))
+                text = nested.to_string(value) if nested else repr(value)
+                arguments.append(f"{field.name}={text}")
         name = self.name_of(spec)
         return f"{name}({', '.join(arguments)})" if arguments else name
 
 
 def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
-    """Splits 'name(1, a=2)' into its name and literal arguments."""
+    """Splits 'name(1, a=2)' into its name and its arguments; see `_argument`."""
     if not isinstance(text, str):
         raise UsageError(
             f"{kind} is {text!r}; allowed: a text such as 'name(argument=1)'."
@@ -136,8 +139,8 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, [], {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            args = [ast.literal_eval(arg) for arg in node.args]
-            kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+            args = [_argument(arg) for arg in node.args]
+            kwargs = {k.arg: _argument(k.value) for k in node.keywords}
             if None not in kwargs and len(kwargs) == len(node.keywords):
                 return node.func.id, args, kwargs  # type: ignore[return-value]
     except (SyntaxError, TypeError, ValueError):
@@ -146,6 +149,13 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
         f"{kind} {text!r} cannot be read; allowed: a name, or a call with plain "
         "values such as 'name(argument=1)'."
     )
+
+
+def _argument(node: ast.expr) -> Any:
+    """Returns a literal's value, and a name or a call as its text, never run."""
+    if isinstance(node, ast.Name | ast.Call):
+        return ast.unparse(node)
+    return ast.literal_eval(node)
 
 
 def _typed(field: str, value: Any, hint: Any) -> Any:

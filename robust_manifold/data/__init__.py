@@ -9,11 +9,13 @@ from robust_manifold.data.batches import (
     flip_horizontally,
     training_batches,
 )
+from robust_manifold.data.crops import CROPS, crop_side
 from robust_manifold.data.dataset import Dataset, Split, to_float
 from robust_manifold.data.loading import load
 from robust_manifold.data.sources import Parts, Source, registry
 
 __all__ = [
+    "CROPS",
     "Augment",
     "Batch",
     "Dataset",
@@ -22,6 +24,7 @@ __all__ = [
     "Source",
     "Split",
     "TrainingBatches",
+    "crop_side",
     "evaluation_batches",
     "flip_horizontally",
     "load",

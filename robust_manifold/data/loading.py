@@ -1,8 +1,11 @@
 """From the name of a source to its three splits in memory."""
 
 import os
+from collections.abc import Sequence
 
-from robust_manifold.data import splits
+from robust_manifold.core.errors import UsageError
+from robust_manifold.data import cache, splits
+from robust_manifold.data.crops import crop_side
 from robust_manifold.data.dataset import Dataset
 from robust_manifold.data.images import Progress
 from robust_manifold.data.sources import parse
@@ -13,12 +16,14 @@ def load(
     *,
     data_dir: str | os.PathLike | None = None,
     label: str | None = None,
-    crop: int | None = None,
+    class_names: Sequence[str] = (),
+    crop: str | int | None = None,
     image_size: int | None = None,
     max_examples: int | None = None,
     validation_examples: int = 0,
     test_examples: int = 0,
     seed: int = 0,
+    cache_dir: str | os.PathLike | None = None,
     on_progress: Progress | None = None,
 ) -> Dataset:
     """Returns the images of a source, decoded, in disjoint splits.
@@ -30,12 +35,17 @@ def load(
       source: "mnist_5k", "tfds:<name>", "folder:<dir>" or "npz:<file>".
       data_dir: where prepared data sets lie (`tfds:` only; elsewhere unused).
       label: the feature to use as label (`tfds:` only), e.g. "Male" for celeb_a.
-      crop: side of the central square to cut from each image; see `images.Framing`.
+      class_names: new names for the classes, in their order; by default the source's.
+      crop: side of the central square to cut from each image, as a number, a text or
+        a name; see `crops.crop_side` and `images.Framing`.
       image_size: side of the images after resizing; see `images.Framing`.
       max_examples: keep at most this many of each of the source's own splits.
       validation_examples: size of the validation split; 0: official, else none.
       test_examples: size of the test split; 0: official, else none.
       seed: of the random order that splits are carved in.
+      cache_dir: where decoded images are kept (`tfds:` and `folder:` only); "off"
+        for nowhere, "" or None for $ROBUST_MANIFOLD_CACHE, else
+        ~/.cache/robust_manifold; see `cache.read`.
       on_progress: called with (images decoded, images in all).
 
     Raises:
@@ -45,15 +55,31 @@ def load(
         source,
         data_dir=data_dir,
         label=label,
-        crop=crop,
+        crop=crop_side(crop),
         image_size=image_size,
         max_examples=max_examples,
     )
-    parts = spec.read(on_progress)
+    parts = cache.read(spec, cache_dir, on_progress)
+    names = _renamed(source, parts.class_names, tuple(class_names))
     train, validation, test = splits.cut(
         parts,
         validation_examples=validation_examples,
         test_examples=test_examples,
         seed=seed,
     )
-    return Dataset(source, train, validation, test, parts.class_names)
+    return Dataset(source, train, validation, test, names)
+
+
+def _renamed(
+    source: str, own: tuple[str, ...], given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Returns the names of the classes, those `given` if there are any."""
+    if not given:
+        return own
+    if len(given) != len(own) or len(set(given)) < len(given) or "" in given:
+        shown = ", ".join(own[:10]) + (", ..." if len(own) > 10 else "")
+        raise UsageError(
+            f"class_names is {given!r}; allowed: {len(own)} different names, for the "
+            f"classes {shown} of {source!r}, or none."
+        )
+    return given

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense
 
@@ -30,6 +31,7 @@ class _DefendOne:
     generate: Callable[[Params, Array], Array]
     classify: Callable[[Params, Array], Array]
     latent_shape: tuple[int, ...]
+    prior: Prior
 
     def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Defended:
         return self.defence.defend(
@@ -38,6 +40,7 @@ class _DefendOne:
             functools.partial(self.classify, params.classifier),
             image,
             self.latent_shape,
+            self.prior,
         )
 
 
@@ -50,6 +53,7 @@ def defend(
     *,
     key: PRNGKey,
     latent_shape: tuple[int, ...],
+    prior: Prior = STANDARD_NORMAL,
     batch_size: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
@@ -66,6 +70,7 @@ def defend(
       images: [n, height, width, channels], floats in [0, 1].
       key: the root of all randomness of the defence.
       latent_shape: of one latent, (size,).
+      prior: of the generator's latents, N(0, 1) by default.
       batch_size: images defended at a time; see `core.batching.map_examples`.
       ids: global ids [n] of the images; 0..n-1 by default.
       on_chunk: called with (images done, n) after each chunk.
@@ -74,7 +79,7 @@ def defend(
       UsageError: for images outside [0, 1] or of the wrong shape.
     """
     return batching.map_examples(
-        _DefendOne(defence, generate, classify, tuple(latent_shape)),
+        _DefendOne(defence, generate, classify, tuple(latent_shape), prior),
         params,
         checked_images(images),
         key=key,

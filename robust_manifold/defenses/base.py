@@ -4,6 +4,7 @@ import abc
 import dataclasses
 from typing import NamedTuple
 
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.spec import Registry
 from robust_manifold.core.types import Classify, Generate, Image, Logits, PRNGKey
 from robust_manifold.inversion import Inversion
@@ -31,6 +32,7 @@ class Defense(abc.ABC):
         classify: Classify,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the logits of the defended classifier, and how they came about.
 
@@ -40,6 +42,7 @@ class Defense(abc.ABC):
           classify: image -> logits.
           image: pixels in [0, 1].
           latent_shape: of one latent, (size,).
+          prior: of the generator's latents.
         """
 
     def __call__(
@@ -49,9 +52,10 @@ class Defense(abc.ABC):
         classify: Classify,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Logits:
         """Returns the logits alone; arguments as for `defend`."""
-        return self.defend(key, generate, classify, image, latent_shape).logits
+        return self.defend(key, generate, classify, image, latent_shape, prior).logits
 
 
 registry: Registry[Defense] = Registry("defence")
@@ -70,7 +74,8 @@ class NoDefense(Defense):
         classify: Classify,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the classifier's logits of the image itself."""
-        del key, generate, latent_shape
+        del key, generate, latent_shape, prior
         return Defended(classify(image), None)

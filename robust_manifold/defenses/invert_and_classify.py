@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import math
 
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Classify, Generate, Image, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense, registry
@@ -26,6 +27,7 @@ class ProjectionDefense(Defense):
         generate: Generate,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Inversion:
         """Returns the projection of one image; arguments as for `defend`."""
 
@@ -36,9 +38,10 @@ class ProjectionDefense(Defense):
         classify: Classify,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the logits of the projection, and the projection."""
-        inversion = self.project(key, generate, image, latent_shape)
+        inversion = self.project(key, generate, image, latent_shape, prior)
         return Defended(classify(inversion.image), inversion)
 
 
@@ -51,7 +54,7 @@ class InvertAndClassify(ProjectionDefense):
     """A solver, or its text as in a config: "adam(steps=100)"."""
     restarts: int = 10
     start_scale: float = 1.0
-    """Standard deviation of the starts; 1 is the prior of most generators."""
+    """By which a start's distance from the prior's centre is multiplied."""
 
     def __post_init__(self):
         # The text becomes its solver, so that equal defences are equal and hash alike.
@@ -70,6 +73,7 @@ class InvertAndClassify(ProjectionDefense):
         generate: Generate,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Inversion:
         """Returns the best of `restarts` runs of the solver."""
         return invert_one(
@@ -79,6 +83,7 @@ class InvertAndClassify(ProjectionDefense):
             solver=self.solver,
             restarts=self.restarts,
             latent_shape=latent_shape,
+            prior=prior,
             start_scale=self.start_scale,
         )
 
@@ -88,7 +93,8 @@ class InvertAndClassify(ProjectionDefense):
 class DefenseGAN(ProjectionDefense):
     """Defense-GAN's projection (Samangouei et al. 2018): L = 200 steps, R = 10 starts.
 
-    Momentum gradient descent from starts N(0, 1/d), with d the latent size; but the
+    Momentum gradient descent from starts N(0, 1/d), with d the latent size, where the
+    prior is N(0, 1): draws of any prior come nearer to its centre by sqrt(d).  But the
     best iterate of a restart counts, where theirs returns the last.
     """
 
@@ -113,6 +119,7 @@ class DefenseGAN(ProjectionDefense):
         generate: Generate,
         image: Image,
         latent_shape: tuple[int, ...],
+        prior: Prior = STANDARD_NORMAL,
     ) -> Inversion:
         """Returns the best of `restarts` runs of Defense-GAN's recipe."""
         return invert_one(
@@ -122,5 +129,6 @@ class DefenseGAN(ProjectionDefense):
             solver=self.solver,
             restarts=self.restarts,
             latent_shape=latent_shape,
+            prior=prior,
             start_scale=1 / math.sqrt(math.prod(latent_shape)),
         )

@@ -1,6 +1,28 @@
-"""Accuracy with intervals, worst cases and the lines of results.csv."""
+"""Accuracy with intervals, worst cases, measures of generators, and their lines."""
 
+from robust_manifold.evaluation.generator_measures import (
+    MEASURE_COLUMNS,
+    GeneratorMeasures,
+    SampleMeasures,
+    measure_samples,
+    measures_to_csv,
+    measures_to_frame,
+    read_measures,
+    summarise_generator,
+)
 from robust_manifold.evaluation.intervals import Interval, wilson_interval
+from robust_manifold.evaluation.measures import (
+    ClassCoverage,
+    DensityCoverage,
+    ErrorSummary,
+    PrecisionRecall,
+    class_coverage,
+    density_coverage,
+    error_summary,
+    frechet_distance,
+    precision_recall,
+)
+from robust_manifold.evaluation.neighbours import Neighbours, nearest_neighbours
 from robust_manifold.evaluation.results import (
     COLUMNS,
     Cell,
@@ -16,13 +38,32 @@ from robust_manifold.evaluation.results import (
 
 __all__ = [
     "COLUMNS",
+    "MEASURE_COLUMNS",
     "Cell",
+    "ClassCoverage",
+    "DensityCoverage",
+    "ErrorSummary",
+    "GeneratorMeasures",
     "Interval",
+    "Neighbours",
     "PerturbationNorms",
+    "PrecisionRecall",
+    "SampleMeasures",
+    "class_coverage",
+    "density_coverage",
+    "error_summary",
+    "frechet_distance",
+    "measure_samples",
+    "measures_to_csv",
+    "measures_to_frame",
+    "nearest_neighbours",
     "perturbation_norms",
+    "precision_recall",
     "predictions_of",
+    "read_measures",
     "read_results",
     "summarise",
+    "summarise_generator",
     "to_csv",
     "to_frame",
     "wilson_interval",

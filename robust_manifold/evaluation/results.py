@@ -4,11 +4,8 @@ The file is text of a fixed format, so that equal runs write equal bytes; the ti
 stand in the last column alone.
 """
 
-import csv
-import io
-import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.intervals import wilson_interval
+from robust_manifold.evaluation.records import RecordFile
 
 
 class Cell(NamedTuple):
@@ -72,11 +70,14 @@ class Cell(NamedTuple):
 COLUMNS: tuple[str, ...] = Cell._fields
 """The columns of results.csv, in order."""
 
-_TEXTS = ("classifier", "defence", "adversary", "attack", "norm")
-_COUNTS = ("n", "correct")
-_REQUIRED = (*_COUNTS, "accuracy", "accuracy_low", "accuracy_high")
-_FORMATS = {"epsilon": ".6g", "error_mean": ".8f", "seconds": ".3f"}
-_DEFAULT_FORMAT = ".6f"
+_FILE = RecordFile(
+    name="results.csv",
+    columns=COLUMNS,
+    texts=("classifier", "defence", "adversary", "attack", "norm"),
+    counts=("n", "correct"),
+    required=("n", "correct", "accuracy", "accuracy_low", "accuracy_high"),
+    formats={"epsilon": ".6g", "error_mean": ".8f", "seconds": ".3f"},
+)
 
 
 class PerturbationNorms(NamedTuple):
@@ -207,12 +208,7 @@ def to_frame(cells: Iterable[Cell]) -> pd.DataFrame:
 
 def to_csv(cells: Iterable[Cell]) -> str:
     """Returns the text of results.csv: a header, then one line a cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for cell in cells:
-        writer.writerow(_format(name, value) for name, value in cell._asdict().items())
-    return stream.getvalue()
+    return _FILE.to_csv(cells)
 
 
 def read_results(text: str) -> pd.DataFrame:
@@ -225,18 +221,15 @@ def read_results(text: str) -> pd.DataFrame:
       UsageError: if the columns are not those of `Cell`, a number cannot be read, a
         line lacks its accuracy, or more images are correct than there are.
     """
-    lines = list(csv.reader(io.StringIO(text)))
-    header = tuple(lines[0]) if lines else ()
-    if header != COLUMNS:
-        raise UsageError(
-            f"results.csv has the columns {', '.join(header) or '(none)'}; "
-            f"allowed: {', '.join(COLUMNS)}."
-        )
-    rows = [_read_line(number, line) for number, line in enumerate(lines[1:], start=2)]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    kinds = dict.fromkeys(COLUMNS, float) | dict.fromkeys(_COUNTS, np.int64)
-    kinds |= dict.fromkeys(_TEXTS, object)
-    return frame.astype(kinds)
+    frame = _FILE.read(text)
+    counts = zip(frame["correct"], frame["n"], strict=True)
+    for number, (correct, n) in enumerate(counts, start=2):
+        if not 0 <= correct <= n or n < 1:
+            raise UsageError(
+                f"line {number} of results.csv has {correct} correct of n = {n}; "
+                "allowed: 0 to n, and n 1 or more."
+            )
+    return frame
 
 
 def _mean(values: np.ndarray | None) -> float | None:
@@ -256,42 +249,3 @@ def _finite(values: np.ndarray | None) -> np.ndarray | None:
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     return values if values.size else None
-
-
-def _format(name: str, value: str | int | float | None) -> str:
-    if value is None:
-        return ""
-    if name in _TEXTS or name in _COUNTS:
-        return str(value)
-    return format(value, _FORMATS.get(name, _DEFAULT_FORMAT))
-
-
-def _read_line(number: int, line: list[str]) -> list[Any]:
-    """Returns the values of one line of results.csv."""
-    if len(line) != len(COLUMNS):
-        raise UsageError(
-            f"line {number} of results.csv has {len(line)} values; "
-            f"allowed: {len(COLUMNS)}."
-        )
-    row: dict[str, Any] = {
-        name: text if name in _TEXTS else _read_number(number, name, text)
-        for name, text in zip(COLUMNS, line, strict=True)
-    }
-    if not 0 <= row["correct"] <= row["n"] or row["n"] < 1:
-        raise UsageError(
-            f"line {number} of results.csv has {row['correct']} correct of n = "
-            f"{row['n']}; allowed: 0 to n, and n 1 or more."
-        )
-    return list(row.values())
-
-
-def _read_number(number: int, name: str, text: str) -> int | float:
-    if not text and name not in _REQUIRED:
-        return math.nan
-    try:
-        return int(text) if name in _COUNTS else float(text)
-    except ValueError:
-        kind = "a whole number" if name in _COUNTS else "a number"
-        raise UsageError(
-            f"{name} in line {number} of results.csv is {text!r}; allowed: {kind}."
-        ) from None

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.types import Generate, Image, Params, PRNGKey
 from robust_manifold.inversion.solver import Solver, as_solver
 
@@ -57,11 +58,13 @@ def invert_one(
     restarts: int,
     latent_shape: tuple[int, ...],
     start_scale: float = 1.0,
+    prior: Prior = STANDARD_NORMAL,
 ) -> Inversion:
     """Returns the best of `restarts` runs of the solver on ONE image.
 
-    Restart r starts at start_scale * N(0, 1), drawn from the key folded with r: more
-    restarts only add candidates, so the error never rises with their number.
+    Restart r starts at a draw from the prior, its distance from the prior's centre
+    scaled, with the key folded with r: more restarts only add candidates, so the
+    error never rises with their number.
 
     Args:
       generate: latent -> image.
@@ -70,7 +73,8 @@ def invert_one(
       solver: a `Solver`, or its text as in a config.
       restarts: the number of starts.
       latent_shape: of one latent, (size,).
-      start_scale: standard deviation of the starts.
+      start_scale: by which a draw's distance from the prior's centre is multiplied.
+      prior: the generator's, N(0, 1) by default.
 
     Raises:
       UsageError: for settings that are not allowed.
@@ -80,8 +84,8 @@ def invert_one(
 
     def solve(restart: Int[Array, ""]):
         restart_key = jax.random.fold_in(key, restart)
-        normal = jax.random.normal(restart_key, latent_shape, image.dtype)
-        return solver(generate, image, start_scale * normal)
+        start = prior.scaled_sample(restart_key, latent_shape, start_scale, image.dtype)
+        return solver(generate, image, start)
 
     solutions = jax.vmap(solve)(jnp.arange(restarts))
     best = jnp.argmin(solutions.error)
@@ -104,6 +108,7 @@ class _InvertOne:
     restarts: int
     latent_shape: tuple[int, ...]
     start_scale: float
+    prior: Prior
 
     def __call__(self, params: Params, key: PRNGKey, image: Image) -> Inversion:
         return invert_one(
@@ -114,6 +119,7 @@ class _InvertOne:
             restarts=self.restarts,
             latent_shape=self.latent_shape,
             start_scale=self.start_scale,
+            prior=self.prior,
         )
 
 
@@ -129,6 +135,7 @@ def invert(
     batch_size: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
     start_scale: float = 1.0,
+    prior: Prior = STANDARD_NORMAL,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Inversion:
     """Returns the inversion of a batch, compiled, in chunks, on all devices.
@@ -145,7 +152,8 @@ def invert(
       latent_shape: of one latent, (size,).
       batch_size: images inverted at a time; see `core.batching.map_examples`.
       ids: global ids [n] of the images; 0..n-1 by default.
-      start_scale: standard deviation of the starts.
+      start_scale: by which a draw's distance from the prior's centre is multiplied.
+      prior: the generator's, N(0, 1) by default.
       on_chunk: called with (images done, n) after each chunk.
 
     Raises:
@@ -163,7 +171,12 @@ def invert(
         )
     return batching.map_examples(
         _InvertOne(
-            generate, as_solver(solver), restarts, tuple(latent_shape), start_scale
+            generate,
+            as_solver(solver),
+            restarts,
+            tuple(latent_shape),
+            start_scale,
+            prior,
         ),
         params,
         images,

@@ -1,7 +1,15 @@
 """Networks behind `Model(init, apply)`: generators, critics, classifiers, encoders."""
 
 # Importing a file of networks enters them in the registry.
-from robust_manifold.models import classifiers, discriminators, encoders, generators
+from robust_manifold.models import (
+    classifiers,
+    discriminators,
+    encoders,
+    generators,
+    mlp,
+    residual,
+)
+from robust_manifold.models.latents import latents_of_classes, sample_latents
 from robust_manifold.models.layers import Conv, ConvTranspose
 from robust_manifold.models.model import (
     ClassifierSpec,
@@ -14,6 +22,13 @@ from robust_manifold.models.model import (
     count_parameters,
     registry,
 )
+from robust_manifold.models.torch_weights import (
+    from_torch,
+    to_torch,
+    torch_layers,
+    torch_table,
+)
+from robust_manifold.models.weights import from_table, to_table
 
 __all__ = [
     "ClassifierSpec",
@@ -26,5 +41,13 @@ __all__ = [
     "ModelSpec",
     "build",
     "count_parameters",
+    "from_table",
+    "from_torch",
+    "latents_of_classes",
     "registry",
+    "sample_latents",
+    "to_table",
+    "to_torch",
+    "torch_layers",
+    "torch_table",
 ]

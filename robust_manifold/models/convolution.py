@@ -7,11 +7,12 @@ transposed convolution is i with its kernel turned round.  A primitive, unlike
 `jax.lax.platform_dependent`, keeps the residuals of one lowering only.
 
 On GPU and TPU the three are XLA's own.  On CPU, XLA is fast for a plain convolution
-only, one without a spread-out or reversed operand; inside `scan` and `fori_loop` its
-gradients of a convolution take up to 130 times as long as outside.  There i is
-one plain convolution for each phase of the stride, or, where the result has few
-channels, one matrix product whose blocks are added where they overlap; k is a plain
-convolution over transposed operands.
+only: one without a spread-out or reversed operand, with some padding, and with no
+stride over few channels.  Inside `scan` and `fori_loop` its gradients of a convolution
+take up to 130 times as long as outside.  There c and k are plain convolutions, of
+rearranged operands where need be; i is one plain convolution for each phase of the
+stride, or, where the result has few channels, one matrix product whose blocks are added
+where they overlap.
 """
 
 import functools
@@ -34,8 +35,13 @@ Padding: TypeAlias = str | Sequence[Sequence[int]]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-# Below this many channels of the result a matrix product beats a convolution.
-_FEW_CHANNELS = 5
+# Below so many channels a convolution should not jump over columns, and of as few
+# channels of the result a matrix product beats a convolution.
+_FEW_CHANNELS = 9
+# From so many terms a number on, XLA needs padding to be fast.
+_MANY_TERMS = 256
+# How much more arithmetic is worth one copy less.
+_WORTH_A_COPY = 1.15
 # Examples whose kernel gradients are summed at a time: their operands stay in cache.
 _CHUNK = 64
 _MAX_CHUNKS = 8
@@ -227,18 +233,59 @@ def _kernel_gradient_xla(x, y, *, strides, padding, size):
     return jax.linear_transpose(convolve, w)(y)[0]
 
 
-# The two gradients as the CPU likes them.
+# The three as the CPU likes them.
+
+
+def _convolve_cpu(x, w, *, strides, padding):
+    if 1 < w.shape[2] < _FEW_CHANNELS and strides[1] > 1:
+        return _convolve_blocks(x, w, strides, padding)
+    return _convolve_padded(x, w, strides, padding)
+
+
+def _convolve_blocks(x, w, strides, padding):
+    """As many columns as the stride has become one column of so many more channels."""
+    n, height, width, channels = x.shape
+    taps, step = w.shape[1], strides[1]
+    low, high = padding[1]
+    blocks = -(-taps // step)
+    columns = (width + low + high - taps) // step + blocks
+    edges = (low, columns * step - width - low, 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), edges, (0, 0, 0)])
+    x = x.reshape(n, height, columns, step * channels)
+    w = jnp.pad(w, [(0, 0), (0, blocks * step - taps), (0, 0), (0, 0)])
+    w = w.reshape(w.shape[0], blocks, step * channels, w.shape[3])
+    return _convolve_padded(x, w, (strides[0], 1), (padding[0], (0, 0)))
+
+
+def _convolve_padded(x, w, strides, padding, dilation=(1, 1)):
+    """XLA's own, which takes up to three times as long where nothing is padded."""
+    convolve = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        rhs_dilation=dilation,
+        dimension_numbers=_DIMENSIONS,
+    )
+    if any(map(any, padding)) or math.prod(w.shape[:3]) < _MANY_TERMS:
+        return convolve(x, w, padding=padding)
+    if w.shape[:2] == strides == (1, 1):
+        return jnp.tensordot(x, w[0, 0], 1)
+    reach = (w.shape[0] - 1) * dilation[0] + 1
+    rows = (x.shape[1] - reach) // strides[0] + 1
+    return convolve(x, w, padding=((0, 1), (0, 0)))[:, :rows]
 
 
 def _input_gradient_cpu(y, w, *, strides, padding, size):
     if w.shape[2] < _FEW_CHANNELS:
         return _input_gradient_product(y, w, strides, padding, size)
+    blocks = -(-w.shape[1] // strides[1])
+    arithmetic = blocks * strides[1] * (y.shape[2] + blocks - 1)
+    if arithmetic <= _WORTH_A_COPY * w.shape[1] * y.shape[2] and strides[1] > 1:
+        return _input_gradient_strips(y, w, strides, padding, size)
     return _input_gradient_phases(y, w, strides, padding, size)
 
 
 def _input_gradient_phases(y, w, strides, padding, size):
     """The rows u of x with equal (u + pad) mod stride meet the same kernel rows."""
-    n, channels = y.shape[0], w.shape[2]
     phases = [
         [
             _phase(u, y.shape[1 + d], w.shape[d], strides[d], padding[d][0], size[d])
@@ -248,16 +295,45 @@ def _input_gradient_phases(y, w, strides, padding, size):
     ]
     rows = []
     for taps_h, count_h, pads_h in phases[0]:
-        columns = []
-        for taps_w, count_w, pads_w in phases[1]:
-            part = w[taps_h, taps_w][::-1, ::-1].swapaxes(2, 3)
-            if 0 in part.shape or 0 in (count_h, count_w):
-                block = jnp.zeros((n, count_h, count_w, channels), y.dtype)
-            else:
-                block = _convolve_plain(y, part, (pads_h, pads_w))
-            columns.append(block)
+        columns = [
+            _correlate(y, w[taps_h, taps_w], (pads_h, pads_w), (count_h, count_w))
+            for taps_w, count_w, pads_w in phases[1]
+        ]
         rows.append(_interleave(columns, axis=2)[:, :, : size[1]])
     return _interleave(rows, axis=1)[:, : size[0]]
+
+
+def _input_gradient_strips(y, w, strides, padding, size):
+    """As by phases, but all columns' phases are channels of one convolution.
+
+    In memory, `stride` columns of x + pad lie as the channels of one column do, so that
+    only rows are left to interleave.
+    """
+    n, _, width, features = y.shape
+    (taps, step), channels = (w.shape[1], strides[1]), w.shape[2]
+    blocks = -(-taps // step)
+    w = jnp.pad(w, [(0, 0), (0, blocks * step - taps), (0, 0), (0, 0)])
+    w = w.reshape(w.shape[0], blocks, step * channels, features)
+    rows = []
+    for u in range(strides[0]):
+        taps_h, count, pads_h = _phase(
+            u, y.shape[1], w.shape[0], strides[0], padding[0][0], size[0]
+        )
+        pads, counts = (pads_h, (blocks - 1,) * 2), (count, width + blocks - 1)
+        rows.append(_correlate(y, w[taps_h], pads, counts).reshape(n, count, -1))
+    strips = _interleave(rows, axis=1)[:, : size[0]]
+    low = padding[1][0] * channels
+    edges = (-low, low + size[1] * channels - strips.shape[2], 0)
+    zero = jnp.zeros((), y.dtype)
+    strips = lax.pad(strips, zero, [(0, 0, 0), (0, 0, 0), edges])
+    return strips.reshape(n, *size, channels)
+
+
+def _correlate(y, w, pads, size):
+    """Returns what the kernel rows `w` make of y: [n, *size, channels]."""
+    if 0 in w.shape or 0 in size:
+        return jnp.zeros((y.shape[0], *size, w.shape[2]), y.dtype)
+    return _convolve_plain(y, w[::-1, ::-1].swapaxes(2, 3), pads)
 
 
 def _phase(u, n, taps, stride, pad, size):
@@ -279,7 +355,7 @@ def _convolve_plain(x, w, pads):
     if any(low or high for low, high, _ in crop):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
-    return _convolve_xla(x, w, strides=(1, 1), padding=pads)
+    return _convolve_padded(x, w, (1, 1), pads)
 
 
 def _interleave(parts, axis):
@@ -328,6 +404,14 @@ def _input_gradient_product(y, w, strides, padding, size):
 
 
 def _kernel_gradient_cpu(x, y, *, strides, padding, size):
+    if size == (1, 1) and not any(map(any, padding)):
+        ends = ((n - 1) * s + 1 for n, s in zip(y.shape[1:3], strides, strict=True))
+        x = lax.slice(x, (0, 0, 0, 0), (len(x), *ends, x.shape[3]), (1, *strides, 1))
+        return jnp.tensordot(x, y, ((0, 1, 2), (0, 1, 2)))[None, None]
+    return _kernel_gradient_examples(x, y, strides, padding, size)
+
+
+def _kernel_gradient_examples(x, y, strides, padding, size):
     """A convolution over the examples, so channels change places with them."""
     n = x.shape[0]
     chunk = max(_CHUNK, -(-n // _MAX_CHUNKS))
@@ -338,13 +422,12 @@ def _kernel_gradient_cpu(x, y, *, strides, padding, size):
         pads.append((low, reach - x.shape[1 + d] - low))
     total = None
     for start in range(0, n, chunk):
-        part = lax.conv_general_dilated(
+        part = _convolve_padded(
             x[start : start + chunk].transpose(3, 1, 2, 0),
             y[start : start + chunk].transpose(1, 2, 0, 3),
             (1, 1),
             pads,
-            rhs_dilation=strides,
-            dimension_numbers=_DIMENSIONS,
+            dilation=strides,
         )
         total = part if total is None else total + part
     assert total is not None
@@ -377,7 +460,7 @@ def _primitive(name, xla, cpu, shape):
 _convolve = _primitive(
     "convolve",
     _convolve_xla,
-    _convolve_xla,
+    _convolve_cpu,
     lambda x, w, strides, padding: (x[0], *_convolved(x, w, strides, padding)),
 )
 _input_gradient = _primitive(

@@ -3,46 +3,20 @@
 import dataclasses
 
 import flax.linen as nn
-from flax.typing import Initializer
 
 from robust_manifold.core.spec import check
-from robust_manifold.models.layers import (
-    Conv,
-    dcgan_normal,
-    doublings,
-    flatten,
-    glorot_uniform,
-    he_normal,
-)
+from robust_manifold.models.layers import dcgan_normal, glorot_uniform, he_normal
 from robust_manifold.models.model import DiscriminatorSpec, Shape, registry, unsupported
+from robust_manifold.models.strided import StridedNetwork, halving_widths
 
-
-class _Critic(nn.Module):
-    """Stride-2 convolutions with LeakyReLU 0.2, then one dense unit."""
-
-    widths: tuple[int, ...]
-    kernel_size: int
-    batch_norm: bool
-    conv_init: Initializer
-    dense_init: Initializer
-
-    @nn.compact
-    def __call__(self, image, train):
-        x = image
-        for layer, features in enumerate(self.widths):
-            kernel = (self.kernel_size, self.kernel_size)
-            x = Conv(features, kernel, 2, kernel_init=self.conv_init)(x)
-            # Normalising the first layer would hide the scale of the images.
-            if self.batch_norm and layer > 0:
-                x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
-            x = nn.leaky_relu(x, 0.2)
-        return nn.Dense(1, kernel_init=self.dense_init)(flatten(x))[:, 0]
+_SCORE = ()
+"""The shape of a discriminator's output."""
 
 
 @registry.register("dcgan_discriminator")
 @dataclasses.dataclass(frozen=True)
 class DCGANDiscriminator(DiscriminatorSpec):
-    """The mirror image of `dcgan_generator`, without batch normalisation.
+    """The mirror image of `dcgan_generator` (Radford et al. 2016).
 
     Stride-2 convolutions to `width`, 2 * `width`, ... until the sides are 3 to 8
     (28: 7, 64: 4), LeakyReLU 0.2, one dense unit.  Weights start as N(0, 0.02).
@@ -50,10 +24,16 @@ class DCGANDiscriminator(DiscriminatorSpec):
     Attributes:
       width: channels after the first layer.
       kernel_size: side of every kernel.
+      batch_norm: whether to normalise all convolutions but the first, as Radford et
+        al. do.
+      spectral_norm: whether to divide every weight by its largest singular value
+        (Miyato et al. 2018).
     """
 
     width: int = 64
     kernel_size: int = 4
+    batch_norm: bool = False
+    spectral_norm: bool = False
 
     def __post_init__(self):
         """Checks the fields."""
@@ -62,18 +42,21 @@ class DCGANDiscriminator(DiscriminatorSpec):
 
     def module(self, image_shape: Shape, classes: int) -> nn.Module:
         """Returns the Linen module."""
-        steps = doublings(image_shape)
-        if not steps:
-            raise unsupported(
-                self, image_shape, "sides of 3 to 8 times a power of two, such as 28"
-            )
-        widths = tuple(self.width << k for k in range(steps))
-        return _Critic(widths, self.kernel_size, False, dcgan_normal, dcgan_normal)
+        return StridedNetwork(
+            _SCORE,
+            halving_widths(self, image_shape, self.width),
+            self.kernel_size,
+            self.batch_norm,
+            conv_init=dcgan_normal,
+            dense_init=dcgan_normal,
+            spectral_norm=self.spectral_norm,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class _WGANCritic(DiscriminatorSpec):
     width: int = 64
+    spectral_norm: bool = False
 
     def __post_init__(self):
         """Checks the fields."""
@@ -84,7 +67,15 @@ class _WGANCritic(DiscriminatorSpec):
         if image_shape[:2] != (28, 28):
             raise unsupported(self, image_shape, "(28, 28, channels)")
         widths = (self.width, 2 * self.width, 4 * self.width)
-        return _Critic(widths, 5, False, he_normal, glorot_uniform)
+        return StridedNetwork(
+            _SCORE,
+            widths,
+            kernel_size=5,
+            batch_norm=False,
+            conv_init=he_normal,
+            dense_init=glorot_uniform,
+            spectral_norm=self.spectral_norm,
+        )
 
 
 @registry.register("defense_gan_discriminator")
@@ -97,6 +88,7 @@ class DefenseGANDiscriminator(_WGANCritic):
 
     Attributes:
       width: channels after the first layer.
+      spectral_norm: whether to divide every weight by its largest singular value.
     """
 
     width: int = 64
@@ -112,6 +104,7 @@ class INCDiscriminator(_WGANCritic):
 
     Attributes:
       width: channels after the first layer.
+      spectral_norm: whether to divide every weight by its largest singular value.
     """
 
     width: int = 32
@@ -130,4 +123,11 @@ class INCCelebADiscriminator(DiscriminatorSpec):
         """Returns the Linen module."""
         if image_shape[:2] != (64, 64):
             raise unsupported(self, image_shape, "(64, 64, channels)")
-        return _Critic((128, 256, 512, 1024), 5, True, dcgan_normal, dcgan_normal)
+        return StridedNetwork(
+            _SCORE,
+            (128, 256, 512, 1024),
+            kernel_size=5,
+            batch_norm=True,
+            conv_init=dcgan_normal,
+            dense_init=dcgan_normal,
+        )

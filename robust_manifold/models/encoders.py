@@ -7,6 +7,7 @@ import flax.linen as nn
 from robust_manifold.core.spec import check
 from robust_manifold.models.layers import flatten, glorot_uniform, he_normal
 from robust_manifold.models.model import EncoderSpec, Shape, registry
+from robust_manifold.models.strided import StridedNetwork, halving_widths
 
 
 class _Encoder(nn.Module):
@@ -45,3 +46,42 @@ class VAEEncoder(EncoderSpec):
     def module(self, image_shape: Shape, classes: int) -> nn.Module:
         """Returns the Linen module."""
         return _Encoder(self.hidden, 2 * self.latent_size)
+
+
+@registry.register("conv_encoder")
+@dataclasses.dataclass(frozen=True)
+class ConvEncoder(EncoderSpec):
+    """A convolutional encoder, the mirror image of `dcgan_generator` as its decoder.
+
+    Stride-2 convolutions to `width`, 2 * `width`, ... until the sides are 3 to 8
+    (28: 7, 64: 4), LeakyReLU 0.2, one dense layer.  Kernels start with He's normal,
+    the dense layer with Glorot's uniform.
+
+    Attributes:
+      latent_size: dimensions of the latent; the output has twice as many.
+      width: channels after the first layer.
+      kernel_size: side of every kernel.
+      batch_norm: whether to normalise all convolutions but the first.
+    """
+
+    latent_size: int = 64
+    width: int = 64
+    kernel_size: int = 4
+    batch_norm: bool = False
+
+    def __post_init__(self):
+        """Checks the fields."""
+        super().__post_init__()
+        check(self.width >= 1, self, "width", "1 or more")
+        check(self.kernel_size >= 2, self, "kernel_size", "2 or more")
+
+    def module(self, image_shape: Shape, classes: int) -> nn.Module:
+        """Returns the Linen module."""
+        return StridedNetwork(
+            (2 * self.latent_size,),
+            halving_widths(self, image_shape, self.width),
+            self.kernel_size,
+            self.batch_norm,
+            conv_init=he_normal,
+            dense_init=glorot_uniform,
+        )

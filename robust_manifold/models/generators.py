@@ -1,19 +1,21 @@
 """Generators: networks from a latent to an image with pixels in [0, 1]."""
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from robust_manifold.core.prior import Normal, Prior
 from robust_manifold.core.spec import check
 from robust_manifold.models.layers import (
     ConvTranspose,
     dcgan_normal,
-    doublings,
     glorot_uniform,
     he_normal,
 )
 from robust_manifold.models.model import GeneratorSpec, Shape, registry, unsupported
+from robust_manifold.models.strided import halving_widths
 
 
 class _DCGAN(nn.Module):
@@ -102,7 +104,8 @@ class DCGANGenerator(GeneratorSpec):
 
     A dense layer to sides of 3 to 8 (28: 7, 64: 4), then stride-2 transposed
     convolutions that double the sides and halve the channels down to `width`; ReLU
-    between, tanh * 0.5 + 0.5 at the end.  Weights start as N(0, 0.02).
+    between, tanh * 0.5 + 0.5 at the end.  Weights start as N(0, 0.02).  It is also the
+    decoder of a convolutional VAE, with `conv_encoder`.
 
     Attributes:
       latent_size: dimensions of the latent.
@@ -124,14 +127,11 @@ class DCGANGenerator(GeneratorSpec):
 
     def module(self, image_shape: Shape, classes: int) -> nn.Module:
         """Returns the Linen module."""
-        steps = doublings(image_shape)
-        if not steps:
-            raise unsupported(
-                self, image_shape, "sides of 3 to 8 times a power of two, such as 28"
-            )
+        *rest, last = halving_widths(self, image_shape, self.width)
         height, width, channels = image_shape
-        start = (height >> steps, width >> steps, self.width << (steps - 1))
-        widths = tuple(self.width << k for k in reversed(range(steps - 1)))
+        halvings = len(rest) + 1
+        start = (height >> halvings, width >> halvings, last)
+        widths = tuple(reversed(rest))
         return _DCGAN(start, widths, channels, self.kernel_size, self.batch_norm)
 
 
@@ -142,13 +142,16 @@ class INCCelebAGenerator(GeneratorSpec):
 
     Dense 4x4x1024, then 5x5 stride-2 transposed convolutions to 512, 256, 128 and the
     image; batch normalisation of every channel, and ReLU, on all but the last, which
-    is tanh * 0.5 + 0.5.  Weights start as N(0, 0.02).
+    is tanh * 0.5 + 0.5.  Weights start as N(0, 0.02).  Latents are drawn from N(-1, 1)
+    in every dimension, as in the authors' released code.
 
     Attributes:
       latent_size: dimensions of the latent.
     """
 
     latent_size: int = 100
+
+    prior: ClassVar[Prior] = Normal(-1.0, 1.0)
 
     def module(self, image_shape: Shape, classes: int) -> nn.Module:
         """Returns the Linen module."""

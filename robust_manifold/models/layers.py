@@ -68,6 +68,27 @@ class ConvTranspose(Conv):
     transposed = True
 
 
+def normalized_call(
+    layer: nn.Module, inputs: Array, spectral_norm: bool, train: bool
+) -> Array:
+    """Returns `layer(inputs)`, perhaps with spectral normalisation of the layer.
+
+    Spectral normalisation (Miyato et al. 2018) divides the weights by their largest
+    singular value, a kernel being taken as the matrix [height * width * channels,
+    features].  The value comes from one step of power iteration; in training its
+    vector is kept in "batch_stats", so that it follows the weights.
+
+    Args:
+      layer: a convolution or dense layer.
+      inputs: of the layer.
+      spectral_norm: whether to normalise.
+      train: whether to keep the vector.
+    """
+    if not spectral_norm:
+        return layer(inputs)
+    return nn.SpectralNorm(layer)(inputs, update_stats=train)
+
+
 def max_pool(
     inputs: Float[Array, "*batch height width channels"],
     window: int,

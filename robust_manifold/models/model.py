@@ -2,21 +2,25 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.prior import Normal, Prior
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Params, PRNGKey
+from robust_manifold.models.linen import functions_of
 
 Shape = tuple[int, ...]
+
+
+def _no_features(params: Params, inputs: Array) -> Array:
+    raise UsageError("This model has no features; allowed: one from models.build.")
 
 
 class Model(NamedTuple):
@@ -40,6 +44,9 @@ class Model(NamedTuple):
         is of.  A draw from the prior is then of any class with equal probability,
         and no gradient leads from class to class: inversion stays in the class that
         it started in.  0 for all other models.
+      features: returns the input of the network's last dense layer, [*batch, d], as
+        `features(params, inputs)`, in inference mode and with batch axes as for
+        `apply`.
     """
 
     init: Callable[[PRNGKey], Params]
@@ -49,6 +56,7 @@ class Model(NamedTuple):
     output_shape: Shape
     prior: Prior = Normal()
     latent_classes: int = 0
+    features: Callable[[Params, Array], Array] = _no_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,31 +68,43 @@ class ModelSpec:
 
         Args:
           image_shape: (height, width, channels) of the images.
-          classes: the number of classes; classifiers only.
+          classes: the number of classes; 0 for models that know of none.
 
         Raises:
           UsageError: if the network can't take such images.
         """
         raise NotImplementedError
 
-    def input_shape(self, image_shape: Shape) -> Shape:
+    def input_shape(self, image_shape: Shape, classes: int) -> Shape:
         """Returns the shape of one input, given that of the images."""
         return image_shape
 
 
 @dataclasses.dataclass(frozen=True)
 class GeneratorSpec(ModelSpec):
-    """Maps a latent [latent_size] to an image, pixels in [0, 1]."""
+    """Maps a latent to an image, pixels in [0, 1].
+
+    A class-conditional generator takes latents of `latent_size` + classes entries and
+    replaces the last of them by 1 at their largest and 0 elsewhere; see `Model`.
+
+    Attributes:
+      latent_size: dimensions of the latent, not counting the choice of a class.
+      conditional: whether to build a class-conditional generator.
+      prior: the distribution that latents are drawn from.
+    """
 
     latent_size: int = 64
+    conditional: bool = dataclasses.field(default=False, kw_only=True)
+
+    prior: ClassVar[Prior] = Normal()
 
     def __post_init__(self):
         """Checks the fields."""
         check(self.latent_size >= 1, self, "latent_size", "1 or more")
 
-    def input_shape(self, image_shape: Shape) -> Shape:
+    def input_shape(self, image_shape: Shape, classes: int) -> Shape:
         """Returns the shape of one latent."""
-        return (self.latent_size,)
+        return (self.latent_size + classes,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,11 +147,14 @@ def build(
     ((28, 28, 1), (10,))
     >>> build("dcgan_generator(latent_size=8)").input_shape
     (8,)
+    >>> build("dcgan_generator(latent_size=8, conditional=True)").input_shape
+    (18,)
 
     Args:
       spec: a spec, or its text as in a config, such as "small_cnn(width=32)".
       image_shape: (height, width, channels) of the images.
-      classes: the number of classes; ignored unless the model is a classifier.
+      classes: the number of classes; ignored unless the model is a classifier or a
+        class-conditional generator.
 
     Raises:
       UsageError: for an unknown name or field, a value that the spec refuses, or
@@ -145,7 +168,8 @@ def build(
             f"image_shape is {shape}; allowed: (height, width, channels), "
             "each 1 or more."
         )
-    if not isinstance(spec, ClassifierSpec):
+    conditional = isinstance(spec, GeneratorSpec) and spec.conditional
+    if not (conditional or isinstance(spec, ClassifierSpec)):
         classes = 0
     elif classes < 2:
         raise UsageError(f"classes is {classes}; allowed: 2 or more.")
@@ -155,7 +179,35 @@ def build(
 @functools.cache
 def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
     module = spec.module(image_shape, classes)
-    return _from_linen(module, spec.input_shape(image_shape))
+    input_shape = spec.input_shape(image_shape, classes)
+    prior, latent_classes = Normal(), 0
+    if isinstance(spec, GeneratorSpec):
+        prior, latent_classes = spec.prior, classes
+    prepare = functools.partial(_with_one_class, classes=latent_classes)
+    functions = functions_of(module, input_shape, prepare)
+
+    def example(key):
+        return functions.apply(functions.init(key), jnp.zeros(input_shape))
+
+    return Model(
+        init=functions.init,
+        apply=functions.apply,
+        train=functions.train,
+        input_shape=input_shape,
+        output_shape=jax.eval_shape(example, jax.random.key(0)).shape,
+        prior=prior,
+        latent_classes=latent_classes,
+        features=functions.features,
+    )
+
+
+def _with_one_class(inputs: Array, classes: int) -> Array:
+    """Replaces the last entries of latents by 1 at their largest and 0 elsewhere."""
+    if not classes:
+        return inputs
+    chosen = jnp.argmax(inputs[:, -classes:], axis=-1)
+    choice = jax.nn.one_hot(chosen, classes, dtype=inputs.dtype)
+    return jnp.concatenate([inputs[:, :-classes], choice], axis=-1)
 
 
 def count_parameters(params: Params) -> int:
@@ -174,45 +226,3 @@ def unsupported(spec: ModelSpec, image_shape: Shape, allowed: str) -> UsageError
     return UsageError(
         f"image_shape of {registry.name_of(spec)} is {image_shape}; allowed: {allowed}."
     )
-
-
-def _from_linen(module: nn.Module, input_shape: Shape) -> Model:
-    rank = len(input_shape)
-
-    # Compiled, so that the forward pass that only gives the shapes is not run.
-    @jax.jit
-    def init(key: PRNGKey) -> Params:
-        return module.init(key, jnp.zeros((1, *input_shape)), False)
-
-    def apply(params: Params, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
-        batch = _leading(inputs)
-        rows = inputs.reshape(math.prod(batch), *input_shape)
-        outputs = module.apply(params, rows, False)
-        return outputs.reshape(*batch, *outputs.shape[1:])  # type: ignore[union-attr]
-
-    def train(
-        params: Params, inputs: Float[Array, "b ..."], key: PRNGKey
-    ) -> tuple[Float[Array, "b ..."], Params]:
-        if len(_leading(inputs)) != 1:
-            raise UsageError(
-                f"inputs in training have the shape {inputs.shape}; allowed: one "
-                f"batch axis before {input_shape}."
-            )
-        outputs, updated = module.apply(
-            params, inputs, True, rngs={"dropout": key}, mutable=["batch_stats"]
-        )
-        return outputs, {**params, **updated}
-
-    def _leading(inputs: Array) -> Shape:
-        if inputs.shape[inputs.ndim - rank :] != input_shape or inputs.ndim < rank:
-            raise UsageError(
-                f"inputs of a model have the shape {inputs.shape}; allowed: "
-                f"{input_shape} after any batch axes."
-            )
-        return inputs.shape[: inputs.ndim - rank]
-
-    def example(key):
-        return apply(init(key), jnp.zeros(input_shape))
-
-    output_shape = jax.eval_shape(example, jax.random.key(0)).shape
-    return Model(init, apply, train, input_shape, output_shape)

@@ -2,7 +2,7 @@
 
 import base64
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -19,19 +19,62 @@ EXPLANATION = (
     "under an attack that does not know the defence is no evidence of robustness "
     "against one that does."
 )
-"""What a report shows, for a reader who has not met the defence."""
+"""What a report of defences shows, for a reader who has not met them."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GENERATOR_EXPLANATION = (
+    "A generator G makes images from latents z. What it is good for here is inversion: "
+    "how near to a new image x the nearest G(z*) comes, and whether a classifier still "
+    "sees in G(z*) what it saw in x. The table measures both on images that no "
+    "training saw, and compares the generator's samples with such images."
+)
+"""What a report of a generator alone shows."""
+
+CONVERGENCE_EXPLANATION = (
+    "A generator G, which moves uniform latents z to points x = G(z), is trained "
+    "against a discriminator D, which tells its points from the data's. In theory it "
+    "ends where the generator's density equals that of the data and D = 1/2 wherever "
+    "there are data: D can but guess. The figures show how near to that a training "
+    "comes."
+)
+"""What a report of a training in one dimension shows."""
+
+_SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8"}
 # Figures are drawn at 150 dots an inch and shown at 100, sharp on dense screens.
 _DENSITY = 1.5
 
 
+def explanation_of(stages: Collection[str]) -> str:
+    """Returns what a report of these stages of an experiment shows.
+
+    >>> explanation_of(["convergence", "report"]) == CONVERGENCE_EXPLANATION
+    True
+    """
+    # The first that fits: a report of defences needs no word on their generator.
+    for stage, text in {
+        "evaluate": EXPLANATION,
+        "measure": GENERATOR_EXPLANATION,
+        "convergence": CONVERGENCE_EXPLANATION,
+    }.items():
+        if stage in stages:
+            return text
+    return ""
+
+
 class ReportFigure(NamedTuple):
-    """A figure of the page: PNG bytes, with a title and a caption of a sentence."""
+    """A figure of the page.
+
+    Attributes:
+      title: heading of the figure.
+      caption: a sentence or two below it.
+      png: bytes of a PNG file.
+      gif: bytes of an animated GIF, shown in the place of the picture but on paper
+        and to readers who want nothing to move.
+    """
 
     title: str
     caption: str
     png: bytes
+    gif: bytes = b""
 
 
 class Report(NamedTuple):
@@ -65,6 +108,7 @@ class _Picture(NamedTuple):
     caption: str
     source: str
     width: int
+    moving: str
 
 
 class _Stage(NamedTuple):
@@ -77,7 +121,7 @@ def render_html(report: Report) -> str:
     """Returns the page as one text that needs no other file and no network.
 
     Raises:
-      UsageError: if a figure is no PNG.
+      UsageError: if a figure is no PNG, or its animation no GIF.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -98,20 +142,28 @@ def render_html(report: Report) -> str:
 
 
 def _picture(figure: ReportFigure) -> _Picture:
-    if not figure.png.startswith(_PNG_SIGNATURE):
-        raise UsageError(
-            f"figure {figure.title!r} starts with {figure.png[:8]!r}; "
-            "allowed: the bytes of a PNG file."
-        )
-    # The width in pixels stands in the header, behind signature, length and type.
+    # The width in pixels stands in the header: behind signature, length and type in
+    # a PNG, behind the signature in a GIF.
     width = int.from_bytes(figure.png[16:20])
-    data = base64.b64encode(figure.png).decode("ascii")
+    if figure.gif:
+        width = int.from_bytes(figure.gif[6:8], "little")
     return _Picture(
         title=figure.title,
         caption=figure.caption,
-        source=f"data:image/png;base64,{data}",
+        source=_embedded(figure.title, "png", figure.png),
         width=round(width / _DENSITY),
+        moving=_embedded(figure.title, "gif", figure.gif) if figure.gif else "",
     )
+
+
+def _embedded(title: str, kind: str, data: bytes) -> str:
+    """Returns the address that holds a file in itself."""
+    if not data.startswith(_SIGNATURES[kind]):
+        raise UsageError(
+            f"figure {title!r} starts with {data[:8]!r}; "
+            f"allowed: the bytes of a {kind.upper()} file."
+        )
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _stages(seconds: Mapping[str, float]) -> list[_Stage]:

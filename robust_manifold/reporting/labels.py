@@ -6,7 +6,7 @@ attack or defence, and an attack that is not known here still reads well.
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 CLEAN = "clean"
@@ -29,7 +29,11 @@ _NAMES = {
     "rand_fgsm": "RAND+FGSM",
 }
 # Spelt out although they hold a vowel.
-_ACRONYMS = {"alma", "apgd", "eot", "fab", "gan", "inc", "jsma", "spsa", "vae"}
+_ACRONYMS = {
+    *("alma", "apgd", "dcgan", "eot", "fab", "gan", "inc", "jsma", "spsa", "vae"),
+    "wgan",
+}
+_WORDS = {"celeba": "CelebA", "mnist": "MNIST", "resnet": "ResNet"}
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _GREEK = {"epsilon": "ε", "alpha": "α", "eta": "η", "kappa": "κ", "tau": "τ"}
 
@@ -157,7 +161,34 @@ def column_labels(
     ]
 
 
+def differing_labels(texts: Sequence[str]) -> list[str]:
+    """Returns the labels of specs without the settings that all of one name share.
+
+    >>> gans = ["gan(loss='hinge', k=2)", "gan(loss='minimax', k=2)", "vae(beta=2.0)"]
+    >>> differing_labels(gans)
+    ['GAN, loss hinge', 'GAN, loss minimax', 'VAE']
+    """
+    specs = [parse_spec(text) for text in texts]
+    labels = []
+    for text, spec in zip(texts, specs, strict=True):
+        if spec is None:
+            labels.append(text)
+            continue
+        alike = [other.named for other in specs if other and other.name == spec.name]
+        kept = {
+            name: value
+            for name, value in spec.named.items()
+            if any(name not in named or named[name] != value for named in alike)
+        }
+        values = [repr(value) for value in spec.positional]
+        values += [f"{name}={value!r}" for name, value in kept.items()]
+        labels.append(label_of(f"{spec.name}({', '.join(values)})"))
+    return labels
+
+
 def _word(word: str) -> str:
+    if word in _WORDS:
+        return _WORDS[word]
     spelt = word in _ACRONYMS or not re.search("[aeiouy]", word)
     return word.upper() if spelt else word[:1].upper() + word[1:]
 

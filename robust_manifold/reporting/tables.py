@@ -182,6 +182,30 @@ def cost_table(
     )
 
 
+def values_table(
+    values: Mapping[str, float | int | str],
+    *,
+    caption: str,
+    heads: tuple[str, str] = ("Measure", "Value"),
+) -> Table:
+    """Returns a table of names with one value each, such as the results of one run.
+
+    Args:
+      values: numbers or texts by name; numbers are shown to four digits.
+      caption: what the values are.
+      heads: of the two columns.
+    """
+    shown = [
+        [name, format(value, ".4g") if isinstance(value, float) else str(value)]
+        for name, value in values.items()
+    ]
+    return Table(
+        caption,
+        pd.DataFrame(shown, columns=list(heads)),
+        pd.DataFrame(list(values.items()), columns=["name", "value"]),
+    )
+
+
 def to_markdown(table: Table) -> str:
     """Returns the caption and the table in GitHub's Markdown."""
     frame = table.text.map(_escape_markdown)
@@ -218,8 +242,8 @@ def to_csv(table: Table) -> str:
 def to_console(table: Table, width: int = 80) -> str:
     """Returns the table as plain text of at most `width` columns.
 
-    Where the columns do not fit, intervals move to a line of their own; where they
-    still do not, the table continues below itself.
+    Where the columns do not fit, intervals and the parts of a head move to lines of
+    their own; where they still do not, the table continues below itself.
     """
     console = Console(
         file=io.StringIO(),
@@ -233,6 +257,7 @@ def to_console(table: Table, width: int = 80) -> str:
     parts = [table]
     if not _fits(console, table):
         folded = table.text.map(lambda cell: cell.replace(" [", "\n["))
+        folded.columns = [name.replace(", ", ",\n") for name in folded.columns]
         parts = _split_to_fit(console, table._replace(text=folded))
     with console.capture() as captured:
         for part in parts:
@@ -285,6 +310,8 @@ _LATEX = {
             "η": r"\eta",
             "κ": r"\kappa",
             "τ": r"\tau",
+            "↓": r"\downarrow",
+            "↑": r"\uparrow",
         }.items()
     },
 }

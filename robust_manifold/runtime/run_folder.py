@@ -39,6 +39,7 @@ class RunFolder(Artefacts):
         config: Mapping[str, Any],
         command: Sequence[str],
         lock: FolderLock | None,
+        free: Sequence[str] = (),
     ):
         """Use `open`, which takes the lock."""
         super().__init__(path, primary=lock is not None)
@@ -50,7 +51,7 @@ class RunFolder(Artefacts):
             if (path / "config.json").exists():
                 remove_partial_files(path)
             started = any(self._sums.values()) or (path / "checkpoints").exists()
-            _check_config(path, self.config, has_artefacts=started)
+            _check_config(path, self.config, has_artefacts=started, free=free)
             stored = _stored_status(path)
             self._status = {
                 "started": stored.get("started", _now()),
@@ -70,6 +71,7 @@ class RunFolder(Artefacts):
         *,
         command: Sequence[str],
         primary: bool = True,
+        free: Sequence[str] = (),
     ) -> "RunFolder":
         """Returns the folder, made or resumed, and locked.
 
@@ -80,6 +82,8 @@ class RunFolder(Artefacts):
           command: the command line, for the status file.
           primary: whether this is the first process of the job; the others take no
             lock and write nothing.
+          free: dotted keys that may differ from the stored ones, because no stored
+            result depends on them.
 
         Raises:
           UsageError: if the folder cannot be made or written, is in use, or holds
@@ -89,7 +93,7 @@ class RunFolder(Artefacts):
         path = Path(path)
         folder = error = None
         try:
-            folder = cls._open(path, config, command, primary)
+            folder = cls._open(path, config, command, primary, free)
         except UsageError as mistake:
             error = mistake
         # What one process refuses, all refuse: none may wait for it in vain.
@@ -109,9 +113,10 @@ class RunFolder(Artefacts):
         config: Mapping[str, Any],
         command: Sequence[str],
         primary: bool,
+        free: Sequence[str],
     ) -> "RunFolder":
         if not primary:
-            return cls(path, config, command, None)
+            return cls(path, config, command, None, free)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(path)
@@ -121,7 +126,7 @@ class RunFolder(Artefacts):
                 "allowed: a folder that can be written."
             ) from None
         try:
-            return cls(path, config, command, lock)
+            return cls(path, config, command, lock, free)
         except BaseException:
             lock.release()
             raise
@@ -221,7 +226,9 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _check_config(path: Path, config: Mapping[str, Any], has_artefacts: bool) -> None:
+def _check_config(
+    path: Path, config: Mapping[str, Any], has_artefacts: bool, free: Sequence[str]
+) -> None:
     """Stores the config at first; afterwards compares it with the stored one."""
     file = path / "config.json"
     if not file.exists():
@@ -233,9 +240,10 @@ def _check_config(path: Path, config: Mapping[str, Any], has_artefacts: bool) ->
         write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
         return
     stored = _read_object(file, "put it back, or choose another --workdir")
-    differences = config_differences(config, stored)
-    if differences and not has_artefacts:
-        # Nothing was computed with it: a mistake just corrected, most likely.
+    changed = config_differences(config, stored)
+    differences = [d for d in changed if d.partition(" ")[0] not in free]
+    if changed and not (differences and has_artefacts):
+        # Nothing was computed with what differs: a mistake just corrected, perhaps.
         write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
     elif differences:
         named = "; ".join(differences[:_NAMED_DIFFERENCES])

@@ -4,22 +4,26 @@ from collections.abc import Callable, Sequence
 
 from robust_manifold.stages import (
     attack,
+    convergence,
     evaluate,
     fit_classifier,
     fit_generator,
+    measure,
     report,
     trained,
 )
 from robust_manifold.stages.context import Context
 
-STAGES: dict[str, Callable[[Context], Sequence[str]]] = {
+RUNS: dict[str, Callable[[Context], Sequence[str]]] = {
+    "convergence": convergence.run,
     "fit_classifier": fit_classifier.run,
     "fit_generator": fit_generator.run,
+    "measure": measure.run,
     "attack": attack.run,
     "evaluate": evaluate.run,
     "report": report.run,
 }
-"""The stages by name, in the order in which they run.
+"""What runs each of `config.STAGES`.
 
 Each returns its outputs, relative to the run folder, without which it runs again.
 """
@@ -27,4 +31,4 @@ Each returns its outputs, relative to the run folder, without which it runs agai
 ALWAYS = ("report",)
 """Stages that run again although they have finished: cheap, and wanted fresh."""
 
-__all__ = ["ALWAYS", "STAGES", "Context", "trained"]
+__all__ = ["ALWAYS", "RUNS", "Context", "trained"]

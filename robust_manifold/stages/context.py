@@ -3,18 +3,19 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
 import numpy as np
 
-from robust_manifold import data, models
+from robust_manifold import data, defenses, models
 from robust_manifold.config import Experiment
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
-from robust_manifold.training import ClassifierTraining, GanTraining, steps_of
+from robust_manifold.training import Setting, steps_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +53,10 @@ class Context:
             validation_examples=block.validation_examples,
             test_examples=block.test_examples,
             label=block.label or None,
-            crop=block.crop or None,
+            class_names=block.class_names,
+            crop=block.crop,
             image_size=block.image_size or None,
+            cache_dir=block.cache_dir,
             seed=block.split_seed,
         )
 
@@ -63,6 +66,12 @@ class Context:
         split = self.dataset.test
         count = self.experiment.evaluation.examples or split.size
         return split.take(slice(count))
+
+    @functools.cached_property
+    def measured(self) -> data.Split:
+        """The test images that the generator is measured by."""
+        split = self.dataset.test
+        return split.take(slice(self.experiment.measures.examples or split.size))
 
     @property
     def batch_size(self) -> int:
@@ -83,9 +92,13 @@ class Context:
         return self._build(self.experiment.generator.model)
 
     @functools.cached_property
-    def discriminator(self) -> models.Model:
-        """The discriminator, without its parameters."""
-        return self._build(self.experiment.generator.discriminator)
+    def partner(self) -> models.Model:
+        """What the generator is trained with: its discriminator or its encoder."""
+        return self.experiment.generator.training.build_partner(
+            self.generator,
+            image_shape=self.dataset.image_shape,
+            classes=len(self.dataset.class_names),
+        )
 
     def _build(self, spec) -> models.Model:
         return models.build(
@@ -95,32 +108,37 @@ class Context:
         )
 
     @functools.cached_property
-    def classifier_training(self) -> ClassifierTraining:
-        """The training of the classifier, its duration resolved to steps."""
+    def classifier_steps(self) -> int:
+        """The duration of the classifier's training in steps."""
         block = self.experiment.classifier
-        return ClassifierTraining(
-            optimizer=block.optimizer,
-            steps=self._steps("classifier", block.duration, block.batch_size),
-        )
+        return self._steps("classifier", block.duration, block.batch_size)
 
     @functools.cached_property
-    def gan_training(self) -> GanTraining:
-        """The training of the generator, its duration resolved to steps."""
+    def setting(self) -> Setting:
+        """The networks and the duration of the generator's training."""
         block = self.experiment.generator
-        return GanTraining(
-            generator_optimizer=block.optimizer,
-            discriminator_optimizer=block.discriminator_optimizer,
-            # A step takes k minibatches, and so does its share of an epoch.
-            steps=self._steps(
-                "generator",
-                block.duration,
-                block.batch_size * block.discriminator_steps,
-            ),
-            loss=block.loss,
-            discriminator_steps=block.discriminator_steps,
-            gradient_penalty=block.gradient_penalty,
-            average_decay=block.average_decay,
+        # A step takes several minibatches, and so does its share of an epoch.
+        images = block.batch_size * block.training.minibatches
+        steps = self._steps("generator", block.duration, images)
+        return Setting(self.generator, self.partner, steps)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those of "classifier" and "generator" that the run's stages train or use."""
+        return self.networks_of(self.experiment.stages)
+
+    def networks_of(self, stages: Collection[str]) -> tuple[str, ...]:
+        """Returns those of the two networks that some stages train or use."""
+        projects = any(
+            isinstance(defence, defenses.ProjectionDefense)
+            for defence in self.experiment.evaluation.defences
         )
+        needed = {
+            "classifier": {"fit_classifier", "measure", "attack", "evaluate"},
+            "generator": {"fit_generator", "measure"}
+            | ({"evaluate"} if projects else set()),
+        }
+        return tuple(name for name, users in needed.items() if users & set(stages))
 
     def _steps(self, name: str, duration: str, batch_size: int) -> int:
         examples = len(self.dataset.train.labels)
@@ -136,19 +154,34 @@ class Context:
 
     def check(self) -> None:
         """Raises a `UsageError` for whatever can be seen to fail before any work."""
-        split, block = self.dataset.test, self.experiment.evaluation
+        if not self.networks:
+            return
+        split, stages = self.dataset.test, set(self.experiment.stages)
         if split.size == 0:
             raise UsageError(
                 f"{self.experiment.data.source!r} has no test images of its own; set "
                 "config.data.test_examples to take some from its training images."
             )
-        if block.examples > split.size:
+        for name, users in {
+            "evaluation": {"attack", "evaluate"},
+            "measures": {"measure"},
+        }.items():
+            count = getattr(self.experiment, name).examples
+            if users & stages and count > split.size:
+                raise UsageError(
+                    f"config.{name}.examples is {count}; allowed: at most the "
+                    f"{split.size} test images."
+                )
+        neighbours = self.experiment.measures.neighbours
+        if "measure" in stages and neighbours >= split.size:
             raise UsageError(
-                f"config.evaluation.examples is {block.examples}; allowed: at most "
-                f"the {split.size} test images."
+                f"config.measures.neighbours is {neighbours}; allowed: less than the "
+                f"{split.size} test images."
             )
-        _ = self.classifier_training, self.gan_training
-        _ = self.classifier, self.generator, self.discriminator
+        if "classifier" in self.networks:
+            _ = self.classifier, self.classifier_steps
+        if "generator" in self.networks:
+            _ = self.setting
 
     @functools.cached_property
     def digests(self) -> dict[str, dict[str, Any]]:

@@ -18,8 +18,10 @@ from robust_manifold.stages.rows import (
 def run(context: Context) -> list[str]:
     """Writes `outcomes/<defence>/...` for each cell, then `results.csv`."""
     block = context.experiment.evaluation
+    # Without a defence that projects there need not be a generator.
+    projects = "generator" in context.networks
     params = defenses.DefenseParams(
-        generator=trained.load(context, "generator"),
+        generator=trained.load(context, "generator") if projects else None,
         classifier=trained.load(context, "classifier"),
     )
     cells = [(d, row) for d in block.defences for row in rows_of(d, block)]
@@ -68,6 +70,7 @@ def _outcomes(context: Context, params, defence, images, part: data.Split):
         images,
         key=key,
         latent_shape=context.generator.input_shape,
+        prior=context.generator.prior,
         ids=part.ids,
         batch_size=context.batch_size,
     )

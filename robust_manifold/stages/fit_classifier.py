@@ -1,4 +1,4 @@
-"""Stage `fit_classifier`: trains the classifier, or takes it from another run."""
+"""Stage `fit_classifier`: trains the classifier, or takes it from elsewhere."""
 
 from robust_manifold.stages import predict, trained
 from robust_manifold.stages.context import Context
@@ -8,10 +8,10 @@ from robust_manifold.stages.training_loop import SCORE, Task, train
 def run(context: Context) -> list[str]:
     """Writes `checkpoints/classifier`."""
     block, model = context.experiment.classifier, context.classifier
-    if block.from_run:
-        trained.take_from_other_run(context, "classifier", model)
-        return [trained.output("classifier")]
-    training, key = context.classifier_training, context.stream("fit_classifier")
+    if trained.take_from_elsewhere(context, "classifier", model):
+        return [trained.output(context, "classifier")]
+    key = context.stream("fit_classifier")
+    training, steps = block.training, context.classifier_steps
     validation = context.dataset.validation
 
     def validate(params):
@@ -23,15 +23,15 @@ def run(context: Context) -> list[str]:
         context,
         Task(
             name="classifier",
-            init=lambda: training.init(model, key),
+            init=lambda: training.init(model, key, steps),
             step=lambda state, batch: training.step(
-                model, key, state, batch.images, batch.labels
+                model, steps, key, state, batch.images, batch.labels
             ),
-            params=lambda state: state.params,
-            steps=training.steps,
+            params=training.train_params,
+            steps=steps,
             batch_size=block.batch_size,
             validate=validate,
             metadata=trained.metadata(context, "classifier", model),
         ),
     )
-    return [trained.output("classifier")]
+    return [trained.output(context, "classifier")]

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from robust_manifold import defenses, evaluation
-from robust_manifold.reporting import figures, html, labels, tables
+from robust_manifold import data, defenses, evaluation, models
+from robust_manifold.reporting import figures, html, labels, measures_table, tables
 from robust_manifold.runtime import console, devices, load_params, read_metrics
-from robust_manifold.stages import trained
+from robust_manifold.stages import convergence, measure, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
@@ -28,9 +28,10 @@ def run(context: Context) -> list[str]:
 
 
 def _report(context: Context) -> None:
-    results = evaluation.read_results(context.folder.read_text("results.csv"))
-    confidence = context.experiment.evaluation.confidence
-    shown = tables.paper_tables(results, confidence=confidence)
+    results = None
+    if "evaluate" in context.experiment.stages:
+        results = evaluation.read_results(context.folder.read_text("results.csv"))
+    shown = list(_tables(context, results))
     for extension, write in tables.WRITERS.items():
         text = "\n".join(write(table) for table in shown)
         context.folder.write_text(f"report/table.{extension}", text)
@@ -44,10 +45,47 @@ def _report(context: Context) -> None:
     console.show(f"Report: {context.folder.path / 'report' / 'report.html'}")
 
 
+def _tables(context: Context, results: pd.DataFrame | None) -> Iterator[tables.Table]:
+    """Yields the tables of the report, by what the run's stages have measured."""
+    confidence = context.experiment.evaluation.confidence
+    if results is not None:
+        yield from tables.paper_tables(results, confidence=confidence)
+    if "measure" in context.experiment.stages:
+        measured = evaluation.read_measures(context.folder.read_text("measures.csv"))
+        yield measures_table(measured, confidence=confidence)
+    if "convergence" in context.experiment.stages:
+        yield convergence.table(context)
+
+
 def _figures(
-    context: Context, results: pd.DataFrame
+    context: Context, results: pd.DataFrame | None
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields the figures of the report by the names of their files."""
+    stages = context.experiment.stages
+    if "convergence" in stages:
+        yield from convergence.figures(context)
+    if results is not None:
+        yield from _evaluation_figures(context, results)
+    if "measure" in stages:
+        yield from _measure_figures(context)
+    elif "generator" in context.networks:
+        yield "samples", _samples(context)
+    file = context.folder.path / "metrics.jsonl"
+    if context.networks and (records := read_metrics(file)):
+        yield (
+            "training",
+            html.ReportFigure(
+                "Training",
+                "What was logged, by step.",
+                figures.to_png(figures.training_curves(records)),
+            ),
+        )
+
+
+def _evaluation_figures(
+    context: Context, results: pd.DataFrame
+) -> Iterator[tuple[str, html.ReportFigure]]:
+    """Yields what the attacks did, with and without the defences."""
     for defence in _projecting(context):
         yield from _projection_sheets(context, defence)
     if np.isfinite(results["epsilon"].to_numpy()).any():
@@ -60,19 +98,82 @@ def _figures(
                 figures.to_png(figures.accuracy_curves(results)),
             ),
         )
-    yield "samples", _samples(context)
     for defence in _projecting(context):
         yield f"errors-{_file(defence)}", _error_histogram(context, defence)
-    records = read_metrics(context.folder.path / "metrics.jsonl")
-    if records:
-        yield (
-            "training",
-            html.ReportFigure(
-                "Training",
-                "What was logged, by step.",
-                figures.to_png(figures.training_curves(records)),
+
+
+def _measure_figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+    """Yields what the generator makes: samples, reconstructions, walks, neighbours."""
+    stored = context.folder.read_npz(measure.PICTURES)
+    mirrored = " or mirror image of one" if context.experiment.data.flip else ""
+    yield "samples", _sample_figure(stored["samples"])
+    yield "reconstructions", _reconstructions(context)
+    yield (
+        "interpolation",
+        html.ReportFigure(
+            "From latent to latent",
+            "Each row goes from one draw of the prior to another, by equal steps"
+            + (", within a class." if context.generator.latent_classes else "."),
+            figures.to_png(figures.interpolation_grid(stored["walks"])),
+        ),
+    )
+    yield (
+        "neighbours",
+        html.ReportFigure(
+            "Samples and their nearest training images",
+            f"Under each sample, the training image{mirrored} at the least ℓ2 "
+            "distance, and that distance. A generator that had learned images by "
+            "heart would show here.",
+            figures.to_png(
+                figures.neighbour_grid(
+                    stored["samples"][: len(stored["neighbours"])],
+                    stored["neighbours"],
+                    stored["distances"],
+                )
             ),
-        )
+        ),
+    )
+
+
+def _reconstructions(context: Context) -> html.ReportFigure:
+    """Returns test images above their projections, each with what it is taken for."""
+    found = read_rounds(context, measure.FOLDER, context.measured.size)
+    count = context.experiment.report.pictures
+    groups = []
+    for title, chosen in _groups(context, found["labels"], count):
+        images = data.to_float(context.measured.images[chosen])
+        projections = found["projections"][chosen]
+        sheet = [
+            figures.SheetRow("test image", images, _softmax(found["logits"][chosen])),
+            figures.SheetRow(
+                "projection", projections, _softmax(found["projection_logits"][chosen])
+            ),
+        ]
+        groups.append(figures.SheetGroup(title, found["labels"][chosen], sheet))
+    names = context.dataset.class_names
+    block = context.experiment.measures
+    return html.ReportFigure(
+        "Reconstructions of test images",
+        f"G(z*) of the best of {block.restarts} starts. Under each image: the class "
+        "that the classifier gives it and its probability.",
+        figures.to_png(figures.projection_sheet(groups, class_names=names)),
+    )
+
+
+def _groups(
+    context: Context, labels: np.ndarray, count: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields titles and places of images: a group a class where there are two."""
+    names = context.dataset.class_names
+    if len(names) != 2:
+        yield "", _one_of_each_class(labels, count)
+        return
+    places = [np.flatnonzero(labels == value) for value in range(2)]
+    # Groups of one sheet have as many columns.
+    count = min(count, *(len(of_class) or count for of_class in places))
+    for name, of_class in zip(names, places, strict=True):
+        if len(of_class):
+            yield name, of_class[:count]
 
 
 def _projecting(context: Context) -> list[defenses.ProjectionDefense]:
@@ -88,19 +189,21 @@ def _projection_sheets(
     context: Context, defence: defenses.Defense
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields original, adversarial and projection of some images, a sheet a row."""
-    chosen = _one_of_each_class(context.test.labels, context.experiment.report.pictures)
-    names = context.dataset.class_names
-    clean_row, *attacked = rows_of(defence, context.experiment.evaluation)
-    original = _shown(context, "original", clean_row, chosen)
-    for row in [clean_row, *attacked]:
-        sheet = [original]
-        if row.attack is not None:
-            sheet.append(_shown(context, "adversarial", row, chosen))
-        outcomes = read_rounds(context, outcome_folder(defence, row))
-        projections = outcomes["projections"][chosen]
-        probabilities = _softmax(outcomes["logits"][chosen])
-        sheet.append(figures.SheetRow("projection", projections, probabilities))
-        group = figures.SheetGroup(_label(row), context.test.labels[chosen], sheet)
+    names, count = context.dataset.class_names, context.experiment.report.pictures
+    rows = rows_of(defence, context.experiment.evaluation)
+    for row in rows:
+        groups = []
+        for title, chosen in _groups(context, context.test.labels, count):
+            sheet = [_shown(context, "original", rows[0], chosen)]
+            if row.attack is not None:
+                sheet.append(_shown(context, "adversarial", row, chosen))
+            outcomes = read_rounds(context, outcome_folder(defence, row))
+            projections = outcomes["projections"][chosen]
+            probabilities = _softmax(outcomes["logits"][chosen])
+            sheet.append(figures.SheetRow("projection", projections, probabilities))
+            heading = ": ".join(filter(None, (_label(row), title)))
+            labels_of = context.test.labels[chosen]
+            groups.append(figures.SheetGroup(heading, labels_of, sheet))
         yield (
             f"projections-{_file(defence)}-{row.folder.replace('/', '-')}",
             html.ReportFigure(
@@ -108,7 +211,7 @@ def _projection_sheets(
                 "Under each image: the class that the classifier gives it and its "
                 "probability. The defence classifies the projections."
                 + _adversary(row),
-                figures.to_png(figures.projection_sheet([group], class_names=names)),
+                figures.to_png(figures.projection_sheet(groups, class_names=names)),
             ),
         )
 
@@ -148,13 +251,16 @@ def _label(row: Row) -> str:
 def _samples(context: Context) -> html.ReportFigure:
     # Not `trained.load`, which asks all processes of a job: here is but the first.
     params = load_params(context.folder.path / trained.folder("generator"))
-    latents = jax.random.normal(
-        context.stream("samples"), (_SAMPLES, *context.generator.input_shape)
+    latents = models.sample_latents(
+        context.generator, context.stream("samples"), _SAMPLES
     )
-    images = np.asarray(context.generator.apply(params, latents))
+    return _sample_figure(np.asarray(context.generator.apply(params, latents)))
+
+
+def _sample_figure(images: np.ndarray) -> html.ReportFigure:
     return html.ReportFigure(
         "Samples of the generator",
-        f"{_SAMPLES} latents drawn from the prior, none left out.",
+        f"{len(images)} latents drawn from the prior, none left out.",
         figures.to_png(figures.sample_grid(images)),
     )
 
@@ -187,7 +293,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 def _write_page(
     context: Context,
-    results: pd.DataFrame,
+    results: pd.DataFrame | None,
     shown: list[tables.Table],
     pictures: list[html.ReportFigure],
 ) -> None:
@@ -205,7 +311,8 @@ def _write_page(
         config=context.folder.config,
         environment=environment,
         command=_command(status["command"]),
-        folded_tables=[tables.cost_table(results)],
+        explanation=html.explanation_of(context.experiment.stages),
+        folded_tables=[] if results is None else [tables.cost_table(results)],
     )
     context.folder.write_text("report/report.html", html.render_html(page))
 

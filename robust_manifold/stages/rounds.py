@@ -10,16 +10,26 @@ from robust_manifold.runtime import Interrupted
 from robust_manifold.stages.context import Context
 
 
-def round_files(context: Context, folder: str) -> Iterator[tuple[str, slice]]:
-    """Yields each round's file, relative to the run folder, and its test images."""
-    size, n = context.experiment.evaluation.round_size, context.test.size
+def round_files(
+    context: Context, folder: str, n: int | None = None
+) -> Iterator[tuple[str, slice]]:
+    """Yields each round's file, relative to the run folder, and its images.
+
+    Args:
+      context: the run.
+      folder: of the rounds, relative to the run folder.
+      n: images in all; by default those of `context.test`.
+    """
+    size, n = context.experiment.evaluation.round_size, n or context.test.size
     for number, start in enumerate(range(0, n, size)):
         yield f"{folder}/round-{number:03d}.npz", slice(start, min(start + size, n))
 
 
-def round_paths(context: Context, folders: Iterable[str]) -> list[str]:
-    """Returns the files of all rounds of some folders, relative to the run folder."""
-    return [file for folder in folders for file, _ in round_files(context, folder)]
+def round_paths(
+    context: Context, folders: Iterable[str], n: int | None = None
+) -> list[str]:
+    """Returns the files of all rounds of some folders; see `round_files`."""
+    return [file for folder in folders for file, _ in round_files(context, folder, n)]
 
 
 def compute_rounds(
@@ -27,17 +37,20 @@ def compute_rounds(
     folder: str,
     compute: Callable[[slice, data.Split], Mapping[str, np.ndarray]],
     on_done: Callable[[int], None],
+    split: data.Split | None = None,
 ) -> None:
     """Stores what `compute` returns for each round that is not stored yet.
 
     Args:
       context: the run.
       folder: of the rounds, relative to the run folder.
-      compute: from a round's place among the test images, and these, to arrays.
+      compute: from a round's place among the images, and these, to arrays.
       on_done: called with the number of images of each round, stored ones included.
+      split: the images; by default `context.test`.
     """
-    for file, place in round_files(context, folder):
-        part = data.Split(*(array[place] for array in context.test))
+    split = split or context.test
+    for file, place in round_files(context, folder, split.size):
+        part = split.take(place)
         if not context.folder.has(file):
             start = time.perf_counter()
             arrays = dict(compute(place, part))
@@ -48,12 +61,15 @@ def compute_rounds(
             raise Interrupted(f"stopped after {file}")
 
 
-def read_rounds(context: Context, folder: str) -> dict[str, np.ndarray]:
+def read_rounds(
+    context: Context, folder: str, n: int | None = None
+) -> dict[str, np.ndarray]:
     """Returns the arrays of all rounds of a folder, joined along the images.
 
-    `seconds` is the sum over the rounds.
+    `seconds` is the sum over the rounds; arguments as for `round_files`.
     """
-    rounds = [context.folder.read_npz(file) for file, _ in round_files(context, folder)]
+    files = [file for file, _ in round_files(context, folder, n)]
+    rounds = [context.folder.read_npz(file) for file in files]
     seconds = sum(float(arrays.pop("seconds")) for arrays in rounds)
     joined = {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
     return joined | {"seconds": np.asarray(seconds)}

@@ -1,12 +1,12 @@
 """Trained parameters: stored at the end of a training, read by all later stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from robust_manifold import models
+from robust_manifold import models, training
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
@@ -14,6 +14,7 @@ from robust_manifold.runtime import (
     load_params,
     read_params_metadata,
     save_params,
+    weight_files,
 )
 from robust_manifold.stages.context import Context
 
@@ -23,15 +24,21 @@ def folder(name: str) -> str:
     return f"checkpoints/{name}/params"
 
 
-def output(name: str) -> str:
-    """Returns the file, relative to a run folder, that shows them to be whole."""
-    return f"{folder(name)}/0/manifest.json"
+def output(context: Context, name: str) -> str:
+    """Returns the file, relative to the run folder, that shows them to be whole."""
+    # A run that was killed before its stage had finished has stored them anew, under
+    # another number.
+    newest = max(
+        context.folder.path.glob(f"{folder(name)}/*/manifest.json"),
+        key=lambda path: int(path.parent.name),
+    )
+    return newest.relative_to(context.folder.path).as_posix()
 
 
 def save(
     context: Context, name: str, params: Params, metadata: Mapping[str, Any]
 ) -> None:
-    """Stores the parameters of the classifier or the generator."""
+    """Stores the parameters of a network by the name of its role."""
     save_params(context.folder.path / folder(name), params, metadata)
 
 
@@ -41,22 +48,63 @@ def load(context: Context, name: str) -> Params:
     Raises:
       UsageError: if the stage that makes them has not finished.
     """
-    if not context.folder.stage_done(f"fit_{name}"):
-        raise UsageError(
-            f"{context.folder.path} holds no finished {name}; run the stage "
-            f"fit_{name} first, or leave --stages out."
-        )
+    _check_finished(context, name)
     return load_params(context.folder.path / folder(name))
 
 
+def check_available(context: Context, stages: Sequence[str]) -> None:
+    """Refuses stages that use a network which is not there and none of them makes."""
+    for name in context.networks_of(stages):
+        if f"fit_{name}" not in stages:
+            _check_finished(context, name)
+
+
+def _check_finished(context: Context, name: str) -> None:
+    if not context.folder.stage_done(f"fit_{name}"):
+        raise UsageError(
+            f"{context.folder.path} holds no finished {name}; run the stage "
+            f"fit_{name} first, by config.stages and, where it is given, --stages."
+        )
+
+
+class Origin(NamedTuple):
+    """How stored parameters came about."""
+
+    training: str
+    """As a config writes it, or where they were taken from."""
+    step: int
+    """Of the training that they are of; 0: not known."""
+
+
+def origin(context: Context, name: str) -> Origin:
+    """Returns what is stored beside the parameters of a network."""
+    stored = read_params_metadata(context.folder.path / folder(name)).metadata
+    return Origin(stored["training"], stored.get("step", 0))
+
+
+def training_text(context: Context, name: str) -> str:
+    """Returns how "classifier" or "generator" is trained, as a config writes it."""
+    if name == "classifier":
+        spec = context.experiment.classifier.training
+        return training.classifier_trainings.to_string(spec)
+    spec = context.experiment.generator.training
+    return training.generator_trainings.to_string(spec)
+
+
 def model_text(context: Context, role: str) -> str:
-    """Returns the classifier, generator or discriminator as a config writes it."""
+    """Returns the network of a role as a config writes it.
+
+    Args:
+      context: the run.
+      role: "classifier", "generator", or the role of the generator's partner.
+    """
     blocks = context.experiment
-    spec = {
-        "classifier": blocks.classifier.model,
-        "generator": blocks.generator.model,
-        "discriminator": blocks.generator.discriminator,
-    }[role]
+    if role == "classifier":
+        spec = blocks.classifier.model
+    elif role == "generator":
+        spec = blocks.generator.model
+    else:
+        spec = blocks.generator.training.partner
     return models.registry.to_string(spec)
 
 
@@ -64,6 +112,7 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
     """Returns what is stored beside the parameters of a model."""
     return {
         "model": model_text(context, name),
+        "training": training_text(context, name),
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
         "data": context.experiment.data.source,
@@ -71,8 +120,10 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
     }
 
 
-def check_other_run(context: Context, name: str, model: models.Model) -> None:
-    """Refuses `from_run` if the parameters there do not fit the config's model."""
+def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
+    """Refuses `from_run` or `weights` if what is there does not fit the model."""
+    if getattr(context.experiment, name).weights:
+        _read_weights(context, name, model)
     other = getattr(context.experiment, name).from_run
     if not other:
         return
@@ -119,17 +170,36 @@ def check_other_run(context: Context, name: str, model: models.Model) -> None:
         )
 
 
-def take_from_other_run(context: Context, name: str, model: models.Model) -> None:
-    """Copies the parameters that `from_run` names into this run's folder."""
-    other = getattr(context.experiment, name).from_run
-    source = Path(other) / folder(name)
-    console.info(f"fit_{name}  taken over from {other}")
-    save(
-        context,
-        name,
-        load_params(source),
-        metadata(context, name, model) | {"from_run": other},
-    )
+def take_from_elsewhere(context: Context, name: str, model: models.Model) -> bool:
+    """Stores the parameters that `from_run` or `weights` names, if either does.
+
+    Raises:
+      UsageError: if they cannot be read or do not fit the config's model.
+    """
+    block = getattr(context.experiment, name)
+    if block.from_run:
+        where = Path(block.from_run) / folder(name)
+        params, stored = load_params(where), read_params_metadata(where).metadata
+        known = {key: stored[key] for key in ("training", "step") if key in stored}
+        differing = known | {"from_run": block.from_run}
+    elif block.weights:
+        params = _read_weights(context, name, model)
+        # Nobody knows how it was trained, nor on what.
+        taken = {"weights": block.weights, "trained_on": None}
+        differing = taken | {"training": f"weights of {Path(block.weights).name}"}
+    else:
+        return False
+    console.info(f"fit_{name}  taken over from {block.from_run or block.weights}")
+    save(context, name, params, metadata(context, name, model) | differing)
+    return True
+
+
+def _read_weights(context: Context, name: str, model: models.Model) -> Params:
+    file = getattr(context.experiment, name).weights
+    try:
+        return models.from_table(model, weight_files.read(file).table)
+    except UsageError as error:
+        raise UsageError(f"config.{name}.weights: {error}") from None
 
 
 def _short(shape: tuple[int, ...]) -> str:

@@ -46,8 +46,8 @@ class Task(NamedTuple):
     """Stored beside the parameters."""
 
 
-def train(context: Context, task: Task) -> None:
-    """Trains to the end, from the last checkpoint if there is one.
+def train(context: Context, task: Task) -> Any:
+    """Trains to the end, from the last checkpoint if there is one; returns the state.
 
     Writes `checkpoints/<name>/{last,best,params}` and lines of `metrics.jsonl`.
 
@@ -68,6 +68,7 @@ def train(context: Context, task: Task) -> None:
         context.dataset.train,
         batch_size=task.batch_size,
         seed=_seed(context.experiment.seed, task.name),
+        augment=data.flip_horizontally if context.experiment.data.flip else None,
     ).from_step(start)
     with (
         contextlib.closing(batches),
@@ -98,6 +99,7 @@ def train(context: Context, task: Task) -> None:
         task.params(final),
         dict(task.metadata) | {"step": task.steps if best is None else best.step},
     )
+    return final
 
 
 def _log(context: Context, stage: str, step: int, metrics: Mapping[str, Any]) -> None:

@@ -1,17 +1,42 @@
-"""Pure train steps: of a classifier, and of a generator against a discriminator."""
+"""Pure train steps: of classifiers, and of generators with their partner networks."""
 
-from robust_manifold.training.classifier import ClassifierState, ClassifierTraining
+# Importing a file of trainings enters them in the registry.
+from robust_manifold.training.classifier import (
+    ClassifierMetrics,
+    ClassifierState,
+    ClassifierTraining,
+    CrossEntropy,
+)
+from robust_manifold.training.classifier import registry as classifier_trainings
 from robust_manifold.training.duration import steps_of
-from robust_manifold.training.gan import GanState, GanTraining
-from robust_manifold.training.optimizers import Optimizer
+from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
+from robust_manifold.training.gan_losses import GanLoss
+from robust_manifold.training.generator import GeneratorTraining, Setting
+from robust_manifold.training.generator import registry as generator_trainings
+from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_optimizer
 from robust_manifold.training.optimizers import registry as optimizers
+from robust_manifold.training.vae import VaeMetrics, VaeState, VaeTraining
 
 __all__ = [
+    "Adam",
+    "ClassifierMetrics",
     "ClassifierState",
     "ClassifierTraining",
+    "CrossEntropy",
+    "GanLoss",
+    "GanMetrics",
     "GanState",
     "GanTraining",
+    "GeneratorTraining",
+    "Momentum",
     "Optimizer",
+    "Setting",
+    "VaeMetrics",
+    "VaeState",
+    "VaeTraining",
+    "as_optimizer",
+    "classifier_trainings",
+    "generator_trainings",
     "optimizers",
     "steps_of",
 ]

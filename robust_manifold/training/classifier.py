@@ -1,20 +1,86 @@
-"""One train step of a classifier by cross-entropy."""
+"""Training of a classifier: what such a training is, and the plain one."""
 
+import abc
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from robust_manifold.core import keys
-from robust_manifold.core.spec import check
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Params, PRNGKey, Scalar
 from robust_manifold.models import Model
-from robust_manifold.training.optimizers import Optimizer
+from robust_manifold.training.descent import descend, moving_average, remember
+from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
+
+
+class ClassifierTraining(abc.ABC):
+    """The base of all trainings of classifiers: subclasses are frozen dataclasses."""
+
+    @abc.abstractmethod
+    def init(self, model: Model, key: PRNGKey, steps: int) -> Any:
+        """Returns the state before the first step: a NamedTuple of arrays, with `step`.
+
+        Args:
+          model: the classifier.
+          key: of the whole training.
+          steps: of the whole training.
+
+        Raises:
+          UsageError: for less than one step.
+        """
+
+    @functools.partial(
+        jax.jit, static_argnames=("self", "model", "steps"), donate_argnames="state"
+    )
+    def step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: Any,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[Any, Any]:
+        """Returns the state after one step, and its metrics: a NamedTuple of scalars.
+
+        Compiled, with `self`, `model` and `steps` static.
+
+        Args:
+          model: the classifier.
+          steps: of the whole training.
+          key: of the whole training; each step folds its own number into it.
+          state: donated; use the returned one.
+          images: pixels in [0, 1].
+          labels: class numbers.
+        """
+        step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
+        return self._step(model, steps, step_key, state, images, labels)
+
+    @abc.abstractmethod
+    def _step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: Any,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[Any, Any]:
+        """Returns what `step` does; `key` is this step's own."""
+
+    @abc.abstractmethod
+    def train_params(self, state: Any) -> Params:
+        """Returns the trained parameters, as later stages use them."""
+
+
+registry: Registry[ClassifierTraining] = Registry("classifier training")
+"""All trainings of classifiers, by the names that configs use."""
 
 
 class ClassifierState(NamedTuple):
@@ -22,6 +88,7 @@ class ClassifierState(NamedTuple):
 
     step: Int[Array, ""]
     params: Params
+    average: Params
     optimizer: optax.OptState
 
 
@@ -32,64 +99,79 @@ class ClassifierMetrics(NamedTuple):
     accuracy: Scalar
 
 
+@registry.register("cross_entropy")
 @dataclasses.dataclass(frozen=True)
-class ClassifierTraining:
-    """Training of a classifier by the mean cross-entropy of its batches.
+class CrossEntropy(ClassifierTraining):
+    """Training by the mean cross-entropy of the batches.
 
     Attributes:
-      optimizer: the optimiser's spec.
-      steps: number of steps of the whole training.
+      optimizer: the optimiser, or its text as in a config.
+      label_smoothing: share of a label that is spread evenly over all classes
+        (Szegedy et al. 2016), in [0, 1).
+      average_decay: decay of the exponential moving average of the parameters; 0
+        keeps the last parameters themselves.
     """
 
-    optimizer: Optimizer
-    steps: int
+    optimizer: Optimizer | str = Adam(0.001)
+    label_smoothing: float = 0.0
+    average_decay: float = 0.0
 
     def __post_init__(self):
-        check(self.steps >= 1, self, "steps", "1 or more")
+        # The text becomes its spec, so that equal trainings are equal and hash alike.
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        for field in ("label_smoothing", "average_decay"):
+            check(0 <= getattr(self, field) < 1, self, field, "0 to below 1")
 
-    def init(self, model: Model, key: PRNGKey) -> ClassifierState:
-        """Returns the state before the first step."""
+    def init(self, model: Model, key: PRNGKey, steps: int) -> ClassifierState:
+        """Returns the state before the first step; see `ClassifierTraining.init`."""
+        if steps < 1:
+            raise UsageError(f"steps of CrossEntropy is {steps}; allowed: 1 or more.")
         params = model.init(keys.stream(key, "init"))
-        optimizer = self.optimizer.build(self.steps).init(params)
-        return ClassifierState(jnp.zeros((), jnp.int32), params, optimizer)
+        return ClassifierState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            # A copy: both are donated to the step, and no buffer may be given twice.
+            average=jax.tree.map(jnp.copy, params),
+            optimizer=remember(self._descent(steps), (params,)),
+        )
 
-    @functools.partial(
-        jax.jit, static_argnames=("self", "model"), donate_argnames="state"
-    )
-    def step(
+    def _step(
         self,
         model: Model,
+        steps: int,
         key: PRNGKey,
         state: ClassifierState,
         images: Float[Array, "batch height width channels"],
         labels: Int[Array, " batch"],
     ) -> tuple[ClassifierState, ClassifierMetrics]:
-        """Returns the state after one step on a batch, and the step's metrics.
+        """One step down the gradient of the mean cross-entropy."""
 
-        Args:
-          model: the classifier.
-          key: of the whole training; each step folds its own number into it.
-          state: donated; use the returned one.
-          images: pixels in [0, 1].
-          labels: class numbers.
-        """
-        chex.assert_equal_shape_prefix([images, labels], 1)
-        step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
+        def loss_of(networks):
+            (params,) = networks
+            logits, params = model.train(params, images, key)
+            return jnp.mean(self._losses(logits, labels)), ((params,), logits)
 
-        def loss_of(params):
-            logits, params = model.train(params, images, step_key)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return jnp.mean(losses), (logits, params)
-
-        gradients = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (logits, params)), gradient = gradients(state.params)
-        updates, optimizer = self.optimizer.build(self.steps).update(
-            gradient, state.optimizer, params
+        descended = descend(
+            loss_of, (state.params,), self._descent(steps), state.optimizer
         )
-        # Batch statistics have a zero gradient, so the update leaves them as they are.
-        params = optax.apply_updates(params, updates)
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+        (params,) = descended.networks
+        average = moving_average(state.average, params, self.average_decay, state.step)
+        accuracy = jnp.mean(jnp.argmax(descended.measured, axis=-1) == labels)
         return (
-            ClassifierState(state.step + 1, params, optimizer),
-            ClassifierMetrics(loss, accuracy),
+            ClassifierState(state.step + 1, params, average, descended.memory),
+            ClassifierMetrics(descended.loss, accuracy),
         )
+
+    def train_params(self, state: ClassifierState) -> Params:
+        """Returns the moving average of the parameters."""
+        return state.average
+
+    def _descent(self, steps: int) -> optax.GradientTransformation:
+        return as_optimizer(self.optimizer).build(steps)
+
+    def _losses(
+        self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        targets = optax.smooth_labels(targets, self.label_smoothing)
+        return optax.softmax_cross_entropy(logits, targets)

@@ -1,23 +1,31 @@
-"""One step of adversarial training of a generator (Goodfellow et al. 2014)."""
+"""Adversarial training of a generator (Goodfellow et al. 2014)."""
 
 import dataclasses
-import functools
 import math
-from typing import Literal, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, get_args
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from robust_manifold import models
 from robust_manifold.core import keys
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Params, PRNGKey, Scalar
-from robust_manifold.models import Model
-from robust_manifold.training.optimizers import Optimizer
-
-GanLoss: TypeAlias = Literal["minimax", "non_saturating", "wgan_gp"]
+from robust_manifold.models import DiscriminatorSpec, Model, ModelSpec
+from robust_manifold.models.discriminators import DCGANDiscriminator
+from robust_manifold.training.descent import descend, moving_average, remember
+from robust_manifold.training.gan_losses import (
+    LOSSES,
+    GanLoss,
+    Outputs,
+    distance_from_one,
+    half_squared_norm,
+)
+from robust_manifold.training.generator import GeneratorTraining, Setting, registry
+from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 
 
 class GanState(NamedTuple):
@@ -35,7 +43,7 @@ class GanMetrics(NamedTuple):
     """What a step measures; `real` and `fake` are the discriminator's mean outputs.
 
     They are probabilities D for the two losses of Goodfellow et al. and critic
-    values for `wgan_gp`.
+    values for "wgan_gp" and "hinge".  The discriminator's loss has its penalties in it.
     """
 
     discriminator_loss: Scalar
@@ -44,188 +52,278 @@ class GanMetrics(NamedTuple):
     fake: Scalar
 
 
+class _Judged(NamedTuple):
+    """The discriminator's outputs on a minibatch and on as many generated images."""
+
+    real: Outputs
+    fake: Outputs
+    penalty: Scalar
+    params: Params
+
+
+@registry.register("gan")
 @dataclasses.dataclass(frozen=True)
-class GanTraining:
+class GanTraining(GeneratorTraining):
     """Adversarial training: k discriminator steps, then one generator step.
 
+    A class-conditional generator is trained with a discriminator that is told the
+    class, as one plane of pixels a class behind the image's channels: all ones for
+    the image's class, zeros for the others.  Real images bring their labels, and
+    generated ones the class that the prior drew, any with equal probability.
+
     Attributes:
-      generator_optimizer: the generator's optimiser.
-      discriminator_optimizer: the discriminator's optimiser.
-      steps: number of generator steps of the whole training.
+      discriminator: the discriminator, or its text as in a config.
+      optimizer: the generator's optimiser, or its text as in a config.
+      discriminator_optimizer: the discriminator's, in the same way.
       loss: "minimax" is Algorithm 1 of Goodfellow et al. (2014) to the letter: the
         discriminator ascends log D(x) + log(1 - D(G(z))), the generator descends
         log(1 - D(G(z))); "non_saturating" lets the generator ascend log D(G(z));
         "wgan_gp" is the Wasserstein loss with gradient penalty (Gulrajani et al.
-        2017).
+        2017); "hinge" (Lim and Ye 2017) is customary with spectral normalisation
+        (Miyato et al. 2018).
       discriminator_steps: k, each on a minibatch and noise of its own.
-      gradient_penalty: weight of the penalty of "wgan_gp".
+      gradient_penalty: weight of the penalty of "wgan_gp".  A discriminator that is
+        told the class is penalised as a function of pixels and planes together, at
+        points between a real and a generated pair of both.
+      r1: weight gamma of the penalty gamma / 2 * E ||grad D(x)||^2 on real images
+        (Mescheder et al. 2018), for any loss; 0 leaves it out.
       average_decay: decay of the exponential moving average of the generator; 0
         keeps the last generator itself.
     """
 
-    generator_optimizer: Optimizer
-    discriminator_optimizer: Optimizer
-    steps: int
+    discriminator: DiscriminatorSpec | str = DCGANDiscriminator()
+    optimizer: Optimizer | str = Adam(0.0002, b1=0.5)
+    discriminator_optimizer: Optimizer | str = Adam(0.0002, b1=0.5)
     loss: GanLoss = "non_saturating"
     discriminator_steps: int = 1
     gradient_penalty: float = 10.0
+    r1: float = 0.0
     average_decay: float = 0.999
 
-    def __post_init__(self):
-        check(self.steps >= 1, self, "steps", "1 or more")
-        check(self.discriminator_steps >= 1, self, "discriminator_steps", "1 or more")
-        check(
-            0 <= self.gradient_penalty < math.inf,
-            self,
-            "gradient_penalty",
-            "a finite number, 0 or more",
-        )
-        check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
+    role: ClassVar[str] = "discriminator"
 
-    def init(self, generator: Model, discriminator: Model, key: PRNGKey) -> GanState:
+    def __post_init__(self):
+        super().__post_init__()
+        self._become_spec(
+            "discriminator",
+            DiscriminatorSpec,
+            "a discriminator such as 'dcgan_discriminator'",
+        )
+        optimizer = as_optimizer(self.discriminator_optimizer)
+        object.__setattr__(self, "discriminator_optimizer", optimizer)
+        check(self.loss in LOSSES, self, "loss", ", ".join(get_args(GanLoss)))
+        check(self.discriminator_steps >= 1, self, "discriminator_steps", "1 or more")
+        for field in ("gradient_penalty", "r1"):
+            weight = getattr(self, field)
+            allowed = "a finite number, 0 or more"
+            check(0 <= weight < math.inf, self, field, allowed)
+
+    @property
+    def partner(self) -> ModelSpec:
+        """The discriminator's spec."""
+        return self.discriminator  # type: ignore[return-value]
+
+    @property
+    def minibatches(self) -> int:
+        """The number of minibatches that a step takes: one a discriminator step."""
+        return self.discriminator_steps
+
+    def check_networks(self, generator: Model, partner: Model) -> None:
+        """Raises a `UsageError` if the training can't work on the two networks."""
+        super().check_networks(generator, partner)
+        penalty = "r1" if self.r1 else "loss='wgan_gp'"
+        penalised = self.r1 or self.loss == "wgan_gp"
+        params = jax.eval_shape(partner.init, jax.random.key(0))
+        if penalised and _normalises_batches(params):
+            raise UsageError(
+                "GanTraining.discriminator has batch normalisation; allowed with "
+                f"{penalty}: one without, since the penalty takes the gradient at "
+                "each image by itself."
+            )
+
+    def init(self, setting: Setting, key: PRNGKey) -> GanState:
         """Returns the state before the first step."""
-        generator_params = generator.init(keys.stream(key, "generator"))
-        discriminator_params = discriminator.init(keys.stream(key, "discriminator"))
+        self._check_setting(setting)
+        generator = setting.generator.init(keys.stream(key, "generator"))
+        discriminator = setting.partner.init(keys.stream(key, "discriminator"))
         return GanState(
             step=jnp.zeros((), jnp.int32),
-            generator=generator_params,
+            generator=generator,
             # A copy: both are donated to the step, and no buffer may be given twice.
-            generator_average=jax.tree.map(jnp.copy, generator_params),
-            discriminator=discriminator_params,
-            generator_optimizer=self.generator_optimizer.build(self.steps).init(
-                generator_params
+            generator_average=jax.tree.map(jnp.copy, generator),
+            discriminator=discriminator,
+            generator_optimizer=remember(
+                self._generator_descent(setting), (generator,)
             ),
-            discriminator_optimizer=self.discriminator_optimizer.build(
-                self.steps * self.discriminator_steps
-            ).init(discriminator_params),
+            discriminator_optimizer=remember(
+                self._discriminator_descent(setting), (discriminator,)
+            ),
         )
 
-    @functools.partial(
-        jax.jit,
-        static_argnames=("self", "generator", "discriminator"),
-        donate_argnames="state",
-    )
-    def step(
+    def _step(
         self,
-        generator: Model,
-        discriminator: Model,
+        setting: Setting,
         key: PRNGKey,
         state: GanState,
         images: Float[Array, "k_batch height width channels"],
+        labels: Int[Array, " k_batch"],
     ) -> tuple[GanState, GanMetrics]:
-        """Returns the state after one iteration of Algorithm 1, and its metrics.
-
-        Args:
-          generator: latent to image.
-          discriminator: image to one logit (or critic value).
-          key: of the whole training; each step folds its own number into it.
-          state: donated; use the returned one.
-          images: the k minibatches, one after the other; pixels in [0, 1].
-        """
+        """One iteration of Algorithm 1."""
         k = self.discriminator_steps
-        chex.assert_is_divisible(images.shape[0], k)
-        step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
-        minibatches = images.reshape(k, images.shape[0] // k, *images.shape[1:])
-        minibatch_keys = jax.random.split(keys.stream(step_key, "discriminator"), k)
+        minibatches = (
+            images.reshape(k, -1, *images.shape[1:]),
+            labels.reshape(k, -1),
+            jax.random.split(keys.stream(key, "discriminator"), k),
+        )
 
         def discriminator_step(carry, minibatch):
-            params, optimizer = carry
-            params, optimizer, metrics = self._discriminator_step(
-                generator, discriminator, state.generator, params, optimizer, *minibatch
-            )
-            return (params, optimizer), metrics
+            return self._discriminator_step(setting, state.generator, carry, *minibatch)
 
-        (discriminator_params, discriminator_optimizer), measured = jax.lax.scan(
+        (discriminator, discriminator_optimizer), measured = jax.lax.scan(
             discriminator_step,
             (state.discriminator, state.discriminator_optimizer),
-            (minibatches, minibatch_keys),
+            minibatches,
         )
         discriminator_loss, real, fake = jax.tree.map(jnp.mean, measured)
 
-        def generator_loss_of(params):
-            generator_key = keys.stream(step_key, "generator")
-            latents = _latents(generator, generator_key, minibatches.shape[1])
-            images, params = generator.train(params, latents, generator_key)
-            outputs, _ = discriminator.train(
-                discriminator_params, images, keys.stream(generator_key, "critic")
-            )
-            return self._generator_loss(outputs), params
+        generator_key = keys.stream(key, "generator")
 
-        gradients = jax.value_and_grad(generator_loss_of, has_aux=True)
-        (generator_loss, params), gradient = gradients(state.generator)
-        updates, generator_optimizer = self.generator_optimizer.build(
-            self.steps
-        ).update(gradient, state.generator_optimizer, params)
-        params = optax.apply_updates(params, updates)
-        # The average starts short, so that a short training outgrows its first params.
-        decay = jnp.minimum(self.average_decay, (1 + state.step) / (10 + state.step))
-        average = optax.incremental_update(params, state.generator_average, 1 - decay)
+        def loss_of(networks):
+            (params,) = networks
+            generated, params = _generate(
+                setting.generator, params, generator_key, images.shape[0] // k
+            )
+            outputs, _ = setting.partner.train(
+                discriminator, generated, keys.stream(generator_key, "critic")
+            )
+            return LOSSES[self.loss].generator(outputs), ((params,), None)
+
+        descended = descend(
+            loss_of,
+            (state.generator,),
+            self._generator_descent(setting),
+            state.generator_optimizer,
+        )
+        (generator,) = descended.networks
+        average = moving_average(
+            state.generator_average, generator, self.average_decay, state.step
+        )
         return GanState(
             state.step + 1,
-            params,
+            generator,
             average,
-            discriminator_params,
-            generator_optimizer,
+            discriminator,
+            descended.memory,
             discriminator_optimizer,
-        ), GanMetrics(discriminator_loss, generator_loss, real, fake)
+        ), GanMetrics(discriminator_loss, descended.loss, real, fake)
 
-    def _discriminator_step(
-        self, generator, discriminator, generator_params, params, optimizer, images, key
-    ):
+    def generator_params(self, state: GanState) -> Params:
+        """Returns the moving average of the generator."""
+        return state.generator_average
+
+    def partner_params(self, state: GanState) -> Params:
+        """Returns the discriminator."""
+        return state.discriminator
+
+    def _partner_images(self, generator, image_shape):
+        *sides, channels = image_shape
+        return (*sides, channels + generator.latent_classes)
+
+    def _generator_descent(self, setting: Setting) -> optax.GradientTransformation:
+        return as_optimizer(self.optimizer).build(setting.steps)
+
+    def _discriminator_descent(self, setting: Setting) -> optax.GradientTransformation:
+        total = setting.steps * self.discriminator_steps
+        return as_optimizer(self.discriminator_optimizer).build(total)
+
+    def _discriminator_step(self, setting, generator, carry, images, labels, key):
         """One step of the discriminator on one minibatch."""
-        latents = _latents(generator, key, images.shape[0])
-        generated, _ = generator.train(
-            generator_params, latents, keys.stream(key, "generator")
+        params, memory = carry
+        real = _labelled(images, labels, setting.generator.latent_classes)
+        fake, _ = _generate(setting.generator, generator, key, images.shape[0])
+
+        def loss_of(networks):
+            (params,) = networks
+            judged = self._judge(setting, params, real, fake, key)
+            loss = LOSSES[self.loss].discriminator(judged.real, judged.fake)
+            return loss + judged.penalty, ((judged.params,), judged)
+
+        descended = descend(
+            loss_of, (params,), self._discriminator_descent(setting), memory
         )
+        judged, reading = descended.measured, LOSSES[self.loss].reading
+        means = jnp.mean(reading(judged.real)), jnp.mean(reading(judged.fake))
+        (params,) = descended.networks
+        return (params, descended.memory), (descended.loss, *means)
 
-        def loss_of(params):
-            real, params = discriminator.train(params, images, keys.stream(key, "real"))
-            fake, params = discriminator.train(
-                params, generated, keys.stream(key, "fake")
+    def _judge(self, setting, params, real, fake, key) -> _Judged:
+        """Returns what the discriminator says, with as few passes as the loss needs."""
+        discriminator = setting.partner
+        real_key, fake_key = keys.stream(key, "real"), keys.stream(key, "fake")
+        penalty = jnp.zeros(())
+        # Real and generated images go apart: batch normalisation wants it so (Radford
+        # et al. 2016), and on a CPU two batches are faster than one of twice the size.
+        if self.r1:
+            # The gradient at the images shares its forward pass with the outputs.
+            on_real, pull, params = jax.vjp(
+                lambda images: discriminator.train(params, images, real_key),
+                real,
+                has_aux=True,
             )
-            if self.loss != "wgan_gp":
-                # log D(x) = -softplus(-logit); log(1 - D(x)) = -softplus(logit).
-                loss = jnp.mean(jax.nn.softplus(-real)) + jnp.mean(
-                    jax.nn.softplus(fake)
-                )
-                return loss, (params, jax.nn.sigmoid(real), jax.nn.sigmoid(fake))
-            penalty = self._penalty(discriminator, params, images, generated, key)
-            return jnp.mean(fake) - jnp.mean(real) + penalty, (params, real, fake)
-
-        gradients = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (params, real, fake)), gradient = gradients(params)
-        updates, optimizer = self.discriminator_optimizer.build(
-            self.steps * self.discriminator_steps
-        ).update(gradient, optimizer, params)
-        params = optax.apply_updates(params, updates)
-        return params, optimizer, (loss, jnp.mean(real), jnp.mean(fake))
-
-    def _penalty(self, discriminator, params, images, generated, key):
-        """Mean squared distance of the critic's gradient norm from 1, weighted."""
-        shares = jax.random.uniform(keys.stream(key, "mix"), (images.shape[0], 1, 1, 1))
-        mixed = shares * images + (1 - shares) * generated
-
-        def critic(image):
-            return discriminator.apply(params, image)
-
-        gradients = jax.vmap(jax.grad(critic))(mixed)
-        squares = jnp.sum(gradients**2, axis=(1, 2, 3))
-        # The small term keeps the derivative of the root finite at a zero gradient.
-        return self.gradient_penalty * jnp.mean((jnp.sqrt(squares + 1e-12) - 1) ** 2)
-
-    def _generator_loss(self, outputs: Float[Array, " batch"]) -> Scalar:
-        match self.loss:
-            case "minimax":
-                return -jnp.mean(jax.nn.softplus(outputs))
-            case "non_saturating":
-                return jnp.mean(jax.nn.softplus(-outputs))
-            case "wgan_gp":
-                return -jnp.mean(outputs)
+            (slopes,) = pull(jnp.ones_like(on_real))
+            # Planes of labels are no pixels.
+            slopes = slopes[..., : setting.generator.output_shape[-1]]
+            penalty = self.r1 * half_squared_norm(slopes)
+        else:
+            on_real, params = discriminator.train(params, real, real_key)
+        on_fake, params = discriminator.train(params, fake, fake_key)
+        if self.loss == "wgan_gp":
+            mixed = _mixed(real, fake, keys.stream(key, "mix"))
+            # Every output depends on its image alone, so the sum's gradient is theirs.
+            slopes = jax.grad(lambda x: jnp.sum(discriminator.apply(params, x)))(mixed)
+            penalty += self.gradient_penalty * distance_from_one(slopes)
+        return _Judged(on_real, on_fake, penalty, params)
 
 
-def _latents(
-    generator: Model, key: PRNGKey, count: int
-) -> Float[Array, "count latent"]:
-    return jax.random.normal(
-        keys.stream(key, "latent"), (count, *generator.input_shape)
-    )
+def _generate(
+    generator: Model, params: Params, key: PRNGKey, count: int
+) -> tuple[Float[Array, "count height width planes"], Params]:
+    """Returns images as a discriminator sees them, and the updated parameters."""
+    latents = models.sample_latents(generator, keys.stream(key, "latent"), count)
+    images, params = generator.train(params, latents, keys.stream(key, "generator"))
+    classes = generator.latent_classes
+    # Of no meaning, and not looked at, where there are no classes.
+    labels = jnp.argmax(latents[:, -classes:], axis=-1)
+    return _labelled(images, labels, classes), params
+
+
+def _labelled(
+    images: Float[Array, "n height width channels"],
+    labels: Int[Array, " n"],
+    classes: int,
+) -> Float[Array, "n height width planes"]:
+    """Returns the images with one plane a class behind their channels."""
+    if not classes:
+        return images
+    planes = jax.nn.one_hot(labels, classes, dtype=images.dtype)[:, None, None]
+    planes = jnp.broadcast_to(planes, (*images.shape[:-1], classes))
+    return jnp.concatenate([images, planes], axis=-1)
+
+
+def _mixed(
+    real: Float[Array, "n height width planes"],
+    fake: Float[Array, "n height width planes"],
+    key: PRNGKey,
+) -> Float[Array, "n height width planes"]:
+    """Returns a random point between the images of each pair."""
+    shares = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
+    return shares * real + (1 - shares) * fake
+
+
+def _normalises_batches(params: Params) -> bool:
+    """Returns whether an output depends on the other images of the batch.
+
+    Spectral normalisation keeps statistics too, but of weights.
+    """
+    paths = jax.tree_util.tree_leaves_with_path(params.get("batch_stats", {}))
+    return any("BatchNorm" in jax.tree_util.keystr(path) for path, _ in paths)

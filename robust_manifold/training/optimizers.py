@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Literal
 
+import jax
 import optax
 
 from robust_manifold.core.spec import Registry, check
@@ -46,6 +47,15 @@ class Optimizer(abc.ABC):
     ) -> optax.GradientTransformation: ...
 
 
+def as_optimizer(optimizer: Optimizer | str) -> Optimizer:
+    """Returns the optimiser that a config's text describes, or the optimiser itself.
+
+    Raises:
+      UsageError: for a text that `registry` cannot build.
+    """
+    return optimizer if isinstance(optimizer, Optimizer) else registry.build(optimizer)
+
+
 @registry.register("adam")
 @dataclasses.dataclass(frozen=True)
 class Adam(Optimizer):
@@ -54,18 +64,36 @@ class Adam(Optimizer):
     Attributes:
       b1: decay of the mean of gradients, in [0, 1).
       b2: decay of the mean of squared gradients, in [0, 1).
+      weight_decay: a step also moves every kernel towards zero by this times the
+        learning rate (AdamW, Loshchilov and Hutter, 2019); vectors, which are biases
+        and the scales of normalisations, are left alone.
     """
 
     b1: float = 0.9
     b2: float = 0.999
+    weight_decay: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
         check(0 <= self.b1 < 1, self, "b1", "0 to below 1")
         check(0 <= self.b2 < 1, self, "b2", "0 to below 1")
+        check(
+            0 <= self.weight_decay < math.inf,
+            self,
+            "weight_decay",
+            "a finite number, 0 or more",
+        )
 
     def _transform(self, learning_rate):
-        return optax.adam(learning_rate, b1=self.b1, b2=self.b2)
+        if not self.weight_decay:
+            return optax.adam(learning_rate, b1=self.b1, b2=self.b2)
+        return optax.adamw(
+            learning_rate,
+            b1=self.b1,
+            b2=self.b2,
+            weight_decay=self.weight_decay,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
+        )
 
 
 @registry.register("momentum")

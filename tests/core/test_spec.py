@@ -52,6 +52,8 @@ class Simple:
         ("full(epsilon=0.5, step_size=None)", Full(0.5)),
         ("full(0.5, sizes=(1, 2), flag=True)", Full(0.5, sizes=(1, 2), flag=True)),
         ("full(0.5, part='plain(size=4)')", Full(0.5, part=Plain(4))),
+        ("full(0.5, part=plain(size=4))", Full(0.5, part=Plain(4))),
+        ("full(0.5, part=plain)", Full(0.5, part=Plain())),
     ],
 )
 def test_build_and_back(text, spec):
@@ -65,7 +67,7 @@ def test_to_string_is_short():
     assert outer.to_string(Full(0.5, steps=3)) == "full(epsilon=0.5, steps=3)"
     assert outer.to_string(Simple()) == "simple"
     nested = Full(0.5, part=Plain(4))
-    assert outer.to_string(nested) == "full(epsilon=0.5, part='plain(size=4)')"
+    assert outer.to_string(nested) == "full(epsilon=0.5, part=plain(size=4))"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,8 @@ def test_to_string_is_short():
         ("full(-1)", "Full.epsilon is -1.0; allowed: 0 or more."),
         ("full(0.5, part='plane')", "Unknown inner 'plane'"),
         ("full(", "cannot be read"),
-        ("full(x)", "cannot be read"),
+        ("full(x)", "full.epsilon is 'x'; allowed: a number."),
+        ("full(open(1))", "full.epsilon is 'open(1)'; allowed: a number."),
         ("full(epsilon=1, epsilon=2)", "cannot be read"),
         ("full(epsilon={[]: 1})", "cannot be read"),
         ("full(**{'epsilon': 1})", "cannot be read"),

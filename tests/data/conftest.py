@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,12 @@ def own_temporary_folder(tmp_path, monkeypatch):
     """tensorflow-datasets leaves an empty folder for each builder it opens."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """Keeps the user's own cache of images out of the tests."""
+    monkeypatch.setenv("ROBUST_MANIFOLD_CACHE", "off")
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +68,33 @@ def image_folder(tmp_path):
     (root / ".hidden").mkdir()
     (root / "cat" / ".hidden").write_text("not an image")
     return root
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Files like CelebA's, with four faces of which two are for training."""
+    from tensorflow_datasets.datasets.celeb_a import celeb_a_dataset_builder as official
+
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    names = [f"{i:06d}.jpg" for i in range(1, 5)]
+    attributes = official.ATTR_HEADINGS
+    males = [1, -1, 1, -1]
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+        for i, name in enumerate(names):
+            image = pil.fromarray(np.full((218, 178, 3), 60 * i, np.uint8))
+            image.save(folder / name)
+            archive.write(folder / name, f"img_align_celeba/{name}")
+            (folder / name).unlink()
+    lines = [
+        f"{name} " + " ".join(str(male if a == "Male" else -1) for a in attributes)
+        for name, male in zip(names, males, strict=True)
+    ]
+    text = "\n".join(["4", " ".join(attributes), *lines, ""])
+    (folder / "list_attr_celeba.txt").write_text(text)
+    partition = "".join(f"{n} {p}\n" for n, p in zip(names, (0, 0, 1, 2), strict=True))
+    (folder / "list_eval_partition.txt").write_text(partition)
+    return folder
 
 
 @pytest.fixture

@@ -64,11 +64,15 @@ def test_every_example_is_dropped_in_some_epoch_and_used_in_another():
     assert set.union(*dropped) == set(SPLIT.ids)
 
 
-def test_a_resumed_run_sees_the_same_batches():
-    whole = iter(data.training_batches(SPLIT, batch_size=8, seed=5))
+@pytest.mark.parametrize("augment", [None, data.flip_horizontally])
+def test_a_resumed_run_sees_the_same_batches(augment):
+    def batches():
+        return data.training_batches(SPLIT, batch_size=8, seed=5, augment=augment)
+
+    whole = iter(batches())
     seen = [next(whole) for _ in range(20)]
     whole.close()
-    resumed = data.training_batches(SPLIT, batch_size=8, seed=5)
+    resumed = batches()
     for step in (19, 0, 11):
         assert_equal(resumed[step], seen[step])
     later = resumed.from_step(11, ahead=0)

@@ -10,6 +10,7 @@ from PIL import Image as pil
 from robust_manifold import data
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.sources import tfds as tfds_source
+from robust_manifold.data.sources import tfds_features
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 4), np.uint8)
 LABELS = np.arange(12) % 3
@@ -55,6 +56,8 @@ def test_the_registry_builds_from_a_call_too():
         ("tfds:mnist:0.0.1", {}, "cannot be opened"),
         ("folder:/no/such/folder", {}, "'/no/such/folder' does not exist"),
         ("npz:/no/such/file.npz", {}, "'/no/such/file.npz' does not exist"),
+        ("folder:~nobody-here/pets", {}, "'~nobody-here/pets' does not exist"),
+        ("npz:~nobody-here/a.npz", {}, "'~nobody-here/a.npz' does not exist"),
     ],
 )
 def test_bad_names_and_options_are_one_sentence(tmp_path, source, options, says):
@@ -478,7 +481,7 @@ def test_images_of_other_kinds_are_refused(images, says):
     named = {f"image{i}": features().Image(**kind) for i, kind in enumerate(images)}
     label = features().ClassLabel(num_classes=2)
     with pytest.raises(UsageError) as error:
-        tfds_source._image_feature("some", info(label=label, **named))
+        tfds_features.image_feature("some", info(label=label, **named))
     assert_one_sentence(error, says)
 
 
@@ -488,13 +491,17 @@ def test_labels_are_found_by_their_last_name_or_in_full():
         size=np.int64,
         attributes={"old": np.bool_},
     )
-    find = tfds_source._label_feature
-    assert find("some", nested, None) == ("label", ("a", "b", "c"))
-    yes_or_no = ("attributes/old", ("not old", "old"))
-    assert find("some", nested, "old") == yes_or_no
-    assert find("some", nested, "attributes/old") == yes_or_no
+    labels, own = tfds_features.label_features(nested)
+    names = {"label": ("a", "b", "c"), "attributes/old": ("not old", "old")}
+    assert labels == names and own == "label"
+
+    def find(label):
+        return tfds_features.chosen_label("some", labels, own, label)
+
+    assert find(None) == "label"
+    assert find("old") == find("attributes/old") == "attributes/old"
     with pytest.raises(UsageError, match="'size'; known: label, old"):
-        find("some", nested, "size")
+        find("size")
 
 
 def test_splits_without_labels_are_refused():

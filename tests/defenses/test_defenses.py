@@ -7,6 +7,7 @@ import pytest
 
 from robust_manifold import defenses
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.prior import Normal, Uniform
 from robust_manifold.defenses import (
     DefenseGAN,
     DefenseParams,
@@ -92,7 +93,7 @@ def test_a_solver_given_as_text_is_that_solver():
     assert built == InvertAndClassify("adam(steps=100, learning_rate=0.1)", 4)
     assert hash(built) == hash(InvertAndClassify(Adam(steps=100), restarts=4))
     assert built != InvertAndClassify(Adam(steps=101), restarts=4)
-    assert defenses.registry.to_string(built) == text
+    assert defenses.registry.to_string(built) == text.replace("'", "")
     assert defenses.registry.to_string(InvertAndClassify()) == "invert_and_classify"
 
 
@@ -120,6 +121,36 @@ def test_the_starts_follow_the_scale():
         for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose(two, 3 * one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prior", [Normal(-1.0, 1.0), Uniform(2.0, 3.0)])
+@pytest.mark.parametrize(
+    "defense, scale",
+    [
+        (InvertAndClassify(GradientDescent(1, 1e-30), 1), 1.0),
+        (DefenseGAN(steps=1, restarts=1, learning_rate=1e-30), 2**-0.5),
+    ],
+    ids=["invert_and_classify", "defense_gan"],
+)
+def test_the_starts_come_from_the_prior(defense, scale, prior):
+    """Alone and in a batch: one tiny step leaves the start where it was drawn."""
+    start_key = jax.random.fold_in(KEY, 0)
+    expected = prior.scaled_sample(start_key, (2,), scale)
+    found = defense.defend(KEY, generate, classify, IMAGE, (2,), prior).inversion
+    np.testing.assert_allclose(found.latent, expected, rtol=1e-6)
+    batch = defenses.defend(
+        defense,
+        lambda _, latent: generate(latent),
+        lambda _, image: classify(image),
+        DefenseParams({}, {}),
+        IMAGE[None],
+        key=KEY,
+        latent_shape=(2,),
+        prior=prior,
+    )
+    image_key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
+    expected = prior.scaled_sample(image_key, (2,), scale)
+    np.testing.assert_allclose(batch.inversion.latent[0], expected, rtol=1e-6)
 
 
 def test_the_key_matters():

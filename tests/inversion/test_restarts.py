@@ -8,6 +8,7 @@ import pytest
 
 from robust_manifold import inversion
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.prior import Normal
 from robust_manifold.inversion import Adam, GradientDescent, invert_one
 
 KEY = jax.random.key(0)
@@ -62,6 +63,14 @@ def test_restarts_and_images_start_apart(linear):
 def test_start_scale_zero_starts_at_the_origin(linear):
     result = _invert(linear, start_scale=0.0, restarts=1)
     np.testing.assert_allclose(result.latent, np.zeros((5, 3)), atol=1e-20)
+
+
+def test_starts_are_draws_of_the_prior_scaled_about_its_centre(linear):
+    starts = _invert(linear, restarts=1).latent
+    moved = _invert(linear, restarts=1, prior=Normal(-1.0, 2.0)).latent
+    np.testing.assert_allclose(moved, 2 * np.asarray(starts) - 1, atol=1e-5)
+    near = _invert(linear, restarts=1, prior=Normal(-1.0, 2.0), start_scale=0.5)
+    np.testing.assert_allclose(near.latent, np.asarray(starts) - 1, atol=1e-5)
 
 
 def test_restarts_are_a_prefix_of_more_restarts(linear):

@@ -26,6 +26,12 @@ CASES = [
     ((8, 8), (5, 5), (2, 2), ((1, 2), (2, 0)), 6, 5),
     ((8, 8), (3, 3), (2, 2), ((2, 3), (0, 4)), 2, 6),
     ((8, 8), (5, 5), (3, 3), ((4, 4), (4, 4)), 1, 3),
+    ((14, 14), (4, 4), (2, 2), "SAME", 9, 10),
+    ((7, 7), (5, 5), (2, 2), "SAME", 10, 9),
+    ((9, 10), (4, 4), (2, 2), "VALID", 10, 16),
+    ((5, 6), (3, 3), (1, 1), "VALID", 32, 9),
+    ((4, 5), (1, 1), (1, 1), "VALID", 256, 9),
+    ((4, 5), (1, 1), (2, 1), "VALID", 9, 10),
 ]
 
 
@@ -182,12 +188,62 @@ def test_kernel_gradient_in_chunks(n):
     )
 
 
-def test_few_and_many_channels_take_different_forms_with_one_result(monkeypatch):
-    ours, _, x, w = both("transposed", CASES[0])
-    by_phases = ours(x, w)
-    monkeypatch.setattr(module, "_FEW_CHANNELS", 100)
-    by_product = ours(x + 0, w[:, :, :, :5])  # a new shape, so traced anew
-    assert_close(by_product, by_phases[..., :5])
+def parameters(case):
+    size, kernel, strides, padding, _, _ = case
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(size, kernel, strides, padding)
+    return {"strides": strides, "padding": tuple(map(tuple, padding))}
+
+
+def results(forms, a, b, **arguments):
+    return jax.jit(lambda a, b: [form(a, b, **arguments) for form in forms])(a, b)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_all_forms_of_a_convolution_are_one(case, monkeypatch):
+    """Whatever the sizes at which one form or another is chosen."""
+    monkeypatch.setattr(module, "_MANY_TERMS", 0)
+    x, w = operands(case)
+    forms = (module._convolve_xla, module._convolve_blocks, module._convolve_padded)
+    expected, *found = results(forms, x, w, **parameters(case))
+    for result in found:
+        assert_close(result, expected)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_all_forms_of_an_input_gradient_are_one(case):
+    x, w = operands(case)
+    y = jnp.sin(module._convolve_xla(x, w, **parameters(case)))
+    forms = (
+        module._input_gradient_xla,
+        module._input_gradient_phases,
+        module._input_gradient_strips,
+        module._input_gradient_product,
+    )
+    expected, *found = results(forms, y, w, size=case[0], **parameters(case))
+    for result in found:
+        assert_close(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "form"),
+    [
+        (((7, 7), (4, 4), (2, 2), "SAME", 3, 12), "_convolve_blocks"),
+        (((14, 14), (4, 4), (2, 2), "SAME", 3, 12), "_input_gradient_product"),
+        (((14, 14), (4, 4), (2, 2), "SAME", 12, 12), "_input_gradient_strips"),
+        (((6, 6), (4, 4), (2, 2), "SAME", 12, 12), "_input_gradient_phases"),
+    ],
+    ids=str,
+)
+def test_sizes_choose_the_form(case, form, monkeypatch):
+    ours, _, x, w = both("convolution", case)
+    called = []
+    compute = getattr(module, form)
+    monkeypatch.setattr(
+        module, form, lambda *arguments: called.append(1) or compute(*arguments)
+    )
+    jax.jit(outputs_and_gradients(ours)).trace(x, w).lower(lowering_platforms=("cpu",))
+    assert called
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

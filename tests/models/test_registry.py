@@ -1,17 +1,20 @@
 """Every registered model keeps the contract of `Model`."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from robust_manifold import models
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Params
 from robust_manifold.models import model as module
 
-DIGITS, FACES = (28, 28, 1), (64, 64, 3)
+DIGITS, FACES, NUMBERS = (28, 28, 1), (64, 64, 3), (1, 1, 1)
 
 
 def _dense(inputs, outputs):
@@ -20,6 +23,12 @@ def _dense(inputs, outputs):
 
 def _conv(kernel, inputs, outputs):
     return kernel**2 * inputs * outputs + outputs
+
+
+def _residual(inputs, outputs):
+    """Two normalised 3x3 convolutions without biases, and a 1x1 shortcut."""
+    shortcut = 0 if inputs == outputs else inputs * outputs
+    return 9 * (inputs + outputs) * outputs + shortcut + 2 * (inputs + outputs)
 
 
 _B = _conv(8, 1, 64) + _conv(6, 64, 128) + _conv(5, 128, 128) + _dense(128, 10)
@@ -120,17 +129,39 @@ PUBLISHED = {
         DIGITS,
         _conv(5, 1, 64) + _conv(5, 64, 128) + _conv(5, 128, 256) + _dense(16 * 256, 1),
     ),
+    "conv_encoder": (
+        DIGITS,
+        _conv(4, 1, 64) + _conv(4, 64, 128) + _dense(7 * 7 * 128, 128),
+    ),
+    "mlp_generator": (NUMBERS, _dense(1, 32) + _dense(32, 32) + _dense(32, 1)),
+    "mlp_discriminator": (NUMBERS, _dense(1, 32) + _dense(32, 32) + _dense(32, 1)),
+    "residual_cnn": (
+        FACES,
+        9 * 3 * 32
+        + 2 * _residual(32, 32)
+        + _residual(32, 64)
+        + _residual(64, 64)
+        + _residual(64, 128)
+        + _residual(128, 128)
+        + 2 * 128
+        + _dense(128, 10),
+    ),
 }
 # Other members of the configurable families; their counts need no table.
 VARIANTS = {
     "dcgan_generator(latent_size=5, width=4, batch_norm=True)": DIGITS,
     "dcgan_generator(width=2)": FACES,
-    "dcgan_discriminator(width=2)": FACES,
+    "dcgan_discriminator(width=2, batch_norm=True, spectral_norm=True)": FACES,
+    "inc_discriminator(width=2, spectral_norm=True)": DIGITS,
+    "conv_encoder(latent_size=3, width=2, batch_norm=True)": FACES,
+    "conv_encoder(latent_size=3, width=2, kernel_size=5)": (32, 32, 3),
     "small_cnn(width=4, hidden=8, dropout=0.0)": (8, 8, 3),
-    "vae_decoder(latent_size=3, hidden=7)": (5, 6, 2),
+    "residual_cnn(width=2, blocks=1, dropout=0.5)": (16, 19, 1),
+    "vae_decoder(latent_size=3, hidden=7, conditional=True)": (5, 6, 2),
+    "mlp_discriminator(hidden=8, layers=1, spectral_norm=True)": (2, 3, 1),
 }
-# 17 to 19 million weights: what holds for them is tested on their small relatives.
-LARGE = {"inc_celeba_generator", "inc_celeba_discriminator"}
+# What holds for these is tested on their small relatives, to spare time.
+LARGE = {"inc_celeba_generator", "inc_celeba_discriminator", "residual_cnn"}
 EVERY = {text: shape for text, (shape, _) in PUBLISHED.items()} | VARIANTS
 QUICK = {text: shape for text, shape in EVERY.items() if text not in LARGE}
 
@@ -175,7 +206,7 @@ def test_shapes_of_inputs_and_outputs(text):
     model = models.build(text, image_shape=EVERY[text])
     image = EVERY[text]
     if isinstance(spec, models.GeneratorSpec):
-        expected = (spec.latent_size,), image
+        expected = (spec.latent_size + 10 * spec.conditional,), image
     elif isinstance(spec, models.DiscriminatorSpec):
         expected = image, ()
     elif isinstance(spec, models.EncoderSpec):
@@ -186,72 +217,116 @@ def test_shapes_of_inputs_and_outputs(text):
     assert (model.input_shape, model.output_shape) == expected
 
 
-@pytest.mark.parametrize("text", QUICK)
-def test_one_example_a_batch_and_vmap_agree(text):
-    model, params = ready(text)
-    inputs = inputs_of(model, 4)
+class Results(NamedTuple):
+    """What one compiled program computes: compiling is what these tests cost."""
 
+    batch: Array
+    one: Array
+    mapped: Array
+    nested: Array
+    features: Array
+    trained: Array
+    updated: Params
+
+
+def program_of(model):
     @jax.jit
-    def forms(params, inputs):
+    def program(params, inputs, key):
         nested = inputs.reshape(2, 2, *model.input_shape)
-        return (
+        return Results(
             model.apply(params, inputs),
             model.apply(params, inputs[1]),
             jax.vmap(model.apply, (None, 0))(params, inputs),
             model.apply(params, nested),
+            model.features(params, inputs),
+            *model.train(params, inputs, key),
         )
 
-    batch, one, mapped, nested = forms(params, inputs)
+    return program
+
+
+@pytest.mark.parametrize("text", QUICK)
+def test_the_contract_of_a_model(text):
+    model, params = ready(text)
+    program = program_of(model)
+    inputs = inputs_of(model, 4)
+    results = program(params, inputs, jax.random.key(3))
+    one_example_a_batch_and_vmap_agree(model, results)
+    features_enter_the_last_dense_layer(text, params, results)
+    training_mode_draws_dropout_and_updates_statistics_only(
+        text, params, results, program(params, inputs, jax.random.key(4))
+    )
+    if text in GENERATORS:
+        latents = 100 * jax.random.normal(jax.random.key(2), inputs.shape)
+        pixels_stay_in_range(program(params, latents, jax.random.key(3)).batch)
+
+
+def one_example_a_batch_and_vmap_agree(model, results):
+    batch = results.batch
     assert batch.shape == (4, *model.output_shape)
-    assert nested.shape == (2, 2, *model.output_shape)
+    assert results.nested.shape == (2, 2, *model.output_shape)
     scale = float(jnp.max(jnp.abs(batch)))
     assert scale > 0 and not (batch[0] == batch[1]).all()
     for ours, theirs in (
-        (one, batch[1]),
-        (mapped, batch),
-        (nested.reshape(batch.shape), batch),
+        (results.one, batch[1]),
+        (results.mapped, batch),
+        (results.nested.reshape(batch.shape), batch),
     ):
         np.testing.assert_allclose(ours / scale, theirs / scale, atol=1e-5)
 
 
-GENERATORS = [t for t in QUICK if t.split("(")[0].endswith(("generator", "decoder"))]
+def features_enter_the_last_dense_layer(text, params, results):
+    names = [name for name in params["params"] if name.startswith("Dense_")]
+    last = params["params"][max(names)]
+    assert results.features.shape == (4, last["kernel"].shape[0])
+    # Generators go on from there; spectral normalisation divides the kernel.
+    if text.split("(")[0] not in GENERATOR_NAMES and "spectral_norm" not in text:
+        outputs = results.features @ last["kernel"] + last["bias"][None]
+        outputs = outputs.reshape(results.batch.shape)
+        scale = float(jnp.max(jnp.abs(outputs)))
+        np.testing.assert_allclose(results.batch / scale, outputs / scale, atol=1e-5)
 
 
-@pytest.mark.parametrize("text", GENERATORS)
-def test_generators_stay_inside_the_pixel_range(text):
-    model, params = ready(text)
-    latent = 100 * jax.random.normal(jax.random.key(2), (8, *model.input_shape))
-    images = jax.jit(model.apply)(params, latent)
-    assert 0 <= images.min() and images.max() <= 1
-    # Both ends are reached: nothing but the squashing bounds the pixels.
-    assert images.min() < 0.01 and images.max() > 0.99
+DROPOUT = {"small_cnn", *(f"defense_gan_{letter}" for letter in "abcd")}
 
 
-@pytest.mark.parametrize("text", QUICK)
-def test_training_mode(text):
-    model, params = ready(text)
-    inputs = inputs_of(model, 16)
-    train = jax.jit(model.train)
-    outputs, updated = train(params, inputs, jax.random.key(3))
-    again, _ = train(params, inputs, jax.random.key(3))
-    other, _ = train(params, inputs, jax.random.key(4))
-    np.testing.assert_array_equal(outputs, again)
-    dropout = text in {"small_cnn", *(f"defense_gan_{letter}" for letter in "abcd")}
-    assert (outputs == other).all() != dropout
+def training_mode_draws_dropout_and_updates_statistics_only(
+    text, params, results, other
+):
+    dropout = text in DROPOUT or "dropout=0.5" in text
+    assert (results.trained == other.trained).all() != dropout
+    updated = results.updated
     jax.tree.map(np.testing.assert_array_equal, updated["params"], params["params"])
     assert jax.tree.structure(updated) == jax.tree.structure(params)
-    assert ("batch_stats" in params) == ("batch_norm=True" in text)
-    if "batch_stats" in params:
+    normalised = "_norm=True" in text or text.startswith("residual_cnn")
+    assert ("batch_stats" in params) == normalised
+    if normalised:
         for old, new in zip(
             jax.tree.leaves(params["batch_stats"]),
             jax.tree.leaves(updated["batch_stats"]),
             strict=True,
         ):
-            assert (old != new).any()
+            # The direction of a single output is 1 or -1 from the start.
+            assert (old != new).any() or old.shape == (1, 1)
     elif not dropout:
-        np.testing.assert_allclose(
-            outputs, jax.jit(model.apply)(params, inputs), rtol=1e-5, atol=1e-5
-        )
+        np.testing.assert_allclose(results.trained, results.batch, rtol=1e-5, atol=1e-5)
+
+
+GENERATOR_NAMES = {
+    name
+    for name in models.registry.names
+    if issubclass(models.registry[name], models.GeneratorSpec)  # type: ignore[arg-type]
+}
+# The outputs of `mlp_generator` have no bounds.
+GENERATORS = {
+    text for text in QUICK if text.split("(")[0] in GENERATOR_NAMES - {"mlp_generator"}
+}
+
+
+def pixels_stay_in_range(images):
+    assert 0 <= images.min() and images.max() <= 1
+    # Both ends are reached: nothing but the squashing bounds the pixels.
+    assert images.min() < 0.01 and images.max() > 0.99
 
 
 @pytest.mark.parametrize("text", ["dcgan_discriminator", "inc_celeba_discriminator"])
@@ -329,6 +404,22 @@ def test_linear_is_linear_in_the_pixels():
         "small_cnn(hidden=0)",
         "small_cnn(dropout=1.0)",
         "small_cnn(width=2.5)",
+        "dcgan_discriminator(batch_norm=1)",
+        "dcgan_discriminator(spectral_norm=1)",
+        "dcgan_generator(conditional=1)",
+        "conv_encoder(latent_size=0)",
+        "conv_encoder(width=0)",
+        "conv_encoder(kernel_size=1)",
+        "mlp_generator(latent_size=0)",
+        "mlp_generator(hidden=0)",
+        "mlp_generator(layers=0)",
+        "mlp_generator(activation='sine')",
+        "mlp_discriminator(hidden=0)",
+        "mlp_discriminator(layers=0)",
+        "mlp_discriminator(activation='sine')",
+        "residual_cnn(width=0)",
+        "residual_cnn(blocks=0)",
+        "residual_cnn(dropout=1.0)",
     ],
 )
 def test_fields_are_checked(text):
@@ -353,6 +444,8 @@ def test_fields_are_checked(text):
         ("defense_gan_b", (26, 28, 1)),
         ("defense_gan_c", (28, 4, 1)),
         ("defense_gan_f", (26, 26, 1)),
+        ("conv_encoder", (30, 30, 1)),
+        ("residual_cnn", (15, 28, 1)),
         ("linear", (28, 28)),
         ("linear", (28, 0, 1)),
     ],

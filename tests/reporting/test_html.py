@@ -15,6 +15,12 @@ from robust_manifold.reporting import (
     sample_grid,
     to_png,
 )
+from robust_manifold.reporting.html import (
+    CONVERGENCE_EXPLANATION,
+    EXPLANATION,
+    GENERATOR_EXPLANATION,
+    explanation_of,
+)
 
 HOSTILE = "<script>alert(\"x\")</script><img src='http://evil.example/x.png'>"
 
@@ -29,7 +35,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -150,6 +156,40 @@ def test_hostile_texts_are_text(report, results):
     assert page.of("img")[0]["alt"] == f"{HOSTILE}: {HOSTILE}"
     assert HOSTILE not in text
     assert html_text.unescape(text).count(HOSTILE) >= 12
+
+
+def test_an_animation_moves_only_where_it_may(report):
+    still = report.figures[0].png
+    moving = ReportFigure(
+        "Training", "Over time.", still, b"GIF89a" + bytes([0, 3, 0, 1])
+    )
+    page = Page(render_html(report._replace(figures=[moving])))
+    assert not page.open
+    (image,), (source,) = page.of("img"), page.of("source")
+    assert image["src"].startswith("data:image/gif;base64,")
+    assert image["alt"] == "Training: Over time."
+    assert image["width"] == "512"  # 768 pixels at one and a half a dot
+    kind, _, data = source["srcset"].partition(",")
+    assert kind == "data:image/png;base64" and base64.b64decode(data) == still
+    assert "prefers-reduced-motion" in source["media"] and "print" in source["media"]
+    with pytest.raises(UsageError, match="allowed: the bytes of a GIF file"):
+        render_html(report._replace(figures=[moving._replace(gif=still)]))
+
+
+@pytest.mark.parametrize(
+    ("stages", "explanation"),
+    [
+        (("fit_generator", "measure", "attack", "evaluate", "report"), EXPLANATION),
+        (("fit_classifier", "fit_generator", "measure"), GENERATOR_EXPLANATION),
+        (("convergence", "report"), CONVERGENCE_EXPLANATION),
+        (("fit_classifier",), ""),
+    ],
+)
+def test_the_explanation_suits_what_was_run(report, stages, explanation):
+    assert explanation_of(stages) == explanation
+    text = render_html(report._replace(explanation=explanation_of(stages)))
+    assert explanation in html_text.unescape(text)
+    assert ("<p>" in text.partition("</header>")[0]) is bool(explanation)
 
 
 def test_equal_reports_give_equal_text(report):

@@ -2,6 +2,7 @@ import pytest
 
 from robust_manifold.reporting.labels import (
     column_labels,
+    differing_labels,
     family_of,
     label_of,
     name_label,
@@ -62,6 +63,20 @@ def test_columns_say_more_only_where_they_must():
     ]
 
 
+def test_differing_labels_keep_what_tells_specs_of_one_name_apart():
+    texts = ["gan(a=1, b=2)", "gan(a=1, b=3, c='x')", "vae(a=1)", "odd name", "gan"]
+    assert differing_labels(texts) == [
+        "GAN, a 1, b 2",
+        "GAN, a 1, b 3, c x",
+        "VAE",
+        "odd name",
+        "GAN",
+    ]
+    assert differing_labels(texts[:2]) == ["GAN, b 2", "GAN, b 3, c x"]
+    assert differing_labels(texts[:1]) == ["GAN"]
+    assert differing_labels([]) == []
+
+
 def test_a_family_is_one_attack_at_all_budgets():
     implicit = family_of("pgd(epsilon=0.3, steps=40)", "linf")
     assert implicit == family_of("pgd(epsilon=0.1, steps=40)", "linf")
@@ -75,6 +90,8 @@ def test_a_family_is_one_attack_at_all_budgets():
 
 def test_unknown_names_and_norms_read_well():
     assert name_label("madry_cnn") == "Madry CNN"
+    assert name_label("inc_celeba_generator") == "INC CelebA Generator"
+    assert name_label("dcgan_discriminator") == "DCGAN Discriminator"
     assert name_label("hop_skip_jump") == "HopSkipJump"
     assert norm_label("l2") == "ℓ2"
     assert norm_label("elliptic") == "elliptic"

@@ -1,4 +1,4 @@
-"""The GAN's train step: Algorithm 1 by hand, each loss, and its determinism."""
+"""The GAN's train step: Algorithm 1 by hand, k steps, the average, determinism."""
 
 import dataclasses
 
@@ -8,269 +8,202 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from robust_manifold import models
 from robust_manifold.core import keys
-from robust_manifold.models import Model
-from robust_manifold.training import GanTraining, optimizers
+from robust_manifold.training import GanTraining, Momentum, Setting
+from tests.training.networks import (
+    DISCRIMINATOR,
+    GENERATOR,
+    generator_latents,
+    images,
+    labels,
+    latents,
+    minibatch_key,
+    sigmoid,
+    step,
+    weights,
+)
 
-SHAPE = (2, 2, 1)
-SGD = optimizers.build("momentum(0.05, momentum=0.0)")
-
-
-def _linear(shape_in, shape_out, scale):
-    """Returns a model y = scale * W x without a bias, for closed forms."""
-    n, m = int(np.prod(shape_in)), int(np.prod(shape_out))
-
-    def init(key):
-        return {"params": {"w": scale * jax.random.normal(key, (n, m))}}
-
-    def apply(params, x):
-        batch = x.shape[: x.ndim - len(shape_in)]
-        return (x.reshape(*batch, n) @ params["params"]["w"]).reshape(
-            *batch, *shape_out
-        )
-
-    return Model(init, apply, lambda p, x, key: (apply(p, x), p), shape_in, shape_out)
+SIX = (6, 6, 1)
+SGD = Momentum(0.05, momentum=0.0)
+MINIMAX = GanTraining(
+    optimizer=SGD, discriminator_optimizer=SGD, loss="minimax", average_decay=0.0
+)
 
 
-def _quadratic(weights):
-    """Returns a critic w . x^2 / 2: its gradient, w x, is another at each image."""
-
-    def init(key):
-        return {"params": {"w": jnp.asarray(weights)}}
-
-    def apply(params, x):
-        squares = x.reshape(*x.shape[: x.ndim - len(SHAPE)], -1) ** 2
-        return squares @ params["params"]["w"] / 2
-
-    return Model(init, apply, lambda p, x, key: (apply(p, x), p), SHAPE, ())
-
-
-GENERATOR = _linear((3,), SHAPE, 0.3)
-DISCRIMINATOR = _linear(SHAPE, (), 0.3)
-
-
-def _images(k=1, batch=5):
-    rng = np.random.default_rng(1)
-    return rng.random((k * batch, *SHAPE), np.float32)
-
-
-def _step(training, images=None, key=None, step=0, discriminator=DISCRIMINATOR):
-    key = jax.random.key(0) if key is None else key
-    state = training.init(GENERATOR, discriminator, key)
-    state = state._replace(step=jnp.int32(step))
-    before = jax.tree.map(np.asarray, state)
-    images = _images(training.discriminator_steps) if images is None else images
-    after, metrics = training.step(GENERATOR, discriminator, key, state, images)
-    return before, after, metrics
-
-
-def _sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def _minibatch_key(key, step, number, k=1):
-    key = jax.random.fold_in(keys.stream(key, "step"), step)
-    return jax.random.split(keys.stream(key, "discriminator"), k)[number]
-
-
-def _latents(key, step, name, number=None, count=5, k=1):
-    if number is None:
-        key = keys.stream(jax.random.fold_in(keys.stream(key, "step"), step), name)
-    else:
-        key = _minibatch_key(key, step, number, k)
-    return np.asarray(jax.random.normal(keys.stream(key, "latent"), (count, 3)))
-
-
-@pytest.mark.parametrize("loss", ["minimax", "non_saturating"])
-def test_one_iteration_of_algorithm_1(loss):
-    training = GanTraining(SGD, SGD, steps=10, loss=loss)
-    before, after, metrics = _step(training)
-    g, d = before.generator["params"]["w"], before.discriminator["params"]["w"]
-    x = _images().reshape(5, -1)
-    fake = _latents(jax.random.key(0), 0, "discriminator", 0) @ g
+def test_one_iteration_of_algorithm_1():
+    before, after, metrics = step(MINIMAX)
+    g, d = weights(before.generator), weights(before.discriminator)
+    x = images().reshape(5, -1)
+    fake = latents(minibatch_key()) @ g
 
     # The discriminator ascends log D(x) + log(1 - D(G(z))).
-    real_d, fake_d = _sigmoid(x @ d), _sigmoid(fake @ d)
+    real_d, fake_d = sigmoid(x @ d), sigmoid(fake @ d)
     ascent = np.mean((1 - real_d) * x - fake_d * fake, axis=0)[:, None]
-    d_after = d + 0.05 * ascent
-    np.testing.assert_allclose(after.discriminator["params"]["w"], d_after, atol=1e-6)
+    d = d + 0.05 * ascent
+    np.testing.assert_allclose(weights(after.discriminator), d, atol=1e-6)
+    value = -np.mean(np.log(real_d) + np.log(1 - fake_d))
+    np.testing.assert_allclose(metrics.discriminator_loss, value, rtol=1e-5)
+    np.testing.assert_allclose(metrics.real, real_d.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics.fake, fake_d.mean(), rtol=1e-5)
+
+    # Then the generator, on fresh noise, descends log(1 - D(G(z))) of the new D.
+    z = generator_latents()
+    out = sigmoid(z @ g @ d)
+    g = g + 0.05 * np.mean(out[:, :, None] * z[:, :, None] * d.T[None], axis=0)
+    np.testing.assert_allclose(weights(after.generator), g, atol=1e-6)
     np.testing.assert_allclose(
-        metrics.discriminator_loss,
-        -np.mean(np.log(real_d) + np.log(1 - fake_d)),
-        rtol=1e-5,
+        metrics.generator_loss, np.mean(np.log(1 - out)), rtol=1e-5
     )
-
-    # Then the generator, on fresh noise, sees the discriminator just updated.
-    z = _latents(jax.random.key(0), 0, "generator")
-    out = _sigmoid(z @ g @ d_after)
-    if loss == "minimax":  # descends log(1 - D(G(z)))
-        slope, value = -out, np.mean(np.log(1 - out))
-    else:  # ascends log D(G(z))
-        slope, value = -(1 - out), -np.mean(np.log(out))
-    g_after = g - 0.05 * np.mean(
-        slope[:, :, None] * z[:, :, None] * d_after.T[None], axis=0
-    )
-    np.testing.assert_allclose(after.generator["params"]["w"], g_after, atol=1e-6)
-    np.testing.assert_allclose(metrics.generator_loss, value, rtol=1e-5)
-
-
-def test_wasserstein_loss_and_penalty_of_a_linear_critic():
-    training = GanTraining(SGD, SGD, steps=10, loss="wgan_gp", gradient_penalty=7.0)
-    before, after, metrics = _step(training)
-    g, d = before.generator["params"]["w"], before.discriminator["params"]["w"]
-    x = _images().reshape(5, -1)
-    fake = _latents(jax.random.key(0), 0, "discriminator", 0) @ g
-    # A linear critic has the same gradient everywhere, so the penalty is known.
-    length = np.linalg.norm(d)
-    loss = np.mean(fake @ d) - np.mean(x @ d) + 7 * (length - 1) ** 2
-    np.testing.assert_allclose(metrics.discriminator_loss, loss, rtol=1e-5)
-    gradient = (fake - x).mean(0)[:, None] + 14 * (length - 1) * d / length
-    np.testing.assert_allclose(
-        after.discriminator["params"]["w"], d - 0.05 * gradient, atol=1e-5
-    )
-
-
-def test_the_penalty_is_taken_at_a_random_point_between_each_pair():
-    weights = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
-    training = GanTraining(SGD, SGD, steps=10, loss="wgan_gp", gradient_penalty=7.0)
-    before, after, metrics = _step(training, discriminator=_quadratic(weights))
-    x = _images().reshape(5, -1)
-    key = _minibatch_key(jax.random.key(0), 0, 0)
-    fake = _latents(jax.random.key(0), 0, "discriminator", 0)
-    fake = fake @ before.generator["params"]["w"]
-
-    # One share for each pair, the same for all of its pixels.
-    shares = np.asarray(jax.random.uniform(keys.stream(key, "mix"), (5, 1, 1, 1)))
-    mixed = shares.reshape(5, 1) * x + (1 - shares.reshape(5, 1)) * fake
-    length = np.linalg.norm(weights * mixed, axis=1)
-    loss = (fake**2 - x**2).mean(0) @ weights / 2 + 7 * np.mean((length - 1) ** 2)
-    np.testing.assert_allclose(metrics.discriminator_loss, loss, rtol=1e-5)
-    slope = 14 * (1 - 1 / length[:, None]) * weights * mixed**2
-    gradient = (fake**2 - x**2).mean(0) / 2 + slope.mean(0)
-    np.testing.assert_allclose(
-        after.discriminator["params"]["w"], weights - 0.05 * gradient, atol=1e-5
-    )
-
-
-def test_a_critic_without_gradient_gives_finite_numbers():
-    training = GanTraining(SGD, SGD, steps=10, loss="wgan_gp")
-    state = training.init(GENERATOR, DISCRIMINATOR, jax.random.key(0))
-    state = state._replace(
-        discriminator=jax.tree.map(jnp.zeros_like, state.discriminator)
-    )
-    after, metrics = training.step(
-        GENERATOR, DISCRIMINATOR, jax.random.key(0), state, _images()
-    )
-    chex.assert_tree_all_finite((after, metrics))
+    assert after.step == 1
 
 
 def test_k_discriminator_steps_are_k_steps_on_k_minibatches():
-    training = GanTraining(SGD, SGD, steps=10, discriminator_steps=3)
-    images = _images(3)
-    _, three, _ = _step(training, images)
-    changed = images.copy()
-    changed[-1] += 0.5  # in the last minibatch only
-    _, other, _ = _step(training, changed)
-    assert not np.array_equal(
-        three.discriminator["params"]["w"], other.discriminator["params"]["w"]
-    )
-    # By hand: three steps with the generator held still.
-    before, *_ = _step(training, images)
-    g, d = before.generator["params"]["w"], before.discriminator["params"]["w"]
+    training = dataclasses.replace(MINIMAX, discriminator_steps=3)
+    assert training.minibatches == 3
+    batch = images(15)
+    before, after, _ = step(training, images=batch)
+    g, d = weights(before.generator), weights(before.discriminator)
     for number in range(3):
-        x = images[5 * number : 5 * number + 5].reshape(5, -1)
-        fake = _latents(jax.random.key(0), 0, "discriminator", number, k=3) @ g
-        ascent = (1 - _sigmoid(x @ d)) * x - _sigmoid(fake @ d) * fake
+        x = batch[5 * number : 5 * number + 5].reshape(5, -1)
+        fake = latents(minibatch_key(0, number, k=3)) @ g
+        ascent = (1 - sigmoid(x @ d)) * x - sigmoid(fake @ d) * fake
         d = d + 0.05 * ascent.mean(0)[:, None]
-    np.testing.assert_allclose(three.discriminator["params"]["w"], d, atol=1e-6)
+    np.testing.assert_allclose(weights(after.discriminator), d, atol=1e-6)
+    # One generator step, on one minibatch of noise.
+    z = generator_latents()
+    slope = sigmoid(z @ g @ d)[:, :, None] * z[:, :, None] * d.T[None]
+    g = g + 0.05 * slope.mean(0)
+    np.testing.assert_allclose(weights(after.generator), g, atol=1e-6)
 
 
 def test_the_discriminator_s_schedule_lasts_for_k_times_the_steps():
-    cosine = optimizers.build("momentum(0.05, momentum=0.0, schedule='cosine')")
-    training = GanTraining(
-        SGD,
-        cosine,
-        steps=10,
+    cosine = Momentum(0.05, schedule="cosine", momentum=0.0)
+    training = dataclasses.replace(
+        MINIMAX,
+        discriminator_optimizer=cosine,
         loss="wgan_gp",
         discriminator_steps=2,
         gradient_penalty=0.0,
     )
-    key, images = jax.random.key(0), _images(2)
-    state = training.init(GENERATOR, DISCRIMINATOR, key)
+    setting = Setting(GENERATOR, DISCRIMINATOR, steps=10)
+    key, batch = jax.random.key(0), images(10)
+    state = training.init(setting, key)
     for _ in range(8):
-        state, _ = training.step(GENERATOR, DISCRIMINATOR, key, state, images)
-    before = jax.tree.map(np.asarray, state)
-    after, _ = training.step(GENERATOR, DISCRIMINATOR, key, state, images)
+        state, _ = training.step(setting, key, state, batch, labels(10))
+    g, d = weights(state.generator), weights(state.discriminator)
+    state, _ = training.step(setting, key, state, batch, labels(10))
 
     # The discriminator's steps 16 and 17 of 20, each along the mean of x - G(z).
-    expected = before.discriminator["params"]["w"]
     for number in range(2):
-        latents = _latents(key, 8, "discriminator", number, k=2)
-        x = images[5 * number : 5 * number + 5].reshape(5, -1)
-        ascent = (x - latents @ before.generator["params"]["w"]).mean(0)[:, None]
+        fake = latents(minibatch_key(8, number, k=2)) @ g
+        x = batch[5 * number : 5 * number + 5].reshape(5, -1)
         rate = 0.05 * (1 + np.cos(np.pi * (16 + number) / 20)) / 2
-        expected = expected + rate * ascent
-    np.testing.assert_allclose(after.discriminator["params"]["w"], expected, atol=1e-6)
+        d = d + rate * (x - fake).mean(0)[:, None]
+    np.testing.assert_allclose(weights(state.discriminator), d, atol=1e-6)
 
 
 def test_the_average_follows_the_generator():
-    training = GanTraining(SGD, SGD, steps=10, average_decay=0.999)
-    before, after, _ = _step(training)
+    training = dataclasses.replace(MINIMAX, average_decay=0.999)
+    before, after, _ = step(training)
     # At the first step the decay is (1 + 0) / (10 + 0).
-    expected = 0.1 * before.generator["params"]["w"]
-    expected = expected + 0.9 * np.asarray(after.generator["params"]["w"])
-    np.testing.assert_allclose(
-        after.generator_average["params"]["w"], expected, atol=1e-6
-    )
-    last = dataclasses.replace(training, average_decay=0.0)
-    _, after, _ = _step(last)
-    chex.assert_trees_all_close(after.generator_average, after.generator)
+    expected = 0.1 * weights(before.generator) + 0.9 * weights(after.generator)
+    average = weights(training.generator_params(after))
+    np.testing.assert_allclose(average, expected, atol=1e-6)
+    assert not np.allclose(average, weights(after.generator), atol=1e-4)
+    chex.assert_trees_all_equal(training.partner_params(after), after.discriminator)
 
-
-def test_late_in_training_the_average_decays_as_told():
-    training = GanTraining(SGD, SGD, steps=2000, average_decay=0.9)
-    before, after, _ = _step(training, step=1000)
-    expected = 0.9 * before.generator["params"]["w"]
-    expected = expected + 0.1 * np.asarray(after.generator["params"]["w"])
-    np.testing.assert_allclose(
-        after.generator_average["params"]["w"], expected, atol=1e-7
-    )
+    _, after, _ = step(MINIMAX)
+    chex.assert_trees_all_close(MINIMAX.generator_params(after), after.generator)
 
 
 def test_every_step_draws_noise_of_its_own():
-    training = GanTraining(SGD, SGD, steps=10)
     fakes = []
-    for step in (0, 3):
-        before, _, metrics = _step(training, step=step)
-        fake = _latents(jax.random.key(0), step, "discriminator", 0)
-        fake = fake @ before.generator["params"]["w"]
-        score = _sigmoid(fake @ before.discriminator["params"]["w"]).mean()
+    for number in (0, 3):
+        before, _, metrics = step(MINIMAX, step=number)
+        fake = latents(minibatch_key(number)) @ weights(before.generator)
+        score = sigmoid(fake @ weights(before.discriminator)).mean()
         np.testing.assert_allclose(metrics.fake, score, rtol=1e-5)
         fakes.append(float(metrics.fake))
     assert abs(fakes[0] - fakes[1]) > 1e-3
 
 
-def test_a_step_is_a_function_of_key_and_state():
-    training = GanTraining(SGD, SGD, steps=10)
-    _, first, _ = _step(training)
-    _, again, _ = _step(training)
-    chex.assert_trees_all_equal(first, again)
-    _, other, _ = _step(training, key=jax.random.key(9))
-    assert not np.array_equal(
-        first.generator["params"]["w"], other.generator["params"]["w"]
+def test_latents_come_from_the_generator_s_prior():
+    generator = models.build("mlp_generator(hidden=4)", image_shape=(1, 1, 1))
+    training = GanTraining(discriminator="mlp_discriminator(hidden=4)")
+    discriminator = training.build_partner(generator, (1, 1, 1), 10)
+    batch = np.zeros((64, 1, 1, 1), np.float32)
+    before, _, metrics = step(training, generator, discriminator, images=batch)
+
+    key = keys.stream(minibatch_key(), "latent")
+    uniform = models.sample_latents(generator, key, 64)
+    assert uniform.min() >= -1 and uniform.max() <= 1
+    fake = generator.apply(before.generator, uniform)
+    score = jax.nn.sigmoid(discriminator.apply(before.discriminator, fake)).mean()
+    np.testing.assert_allclose(metrics.fake, score, rtol=1e-5)
+
+
+def test_statistics_of_both_networks_follow_the_training():
+    generator = models.build(
+        "dcgan_generator(latent_size=3, width=2, batch_norm=True)", image_shape=SIX
     )
+    training = GanTraining("dcgan_discriminator(width=2, spectral_norm=True)")
+    discriminator = training.build_partner(generator, SIX, 10)
+    batch = images(4, SIX)
+    before, after, _ = step(training, generator, discriminator, images=batch)
+    for network in ("generator", "discriminator"):
+        old = jax.tree.leaves(getattr(before, network)["batch_stats"])
+        new = jax.tree.leaves(getattr(after, network)["batch_stats"])
+        pairs = list(zip(old, new, strict=True))
+        assert pairs and not any(np.array_equal(*pair) for pair in pairs), network
+
+
+def test_spectral_normalisation_takes_one_power_iteration_a_pass():
+    generator = models.build("dcgan_generator(latent_size=3, width=2)", image_shape=SIX)
+    training = GanTraining(
+        "dcgan_discriminator(width=2, spectral_norm=True)", loss="wgan_gp"
+    )
+    discriminator = training.build_partner(generator, SIX, 10)
+    batch = images(4, SIX)
+    before, after, _ = step(training, generator, discriminator, images=batch)
+    # Of real and of generated images; the penalty takes the vectors as they are.
+    params = before.discriminator
+    for _ in range(2):
+        _, params = discriminator.train(params, jnp.asarray(batch), jax.random.key(0))
+    chex.assert_trees_all_close(
+        after.discriminator["batch_stats"], params["batch_stats"], rtol=1e-5
+    )
+
+
+def test_a_step_is_a_function_of_key_and_state():
+    _, first, _ = step(MINIMAX)
+    _, again, _ = step(MINIMAX)
+    chex.assert_trees_all_equal(first, again)
+    _, other, _ = step(MINIMAX, key=jax.random.key(9))
+    assert not np.array_equal(weights(first.generator), weights(other.generator))
 
 
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("steps", 0, "1 or more"),
         ("discriminator_steps", 0, "1 or more"),
         ("gradient_penalty", -1.0, "a finite number, 0 or more"),
+        ("r1", float("inf"), "a finite number, 0 or more"),
         ("average_decay", 1.0, "0 to below 1"),
+        ("discriminator", "madry_cnn", "a discriminator such as 'dcgan_discriminator'"),
     ],
 )
 def test_impossible_fields_are_refused(field, value, allowed):
-    fields = {"steps": 5, field: value}
-    with pytest.raises(ValueError, match=f"{field} is {value}; allowed: {allowed}"):
-        GanTraining(SGD, SGD, **fields)
+    with pytest.raises(ValueError, match=f"{field} is .*; allowed: {allowed}"):
+        GanTraining(**{field: value})
+
+
+@pytest.mark.parametrize("fields", [{"loss": "wgan_gp"}, {"r1": 1.0}])
+def test_penalties_refuse_batch_normalisation(fields):
+    generator = models.build("dcgan_generator(width=2)")
+    training = GanTraining("dcgan_discriminator(width=2, batch_norm=True)", **fields)
+    with pytest.raises(ValueError, match="has batch normalisation; allowed with"):
+        training.build_partner(generator, (28, 28, 1), 10)
+    normed = "dcgan_discriminator(width=2, spectral_norm=True)"
+    training = GanTraining(normed, **fields)
+    assert training.build_partner(generator, (28, 28, 1), 10).output_shape == ()

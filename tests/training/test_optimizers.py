@@ -1,10 +1,11 @@
 """Optimisers against their formulas, and durations against arithmetic."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.training import optimizers, steps_of
+from robust_manifold.training import Adam, as_optimizer, optimizers, steps_of
 
 
 def _walk(text, gradients, total=10):
@@ -36,9 +37,30 @@ def test_a_cosine_schedule_ends_at_zero():
     np.testing.assert_allclose(steps[10], 0, atol=1e-6)
 
 
+def test_weight_decay_shrinks_kernels_and_leaves_vectors_alone():
+    transform = optimizers.build("adam(0.1, weight_decay=0.5)").build(10)
+    params = {"kernel": jnp.full((2, 2), 4.0), "bias": jnp.full(2, 4.0)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    update, _ = transform.update(zeros, transform.init(params), params)
+    np.testing.assert_allclose(update["kernel"], -0.1 * 0.5 * 4, rtol=1e-6)
+    np.testing.assert_allclose(update["bias"], 0)
+
+
+def test_a_text_stands_for_its_optimizer():
+    adam = Adam(0.1)
+    assert as_optimizer("adam(0.1)") == adam
+    assert as_optimizer(adam) is adam
+
+
 @pytest.mark.parametrize(
     "text",
-    ["adam(0.0)", "adam(0.1, b1=1.0)", "adam(0.1, b2=-0.1)", "momentum(0.1, 'x')"],
+    [
+        "adam(0.1, weight_decay=-1.0)",
+        "adam(0.0)",
+        "adam(0.1, b1=1.0)",
+        "adam(0.1, b2=-0.1)",
+        "momentum(0.1, 'x')",
+    ],
 )
 def test_impossible_fields_are_refused(text):
     with pytest.raises(ValueError, match="allowed|known"):

@@ -46,10 +46,10 @@ def prepare(
         raise UsageError(
             f"The data set is {name!r}; allowed: {', '.join(PREPARED_HERE)}."
         )
-    manual = None if manual_dir is None else Path(manual_dir).expanduser()
+    manual = None if manual_dir is None else Path(os.path.expanduser(manual_dir))
     if manual is not None and not manual.is_dir():
         raise UsageError(f"manual_dir is {str(manual)!r}, which is not a folder.")
-    data_dir = Path(data_dir).expanduser()
+    data_dir = Path(os.path.expanduser(data_dir))
     if data_dir.exists() and not data_dir.is_dir():
         raise UsageError(f"data_dir is {str(data_dir)!r}, which is not a folder.")
 

@@ -1,6 +1,7 @@
 """`folder:<dir>`: PNG and JPEG files, one sub-folder a class."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import numpy as np
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.dataset import Split
 from robust_manifold.data.images import ImageError, Progress, decode, stack
-from robust_manifold.data.sources.base import Parts, Source, registry
+from robust_manifold.data.sources.base import Parts, registry
+from robust_manifold.data.sources.decoded import Decoded, DecodedSource, Examples
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_CLASS = "class"
 
 
 @registry.register("folder")
 @dataclasses.dataclass(frozen=True)
-class Folder(Source):
+class Folder(DecodedSource):
     """A folder whose sub-folders, in order of name, are the classes 0, 1, ...
 
     All images have one size (after cutting and resizing) and one mode, grey or RGB.
@@ -25,9 +28,19 @@ class Folder(Source):
 
     location_is = "the path of a folder"
 
-    def read(self, on_progress: Progress | None = None) -> Parts:
-        """See `Source.read`."""
-        root = Path(self.location).expanduser()
+    def canonical(self) -> "Folder":
+        """See `DecodedSource.canonical`."""
+        return dataclasses.replace(self, location=str(self._root().resolve()))
+
+    def files(self) -> list[Path]:
+        """See `DecodedSource.files`."""
+        root = self._root()
+        classes = _visible(root) if root.is_dir() else []
+        return [file for c in classes if c.is_dir() for file in _visible(c)]
+
+    def decode(self, on_progress: Progress | None = None) -> Decoded:
+        """See `DecodedSource.decode`."""
+        root = self._root()
         if not root.is_dir():
             raise UsageError(f"The data folder {str(root)!r} does not exist.")
         classes = [entry for entry in _visible(root) if entry.is_dir()]
@@ -49,13 +62,29 @@ class Folder(Source):
                 yield decode(encoded, self.framing)
 
         images = stack(read, len(paths), lambda i: f"Image {paths[i]}", on_progress)
-        labels = np.array([files[i][1] for i in ids], np.int32)
+        labels = np.array([[files[i][1]] for i in ids], np.int32)
         names = tuple(folder.name for folder in classes)
-        return Parts(Split(images, labels, ids), None, None, names)
+        return Decoded(
+            {"train": Examples(images, labels, ids)}, {_CLASS: names}, _CLASS
+        )
+
+    def parts(self, decoded: Decoded) -> Parts:
+        """See `DecodedSource.parts`."""
+        images, labels, ids = decoded.splits["train"]
+        train = Split(images, labels[:, 0], ids)
+        return Parts(train, None, None, decoded.features[decoded.own])
+
+    def _root(self) -> Path:
+        return Path(os.path.expanduser(self.location))
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+    try:
+        return sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+    except OSError as error:
+        raise UsageError(
+            f"The data folder {str(folder)!r} cannot be read ({error.strerror})."
+        ) from error
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """`npz:<file>`: arrays of images and labels in one NumPy archive."""
 
 import dataclasses
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class Npz(Source):
 
     def read(self, on_progress: Progress | None = None) -> Parts:
         """See `Source.read`."""
-        path = Path(self.location).expanduser()
+        path = Path(os.path.expanduser(self.location))
         arrays = _load(path)
         parts: dict[str, Split | None] = {}
         for part, (images_name, labels_name) in _layout(path, arrays).items():

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ import numpy as np
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.data.dataset import Split
 from robust_manifold.data.images import Progress, decode, stack
-from robust_manifold.data.sources.base import Parts, Source, registry
+from robust_manifold.data.sources.base import Parts, registry
+from robust_manifold.data.sources.decoded import Decoded, DecodedSource, Examples
+from robust_manifold.data.sources.tfds_features import (
+    chosen_label,
+    image_feature,
+    label_features,
+)
 
 # What `python -m robust_manifold.data.prepare` prepares.
 PREPARED_HERE = ("mnist", "fashion_mnist", "kmnist", "celeb_a")
@@ -24,7 +31,7 @@ _MODES = {1: "L", 3: "RGB"}
 
 @registry.register("tfds")
 @dataclasses.dataclass(frozen=True)
-class Tfds(Source):
+class Tfds(DecodedSource):
     """A data set of tensorflow-datasets, prepared in the array_record format.
 
     Attributes:
@@ -39,15 +46,37 @@ class Tfds(Source):
 
     location_is = "the name of a data set such as 'mnist'"
 
-    def read(self, on_progress: Progress | None = None) -> Parts:
-        """See `Source.read`."""
+    def canonical(self) -> "Tfds":
+        """See `DecodedSource.canonical`."""
+        folder = os.path.realpath(self._folder())
+        return dataclasses.replace(self, data_dir=folder, label=None)
+
+    def files(self) -> list[Path]:
+        """See `DecodedSource.files`; those of all versions of the data set."""
+        match = _NAME.fullmatch(self.location)
+        if match is None:
+            return []
+        folder = os.path.join(self._folder(), match["set"])
+        # A version, or its shards, may lie elsewhere and be linked to.
+        walk = os.walk(folder, followlinks=True)
+        return sorted(Path(place, name) for place, _, names in walk for name in names)
+
+    def decode(self, on_progress: Progress | None = None) -> Decoded:
+        """See `DecodedSource.decode`."""
         builder = _builder(self.location, self._folder())
-        image, channels = _image_feature(self.location, builder.info)
-        label, class_names = _label_feature(self.location, builder.info, self.label)
+        image, channels = image_feature(self.location, builder.info)
+        features, own = label_features(builder.info)
+        # Before the decoding, which may take minutes.
+        chosen_label(self.location, features, own, self.label)
         records = _records(self.location, builder)
         chosen = {part: self.chosen(len(r)) for part, r in records.items()}
+        if "train" not in chosen:
+            raise UsageError(
+                f"The data set {self.location!r} has no training split; "
+                f"it has: {', '.join(builder.info.splits)}."
+            )
         total = sum(len(rows) for rows in chosen.values())
-        parts: dict[str, Split] = {}
+        splits: dict[str, Examples] = {}
         before = 0
         for part, rows in chosen.items():
 
@@ -56,17 +85,25 @@ class Tfds(Source):
                     on_progress(before + done, total)
 
             where = f"{builder.data_dir}, split {part}"
-            features = (image, label, _MODES[channels])
-            parts[part] = self._part(records[part], rows, where, features, report)
-            _check_labels(where, parts[part].labels, class_names)
+            names = (image, tuple(features), _MODES[channels])
+            splits[part] = self._part(records[part], rows, where, names, report)
             before += len(rows)
-        train = parts.get("train")
-        if train is None:
-            raise UsageError(
-                f"The data set {self.location!r} has no training split; "
-                f"it has: {', '.join(builder.info.splits)}."
-            )
-        return Parts(train, parts.get("validation"), parts.get("test"), class_names)
+        return Decoded(splits, features, own)
+
+    def parts(self, decoded: Decoded) -> Parts:
+        """See `DecodedSource.parts`."""
+        label = chosen_label(self.location, decoded.features, decoded.own, self.label)
+        column = list(decoded.features).index(label)
+        class_names = decoded.features[label]
+        parts: dict[str, Split] = {}
+        for part, (images, labels, ids) in decoded.splits.items():
+            where = f"The data set {self.location!r}, split {part}"
+            chosen = np.ascontiguousarray(labels[:, column])
+            _check_labels(where, chosen, class_names)
+            parts[part] = Split(images, chosen, ids)
+        return Parts(
+            parts["train"], parts.get("validation"), parts.get("test"), class_names
+        )
 
     def _folder(self) -> str:
         """Returns the folder of prepared data sets, so that errors can name it."""
@@ -83,9 +120,9 @@ class Tfds(Source):
         records: Any,
         rows: np.ndarray,
         where: str,
-        features: tuple[str, str, str],
+        names: tuple[str, tuple[str, ...], str],
         on_progress: Progress,
-    ) -> Split:
+    ) -> Examples:
         """Decodes the given rows of one official split."""
         # What tensorflow-datasets itself parses with, without the checks and copies
         # around it: those alone take longer than reading, parsing and decoding here.
@@ -93,8 +130,8 @@ class Tfds(Source):
 
         # Its module is generated, which a type checker cannot see into.
         example_type: Any = getattr(tf_example_pb2, "Example")  # noqa: B009
-        image, label, mode = features
-        labels = np.empty(len(rows), np.int32)
+        image, features, mode = names
+        labels = np.empty((len(rows), len(features)), np.int32)
 
         def read(positions: range) -> Iterator[np.ndarray]:
             wanted = rows[positions.start : positions.stop].tolist()
@@ -106,7 +143,9 @@ class Tfds(Source):
             for position, record in zip(positions, encoded, strict=True):
                 example = example_type.FromString(record)
                 feature = example.features.feature
-                labels[position] = feature[label].int64_list.value[0]
+                labels[position] = [
+                    feature[name].int64_list.value[0] for name in features
+                ]
                 yield decode(
                     feature[image].bytes_list.value[0], self.framing, mode=mode
                 )
@@ -115,7 +154,7 @@ class Tfds(Source):
             return f"Example {rows[position]} of {where},"
 
         images = stack(read, len(rows), name, on_progress)
-        return Split(images, labels, rows)
+        return Examples(images, labels, rows)
 
 
 def _check_labels(where: str, labels: np.ndarray, class_names: Sequence[str]) -> None:
@@ -212,72 +251,3 @@ def _damage(where: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")
-
-
-def _flat(features: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns the features of a data set by their names in a record."""
-    import tensorflow_datasets as tfds
-
-    flat = {}
-    for key, feature in features.items():
-        if isinstance(feature, tfds.features.FeaturesDict):
-            flat |= _flat(feature, f"{prefix}{key}/")
-        else:
-            flat[prefix + key] = feature
-    return flat
-
-
-def _image_feature(name: str, info: Any) -> tuple[str, int]:
-    """Returns the record name and the channels of the data set's one image."""
-    import tensorflow_datasets as tfds
-
-    images: dict[str, Any] = {
-        key: feature
-        for key, feature in _flat(info.features).items()
-        if isinstance(feature, tfds.features.Image)
-    }
-    if len(images) != 1:
-        raise UsageError(
-            f"The data set {name!r} has {len(images)} image features; allowed: one."
-        )
-    ((key, feature),) = images.items()
-    channels = feature.shape[-1]
-    if channels not in _MODES or feature.np_dtype != np.uint8:
-        raise UsageError(
-            f"The images of the data set {name!r} have {channels} channels of "
-            f"{np.dtype(feature.np_dtype)}; allowed: 1 or 3 of uint8."
-        )
-    return key, channels
-
-
-def _label_feature(
-    name: str, info: Any, label: str | None
-) -> tuple[str, tuple[str, ...]]:
-    """Returns the record name of the label and the names of its classes."""
-    import tensorflow_datasets as tfds
-
-    allowed: dict[str, tuple[str, ...]] = {}
-    for key, feature in _flat(info.features).items():
-        if isinstance(feature, tfds.features.ClassLabel):
-            count = feature.num_classes or 0
-            allowed[key] = tuple(feature.names or map(str, range(count)))
-        elif feature.shape == () and feature.np_dtype == np.bool_:
-            short = key.rsplit("/", 1)[-1]
-            allowed[key] = (f"not {short}", short)
-    if label is None:
-        supervised = info.supervised_keys
-        own = supervised[1] if supervised else "label"
-        if own in allowed:
-            return own, allowed[own]
-        raise UsageError(
-            f"label is None, but the data set {name!r} has no label of its own; "
-            f"allowed: {', '.join(key.rsplit('/', 1)[-1] for key in allowed)}."
-        )
-    for key, class_names in allowed.items():
-        if label in (key, key.rsplit("/", 1)[-1]):
-            return key, class_names
-    raise unknown_name(
-        f"label of the data set {name!r}:",
-        label,
-        [key.rsplit("/", 1)[-1] for key in allowed],
-    )

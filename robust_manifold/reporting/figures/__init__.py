@@ -1,23 +1,37 @@
 """Figures of a report: pure functions of arrays and stored results."""
 
 from robust_manifold.reporting.figures.canvas import to_png
+from robust_manifold.reporting.figures.convergence import (
+    ConvergenceFrame,
+    convergence_animation,
+    convergence_figure,
+)
 from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
     error_histogram,
     training_curves,
 )
+from robust_manifold.reporting.figures.grids import (
+    interpolation_grid,
+    neighbour_grid,
+    sample_grid,
+)
 from robust_manifold.reporting.figures.pictures import (
     SheetGroup,
     SheetRow,
     projection_sheet,
-    sample_grid,
 )
 
 __all__ = [
+    "ConvergenceFrame",
     "SheetGroup",
     "SheetRow",
     "accuracy_curves",
+    "convergence_animation",
+    "convergence_figure",
     "error_histogram",
+    "interpolation_grid",
+    "neighbour_grid",
     "projection_sheet",
     "sample_grid",
     "to_png",

@@ -165,7 +165,10 @@ def training_curves(
         for place, (name, by_step) in enumerate(series.items()):
             _draw_series(axes, place, _series_label(name, kind), by_step)
         words = [w for w in (stage.replace("_", " "), _PLURALS.get(kind, kind)) if w]
-        axes.set_title(": ".join(words).capitalize(), pad=24 if len(series) > 1 else 8)
+        title = ": ".join(words)
+        # Not capitalize(), which would write "kl".
+        title = title[:1].upper() + title[1:]
+        axes.set_title(title, pad=24 if len(series) > 1 else 8)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -245,7 +248,12 @@ def error_histogram(
 
 
 _KINDS = {"real": "discriminator outputs", "fake": "discriminator outputs"}
-_PLURALS = {"loss": "losses", "accuracy": "accuracy"}
+_PLURALS = {
+    "loss": "losses",
+    "error": "errors",
+    "kl": "KL divergence",
+    "frechet": "Fréchet distance",
+}
 
 
 def _kind_of(name: str) -> str:

@@ -1,10 +1,7 @@
-import io
-
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
-from PIL import Image
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import (
@@ -43,29 +40,6 @@ def texts_of(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def pixels_of(figure):
-    return np.asarray(Image.open(io.BytesIO(to_png(figure))).convert("RGB"))
-
-
-def test_the_grid_is_one_image_with_every_sample(digits):
-    figure = sample_grid(digits, columns=3, title="Samples")
-    (axes,) = figure.axes
-    (sheet,) = axes.images
-    pixels = np.asarray(sheet.get_array())
-    assert pixels.shape == (3 * 28 + 2, 3 * 28 + 2, 3)
-    np.testing.assert_allclose(pixels[29:57, 29:57, 0], digits[4, :, :, 0])
-    assert (pixels[58:, 58:] == 1).all()  # the ninth place is white
-    assert texts_of(figure) == ["Samples"]
-
-
-def test_samples_are_drawn_to_the_pixel(digits):
-    pixels = pixels_of(sample_grid(digits, columns=4))
-    scale = round(900 / (4 * 29 - 1))
-    drawn = pixels[14 : 14 + 28 * scale, 14 : 14 + 28 * scale, 0]
-    enlarged = np.kron(digits[0, :, :, 0], np.ones((scale, scale)))
-    assert np.abs(drawn / 255 - enlarged).max() <= 1.01 / 255
-
-
 def test_a_sheet_holds_every_image_and_verdict(digits):
     figure = projection_sheet(
         [group_of(digits), group_of(digits, "PGD ℓ2 ε=1.5")], class_names=DIGITS
@@ -89,14 +63,14 @@ def test_a_sheet_holds_every_image_and_verdict(digits):
 @pytest.mark.parametrize(
     "names", [DIGITS, [f"a very long class name {i}" for i in DIGITS]]
 )
-def test_no_text_leaves_the_sheet_or_meets_another(digits, columns, names):
+@pytest.mark.parametrize("title", ["PGD ℓ2 ε=1.5, 40 steps, 5 restarts", ""])
+def test_no_text_leaves_the_sheet_or_meets_another(digits, columns, names, title):
     rows = [
         row._replace(
             images=row.images[:columns], probabilities=row.probabilities[:columns]
         )
         for row in group_of(digits).rows
     ]
-    title = "PGD ℓ2 ε=1.5, 40 steps, 5 restarts"
     figure = projection_sheet(
         [SheetGroup(title, LABELS[:columns], rows)], class_names=names
     )
@@ -132,6 +106,30 @@ def test_colour_images_and_rows_without_verdicts():
     assert len([text for text in texts_of(figure) if text[0] in "✓✗"]) == 2
 
 
+def test_two_classes_are_written_as_probabilities(digits):
+    probabilities = np.array([[0.02, 0.98], [0.7, 0.3]])
+    row = SheetRow("face", digits[:2], probabilities)
+    group = SheetGroup("Faces", np.array([1, 1]), [row])
+    figure = projection_sheet([group], class_names=["woman", "man"])
+    verdicts = [text for text in figure.axes[0].texts if text.get_text()[0] in "✓✗"]
+    written = [" ".join(text.get_text().split()) for text in verdicts]
+    below = [text for text in texts_of(figure) if text[0] == "0"]
+    if below:  # on a line of their own
+        written = [f"{a} {b}" for a, b in zip(written, below, strict=True)]
+    assert written == ["✓ P(man) 0.98", "✗ P(woman) 0.70"]
+    assert [text.get_color() for text in verdicts] == [RIGHT, WRONG]
+
+
+def test_a_group_without_a_title_needs_less_room(digits):
+    titled, bare = (
+        projection_sheet([group_of(digits, title)], class_names=DIGITS)
+        for title in ("FGSM", "")
+    )
+    heights = [figure.get_size_inches()[1] for figure in (titled, bare)]
+    assert heights[0] - heights[1] > 0.2
+    assert "" not in texts_of(bare) and len(texts_of(bare)) == len(texts_of(titled)) - 1
+
+
 def test_class_names_are_no_formulas(digits):
     names = ["$x$", r"$\frac{$", *DIGITS[2:]]
     figure = projection_sheet([group_of(digits)], class_names=names)
@@ -159,11 +157,6 @@ def test_what_is_not_a_number_is_gray_and_rounding_is_forgiven(digits):
 def test_images_that_cannot_be_drawn_are_refused(digits, change, named):
     with pytest.raises(UsageError, match=named):
         sample_grid(change(digits))
-
-
-def test_no_columns_are_refused(digits):
-    with pytest.raises(UsageError, match="columns is 0"):
-        sample_grid(digits, columns=0)
 
 
 def test_groups_that_do_not_fit_are_refused(digits):

@@ -1,0 +1,91 @@
+r"""Gender on CelebA faces: attacked, inverted, classified; with the slides' pictures.
+
+  TFDS_DATA_DIR=... python -m robust_manifold.main \
+      --config=experiments/celeba_gender.py:BUDGET --workdir=runs/celeba_gender
+
+BUDGET is `small` (by default; two CPU cores) or `full` (an accelerator).  Needs
+`tfds:celeb_a`, prepared by `python -m robust_manifold.data.prepare celeb_a`.  CelebA
+is for non-commercial research: keep pictures of its faces to yourself.
+
+Faces are cut out as Defense-GAN does (the central 108 x 108), resized to 64 x 64 and
+mirrored at random in training; partition and attribute are CelebA's own.
+"""
+
+from robust_manifold.config import default_config
+
+
+def get_config(budget="small"):
+    if budget not in BUDGETS:
+        raise ValueError(f"The budget is {budget!r}; allowed: {', '.join(BUDGETS)}")
+    config = default_config()
+    config.title = "Invert and Classify on CelebA: gender"
+    config.data.source = "tfds:celeb_a"
+    config.data.label = "Male"
+    config.data.class_names = ("woman", "man")
+    config.data.crop = "defense_gan"
+    config.data.image_size = 64
+    config.data.flip = True
+    config.data.validation_examples = 0
+
+    config.report.pictures = 8
+    config.evaluation.attacks = (
+        "fgsm(epsilon=0.01)",
+        "fgsm(epsilon=0.03)",
+        "pgd(epsilon=0.01)",
+        "pgd(epsilon=0.03)",
+    )
+    BUDGETS[budget](config)
+    return config
+
+
+def _small(config):
+    config.classifier.model = "residual_cnn(width=16)"
+    config.classifier.training = (
+        "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
+    )
+    config.classifier.duration = "8 epochs"
+    config.generator.model = "dcgan_generator(latent_size=128, width=32)"
+    config.generator.training = (
+        "vae(encoder=conv_encoder(latent_size=128, width=32), "
+        "optimizer=adam(learning_rate=0.001, schedule='cosine'), likelihood='gaussian')"
+    )
+    config.generator.duration = "15 epochs"
+    config.measures.examples = 200
+    config.measures.solver = "adam(steps=100)"
+    config.measures.restarts = 4
+    config.measures.samples = 1000
+    config.evaluation.examples = 200
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver=adam(steps=100), restarts=2)",
+    )
+
+
+def _full(config):
+    config.classifier.model = "residual_cnn(width=64, dropout=0.2)"
+    config.classifier.training = (
+        "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'), "
+        "label_smoothing=0.1)"
+    )
+    config.classifier.duration = "40 epochs"
+    config.classifier.batch_size = 128
+    config.generator.model = "dcgan_generator(latent_size=128, width=64, kernel_size=5)"
+    adam = "adam(learning_rate=0.0002, b1=0.5, b2=0.9)"
+    config.generator.training = (
+        "gan(loss='wgan_gp', "
+        "discriminator=dcgan_discriminator(width=64, kernel_size=5), "
+        f"discriminator_steps=3, optimizer={adam}, discriminator_optimizer={adam})"
+    )
+    config.generator.duration = "30000 steps"
+    config.training.checkpoint_every = 5000
+    config.measures.examples = 500
+    config.measures.restarts = 4
+    config.measures.samples = 1977
+    config.evaluation.examples = 500
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify(solver=adam(steps=200), restarts=4)",
+    )
+
+
+BUDGETS = {"small": _small, "full": _full}

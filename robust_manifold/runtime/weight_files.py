@@ -1,0 +1,162 @@
+"""Weights as one plain file, .npz or .safetensors: arrays by name, and metadata."""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import json_text
+from robust_manifold.runtime.artefacts import npz_bytes, write_atomically
+
+_METADATA = "__metadata__"
+"""The entry of an .npz file that holds the metadata; safetensors has it by design."""
+
+_OURS = "robust_manifold"
+_EXTENSIONS = (".npz", ".safetensors")
+
+
+class WeightFile(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+      table: the arrays by name.
+      metadata: what `write` was given; empty for a file of another program.
+    """
+
+    table: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+class _Unreadable(Exception):
+    """Why a file cannot be read, to stand after "is damaged"."""
+
+
+def write(
+    path: str | os.PathLike[str],
+    table: Mapping[str, np.ndarray],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a file of weights, whole or not at all; equal weights give equal bytes.
+
+    Args:
+      path: ends in .npz or .safetensors; an existing file is replaced.
+      table: arrays by name.
+      metadata: plain values, as `json_text.dumps` takes them.
+
+    Raises:
+      UsageError: for another ending, or if the file cannot be written.
+    """
+    path = Path(path)
+    extension = _extension(path)
+    # The bytes of the numbers follow the order of the axes.
+    table = {name: np.asarray(table[name], order="C") for name in sorted(table)}
+    metadata = metadata or {}
+    text = json_text.dumps({"metadata": metadata, "sha256": _digest(table, metadata)})
+    if extension == ".npz":
+        data = npz_bytes({**table, _METADATA: np.asarray(text)})
+    else:
+        data = safetensors.numpy.save(table, {_OURS: text})
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def read(path: str | os.PathLike[str]) -> WeightFile:
+    """Returns the arrays and the metadata of a file, of ours or of another program.
+
+    Args:
+      path: ends in .npz or .safetensors.
+
+    Raises:
+      UsageError: for another ending, and for a file that is not there, is damaged,
+        or holds pickled objects, which are never loaded.
+    """
+    path = Path(path)
+    form = _read_npz if _extension(path) == ".npz" else _read_safetensors
+    try:
+        table, text = form(path.read_bytes())
+        if text is None:
+            return WeightFile(table, {})
+        ours = json_text.loads(text)
+        metadata = dict(ours["metadata"])
+        if ours["sha256"] != _digest(table, metadata):
+            raise _Unreadable("it is damaged: its checksum is not the one written")
+        return WeightFile(table, metadata)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except _Unreadable as error:
+        raise UsageError(f"{path} is no file of weights: {error}.") from None
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{path} is no file of weights: its metadata is damaged."
+        ) from None
+
+
+def _extension(path: Path) -> str:
+    if path.suffix in _EXTENSIONS:
+        return path.suffix
+    remedy = ""
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        remedy = (
+            ", which in PyTorch safetensors.torch.save_file(model.state_dict(), FILE) "
+            "writes"
+        )
+    raise UsageError(
+        f"The file of weights is {str(path)!r}; allowed: a name that ends in "
+        f"{' or '.join(_EXTENSIONS)}{remedy}."
+    )
+
+
+def _read_npz(data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
+    # Anything that is no archive NumPy would take for a pickle.
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise _Unreadable("it is damaged, or no .npz file")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            table = {name: stored[name] for name in stored.files}
+    except (EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        raise _Unreadable("it is damaged") from None
+    except ValueError as error:
+        pickled = "allow_pickle" in str(error)
+        reason = "it holds pickled objects, not arrays" if pickled else "it is damaged"
+        raise _Unreadable(reason) from None
+    for name, array in table.items():
+        # What is not in NumPy's format comes back as bytes.
+        if not isinstance(array, np.ndarray):
+            raise _Unreadable(f"its entry {name!r} is no array")
+    metadata = table.pop(_METADATA, None)
+    return table, None if metadata is None else str(metadata)
+
+
+def _read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
+    try:
+        table = safetensors.numpy.load(data)
+    except safetensors.SafetensorError:
+        raise _Unreadable("it is damaged, or no .safetensors file") from None
+    except KeyError as error:
+        raise _Unreadable(
+            f"it holds numbers of the type {error}, which NumPy has not"
+        ) from None
+    # The format: the header's length in 8 bytes, the header, the numbers.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return table, header.get("__metadata__", {}).get(_OURS)
+
+
+def _digest(table: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json_text.dumps(metadata).encode())
+    for name in sorted(table):
+        array = np.asarray(table[name], order="C")
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,224 @@
+"""Stage `measure`: how good the generator is, by what inversion needs of it."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robust_manifold import data, evaluation, inversion, models
+from robust_manifold.core.prior import Prior, Uniform
+from robust_manifold.core.types import Latent, Params, PRNGKey, Scalar
+from robust_manifold.runtime import Progress
+from robust_manifold.stages import predict, trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+
+FOLDER = "measures/inversion"
+PICTURES = "measures/pictures.npz"
+FEATURES = "input of the last dense layer"
+
+_WALKS, _WALK_STEPS = 6, 9
+_SHOWN_SAMPLES = 10
+_SAMPLES = 60
+
+
+def run(context: Context) -> list[str]:
+    """Writes `measures.csv`, `measures/inversion/` and `measures/pictures.npz`."""
+    networks = {name: trained.load(context, name) for name in context.networks}
+    split = context.measured
+    with Progress(split.size, "measure", "images") as progress:
+        done = 0
+
+        def advance(images: int) -> None:
+            nonlocal done
+            done += images
+            progress.update(done)
+
+        compute_rounds(
+            context,
+            FOLDER,
+            lambda _, part: _invert(context, networks, part),
+            advance,
+            split,
+        )
+    samples = _samples(context, networks["generator"])
+    measured = _measures(context, networks["classifier"], samples)
+    context.folder.write_text("measures.csv", evaluation.measures_to_csv([measured]))
+    context.folder.write_npz(PICTURES, _pictures(context, networks, samples))
+    return [
+        "measures.csv",
+        PICTURES,
+        *round_paths(context, [FOLDER], split.size),
+    ]
+
+
+def _invert(context: Context, networks: dict[str, Params], part: data.Split):
+    """Returns what is stored of one round of inversions."""
+    block, model = context.experiment.measures, context.generator
+    images = data.to_float(part.images)
+    found = inversion.invert(
+        model.apply,
+        networks["generator"],
+        images,
+        key=context.stream("measure"),
+        solver=block.solver,
+        restarts=block.restarts,
+        latent_shape=model.input_shape,
+        prior=model.prior,
+        ids=part.ids,
+        batch_size=context.batch_size,
+    )
+    arrays = {name: np.asarray(value) for name, value in found._asdict().items()}
+    arrays["projections"] = arrays.pop("image")
+    classify = context.classifier.apply
+    of_images, of_projections = (
+        predict.outputs(classify, networks["classifier"], batch)
+        for batch in (images, arrays["projections"])
+    )
+    return arrays | {
+        "labels": part.labels,
+        "logits": of_images,
+        "projection_logits": of_projections,
+    }
+
+
+def _measures(
+    context: Context, classifier: Params, samples: np.ndarray
+) -> evaluation.GeneratorMeasures:
+    """Returns the line of measures.csv."""
+    blocks = context.experiment
+    found = read_rounds(context, FOLDER, context.measured.size)
+    # Real images that no network was trained on, and as many as there are samples.
+    split = context.dataset.test
+    chosen = np.linspace(0, split.size - 1, min(len(samples), split.size)).astype(int)
+    real, fake = (
+        predict.outputs(context.classifier.features, classifier, images)
+        for images in (data.to_float(split.images[chosen]), samples)
+    )
+    logits = predict.outputs(context.classifier.apply, classifier, samples)
+    classes = len(context.dataset.class_names)
+    seconds = context.folder.status.get("stage_seconds", {}).get("fit_generator")
+    elsewhere = blocks.generator.from_run or blocks.generator.weights
+    classifier_text = trained.model_text(context, "classifier")
+    origin = trained.origin(context, "generator")
+    return evaluation.summarise_generator(
+        generator=trained.model_text(context, "generator"),
+        training=origin.training,
+        data=blocks.data.source,
+        classifier=classifier_text,
+        solver=inversion.registry.to_string(blocks.measures.solver),
+        restarts=blocks.measures.restarts,
+        steps=origin.step,
+        classes=classes,
+        errors=found["error"],
+        labels=found["labels"],
+        predictions=evaluation.predictions_of(found["projection_logits"]),
+        clean_predictions=evaluation.predictions_of(found["logits"]),
+        features=f"{FEATURES} of {classifier_text}",
+        samples=evaluation.measure_samples(
+            real,
+            fake,
+            evaluation.predictions_of(logits),
+            classes=classes,
+            k=blocks.measures.neighbours,
+        ),
+        seconds=None if elsewhere else seconds,
+        confidence=blocks.evaluation.confidence,
+    )
+
+
+def _samples(context: Context, params: Params) -> np.ndarray:
+    """Returns images of latents drawn from the prior, the same in every run."""
+    model = context.generator
+    count = context.experiment.measures.samples
+    latents = models.sample_latents(model, context.stream("samples"), count)
+    return predict.outputs(model.apply, params, np.asarray(latents))
+
+
+def _pictures(
+    context: Context, networks: dict[str, Params], samples: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns what the figures of the report show."""
+    shown = samples[:_SHOWN_SAMPLES]
+    images, flip = context.dataset.train.images, context.experiment.data.flip
+    neighbours, distances = _nearest(shown, images, flip)
+    return {
+        "samples": samples[:_SAMPLES],
+        "neighbours": neighbours,
+        "distances": distances,
+        "walks": _walks(
+            context.generator, networks["generator"], context.stream("walks")
+        ),
+    }
+
+
+class _Nearest(NamedTuple):
+    """What the generator was shown that is most like each sample."""
+
+    images: np.ndarray
+    distances: np.ndarray
+
+
+def _nearest(samples: np.ndarray, images: np.ndarray, flip: bool) -> _Nearest:
+    """Returns the training image nearest to each sample, mirrored where that is nearer.
+
+    Args:
+      samples: generated images, float32.
+      images: the training images, uint8.
+      flip: whether the training saw mirror images too.
+    """
+    indices, distances = evaluation.nearest_neighbours(samples, images)
+    found = data.to_float(images[indices])
+    if not flip:
+        return _Nearest(found, distances)
+    # A mirrored sample is as far from an image as the sample is from its mirror image.
+    indices, mirrored = evaluation.nearest_neighbours(samples[:, :, ::-1], images)
+    mirrors = data.to_float(images[indices])[:, :, ::-1]
+    nearer = (mirrored < distances)[:, None, None, None]
+    return _Nearest(np.where(nearer, mirrors, found), np.minimum(distances, mirrored))
+
+
+def _walks(model: models.Model, params: Params, key: PRNGKey) -> np.ndarray:
+    """Returns images on the way from one draw of the prior to another."""
+    latents = models.sample_latents(model, key, 2 * _WALKS)
+    # Both ends are of one class: there is no way between two.
+    size = latents.shape[-1] - model.latent_classes
+    starts, ends = latents[::2, :size], latents[1::2, :size]
+    shares = jnp.linspace(0, 1, _WALK_STEPS)
+    between = functools.partial(_between, model.prior)
+    moves = jax.vmap(jax.vmap(between, (None, None, 0)), (0, 0, None))
+    places = jnp.pad(
+        moves(starts, ends, shares), ((0, 0), (0, 0), (0, model.latent_classes))
+    )
+    classes = np.arange(_WALKS)[:, None] % max(1, model.latent_classes)
+    labels = jnp.asarray(np.broadcast_to(classes, places.shape[:-1]))
+    places = models.latents_of_classes(model, places, labels)
+    return np.asarray(model.apply(params, places))
+
+
+def _between(prior: Prior, start: Latent, end: Latent, share: Scalar) -> Latent:
+    """Returns the latent that lies a share of the way from one draw to another."""
+    if isinstance(prior, Uniform):
+        return _straight(start, end, share)
+    return prior.centre + _on_the_sphere(
+        start - prior.centre, end - prior.centre, share
+    )
+
+
+def _straight(start: Latent, end: Latent, share: Scalar) -> Latent:
+    return (1 - share) * start + share * end
+
+
+def _on_the_sphere(start: Latent, end: Latent, share: Scalar) -> Latent:
+    """Moves by equal angles, since normal latents of many dimensions fill a shell."""
+    cosine = start @ end / (jnp.linalg.norm(start) * jnp.linalg.norm(end))
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    # Between two latents on one line through the centre no way around it is shortest.
+    bent = jnp.sin(angle) > 1e-3
+    sine = jnp.where(bent, jnp.sin(angle), 1.0)
+    turned = (
+        jnp.sin((1 - share) * angle) * start + jnp.sin(share * angle) * end
+    ) / sine
+    return jnp.where(bent, turned, _straight(start, end, share))

@@ -1,0 +1,231 @@
+r"""Weights in and out: shows, exports and imports the parameters of networks.
+
+  python -m robust_manifold.weights export --run=runs/mnist_quick \
+      --model=classifier --output=classifier.safetensors
+  python -m robust_manifold.weights show classifier.safetensors
+  python -m robust_manifold.weights import --from_torch=state_dict.npz \
+      --model=wong_cnn --output=wong.npz
+
+A file is read back by config.classifier.weights or config.generator.weights. With
+--to_torch, export writes names and layouts of a PyTorch state dict;
+
+  python -m robust_manifold.weights torch --model=wong_cnn
+
+shows the nn.Sequential that such a state dict belongs to, and that import expects.
+Exit codes: 0 done; 2 a mistake in the command or the files.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from robust_manifold import models
+from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import (
+    console,
+    load_params,
+    read_params_metadata,
+    weight_files,
+)
+from robust_manifold.stages import trained
+
+ROLES = ("classifier", "generator", "discriminator", "encoder")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Prints the metadata of a file, and the names, shapes and types of its arrays."""
+    _print(*weight_files.read(arguments.file))
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Writes the trained parameters of a run to a file, and prints what is in it."""
+    folder = _params_folder(arguments.run, arguments.model)
+    metadata, build = _described(read_params_metadata(folder).metadata)
+    params = load_params(folder)
+    table = models.to_table(params)
+    # What could not be read back must not be written.
+    models.from_table(models.build(**build), table)
+    if arguments.to_torch:
+        table = models.to_torch(**build, params=params)
+        metadata["layout"] = "torch"
+    weight_files.write(arguments.output, table, metadata)
+    _print(table, metadata)
+
+
+def import_(arguments: argparse.Namespace) -> None:
+    """Writes a PyTorch state dict as a file of ours, and prints what is in it."""
+    file = weight_files.read(arguments.from_torch)
+    build = _build(arguments)
+    # A mistake in the model first, for the file has no part in it.
+    models.torch_table(**build)
+    try:
+        table = models.to_table(models.from_torch(state_dict=file.table, **build))
+    except UsageError as error:
+        raise UsageError(f"{arguments.from_torch}: {error}") from None
+    metadata = {
+        "model": models.registry.to_string(models.registry.build(arguments.model)),
+        "image_shape": list(build["image_shape"]),
+        "classes": build["classes"],
+        "origin": str(arguments.from_torch),
+    }
+    weight_files.write(arguments.output, table, metadata)
+    _print(table, metadata)
+
+
+def torch(arguments: argparse.Namespace) -> None:
+    """Prints the PyTorch network of a model, and the names of its state dict."""
+    build = _build(arguments)
+    layers = models.torch_layers(**build)
+    table = models.torch_table(**build)
+    print("torch.nn.Sequential(")
+    for place, layer in enumerate(layers):
+        print(f"    {f'{layer},':<50} # {place}")
+    print(")")
+    for name, shape in table.items():
+        print(f"{name:<24} {shape}")
+
+
+def _params_folder(run: str, role: str) -> Path:
+    """Returns the folder of the parameters of a role, checked to be there."""
+    found = [
+        name
+        for name in ROLES
+        if any(Path(run, trained.folder(name)).glob("*/manifest.json"))
+    ]
+    if role not in found:
+        has = f"it has a {' and a '.join(found)}" if found else "it has no network"
+        raise UsageError(
+            f"--run is {run!r}, which holds no finished {role} ({has}); allowed: the "
+            "workdir of a run that has one."
+        )
+    return Path(run, trained.folder(role))
+
+
+def _described(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the metadata of a file, and the arguments that build its model."""
+    spec = models.registry.build(stored["model"])
+    image_shape, classes = stored["input_shape"], 0
+    if isinstance(spec, models.ClassifierSpec):
+        classes = stored["output_shape"][0]
+    elif isinstance(spec, models.GeneratorSpec):
+        image_shape = stored["output_shape"]
+        classes = stored["input_shape"][0] - spec.latent_size
+    metadata = {
+        "model": stored["model"],
+        "image_shape": image_shape,
+        "classes": classes,
+        "data": stored["data"],
+    }
+    return metadata, {"spec": spec, "image_shape": image_shape, "classes": classes}
+
+
+def _build(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments that build the model of the command line."""
+    text = arguments.image_shape
+    try:
+        height, width, channels = (int(size) for size in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--image_shape is {text!r}; allowed: height,width,channels such as "
+            "28,28,1."
+        ) from None
+    return {
+        "spec": arguments.model,
+        "image_shape": (height, width, channels),
+        "classes": arguments.classes,
+    }
+
+
+def _print(table: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    for key, value in metadata.items():
+        print(f"{key:<12} {value}")
+    width = max(map(len, table), default=0)
+    for name in sorted(table, key=_natural):
+        array = table[name]
+        print(f"{name:<{width}}  {array.dtype}  {array.shape}")
+    print(f"{len(table)} arrays, {sum(a.size for a in table.values()):,} numbers")
+
+
+def _natural(name: str) -> list[Any]:
+    """Returns what puts "Conv_2" before "Conv_10"."""
+    # Texts and numbers alternate, so that like is compared with like.
+    return [
+        int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)
+    ]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sentence = f"{message[0].upper()}{message[1:]}; see --help."
+        self.exit(2, f"robust_manifold: {sentence}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m robust_manifold.weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    file = "a file .npz or .safetensors"
+
+    command = commands.add_parser("show", help="what a file holds")
+    command.set_defaults(run_command=show)
+    command.add_argument("file", help=file)
+
+    command = commands.add_parser("export", help="from a run to a file")
+    command.set_defaults(run_command=export)
+    command.add_argument("--run", required=True, help="the workdir of the run")
+    command.add_argument("--model", required=True, choices=ROLES)
+    command.add_argument("--output", required=True, help=file)
+    command.add_argument(
+        "--to_torch", action="store_true", help="names and layouts of PyTorch"
+    )
+
+    command = commands.add_parser("import", help="from a PyTorch state dict to a file")
+    command.set_defaults(run_command=import_)
+    command.add_argument("--from_torch", required=True, help=file)
+    command.add_argument("--output", required=True, help=file)
+    _add_model(command)
+
+    command = commands.add_parser("torch", help="the PyTorch network of a model")
+    command.set_defaults(run_command=torch)
+    _add_model(command)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", required=True, help="as in a config: 'small_cnn(width=32)'"
+    )
+    command.add_argument(
+        "--image_shape", default="28,28,1", help="height,width,channels (28,28,1)"
+    )
+    command.add_argument(
+        "--classes", type=int, default=10, help="the number of classes (10)"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code; 2 for a mistake of the user."""
+    arguments = _parser().parse_args(argv)
+    console.setup()
+    try:
+        arguments.run_command(arguments)
+    except UsageError as error:
+        print(f"robust_manifold: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    # Numbers are only moved about: no accelerator is needed, or held.
+    jax.config.update("jax_platforms", "cpu")
+    sys.exit(main())
