@@ -75,7 +75,8 @@ def test_a_run(project):
     assert (results["n"] == 8).all()
     _check_stored_outcomes(project, work, results)
     _check_measures(work)
-    logged = [json.loads(line) for line in (work / "metrics.jsonl").open()]
+    lines = (work / "metrics.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
     assert [line["step"] for line in logged if "validation_error" in line] == [4, 8]
 
     # A second run has nothing to do but to draw the report.
@@ -261,6 +262,7 @@ def test_a_mistake_ends_the_program_with_2():
 MOMENTS = (
     "checkpoints/classifier/last/4/manifest.json",
     "checkpoints/generator/last/4/manifest.json",
+    "measures/inversion/round-000.npz",
     "adversarial/none/oblivious/*/round-000.npz",
     "outcomes/invert_and_classify*/clean/round-000.npz",
 )

@@ -6,8 +6,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from robust_manifold.core import keys
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import PRNGKey
 
@@ -31,6 +32,26 @@ class Prior(abc.ABC):
     ) -> Float[Array, "..."]:
         """Returns draws whose distance from the centre is multiplied by `scale`."""
         return self.centre + scale * (self.sample(key, shape, dtype) - self.centre)
+
+    def start(
+        self,
+        key: PRNGKey,
+        restart: Int[Array, ""],
+        shape: tuple[int, ...],
+        scale: float,
+        dtype=jnp.float32,
+    ) -> Float[Array, "..."]:
+        """Returns the latent that one restart of an inversion begins at.
+
+        Args:
+          key: of the image.
+          restart: the number of the restart, folded into the key.
+          shape: of one latent.
+          scale: by which the distance from the centre is multiplied.
+          dtype: of the latent.
+        """
+        key = jax.random.fold_in(key, restart)
+        return self.scaled_sample(key, shape, scale, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,3 +112,39 @@ class Uniform(Prior):
     def sample(self, key, shape, dtype=jnp.float32):
         """See `Prior.sample`."""
         return jax.random.uniform(key, shape, dtype, self.low, self.high)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassesInTurn(Prior):
+    """The prior of a class-conditional generator, for restarts that try each class.
+
+    Restarts draw from `base`; their last entries choose a class.  The first restart of
+    an image takes a random one and the others go on in turn, so that as many restarts
+    as classes try them all, which independent draws seldom do.
+
+    Attributes:
+      base: the prior of all entries.
+      classes: how many last entries choose the class.
+    """
+
+    base: Prior
+    classes: int
+
+    def __post_init__(self):
+        check(self.classes >= 2, self, "classes", "2 or more")
+
+    @property
+    def centre(self) -> float:
+        """The centre of `base`."""
+        return self.base.centre
+
+    def sample(self, key, shape, dtype=jnp.float32):
+        """See `Prior.sample`: the draws of `base`."""
+        return self.base.sample(key, shape, dtype)
+
+    def start(self, key, restart, shape, scale, dtype=jnp.float32):
+        """See `Prior.start`."""
+        latent = self.base.start(key, restart, shape, scale, dtype)
+        first = jax.random.randint(keys.stream(key, "class"), (), 0, self.classes)
+        choice = jax.nn.one_hot((first + restart) % self.classes, self.classes)
+        return latent.at[-self.classes :].set(choice.astype(dtype))

@@ -83,8 +83,7 @@ def invert_one(
     check_settings(restarts, latent_shape, start_scale)
 
     def solve(restart: Int[Array, ""]):
-        restart_key = jax.random.fold_in(key, restart)
-        start = prior.scaled_sample(restart_key, latent_shape, start_scale, image.dtype)
+        start = prior.start(key, restart, latent_shape, start_scale, image.dtype)
         return solver(generate, image, start)
 
     solutions = jax.vmap(solve)(jnp.arange(restarts))

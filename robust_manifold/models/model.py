@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.prior import Normal, Prior
+from robust_manifold.core.prior import ClassesInTurn, Normal, Prior
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.models.linen import functions_of
@@ -57,6 +57,13 @@ class Model(NamedTuple):
     prior: Prior = Normal()
     latent_classes: int = 0
     features: Callable[[Params, Array], Array] = _no_features
+
+    @property
+    def starts(self) -> Prior:
+        """What inversion starts from: the prior, with any classes taken in turn."""
+        if not self.latent_classes:
+            return self.prior
+        return ClassesInTurn(self.prior, self.latent_classes)
 
 
 @dataclasses.dataclass(frozen=True)

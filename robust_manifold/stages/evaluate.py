@@ -70,7 +70,7 @@ def _outcomes(context: Context, params, defence, images, part: data.Split):
         images,
         key=key,
         latent_shape=context.generator.input_shape,
-        prior=context.generator.prior,
+        prior=context.generator.starts,
         ids=part.ids,
         batch_size=context.batch_size,
     )

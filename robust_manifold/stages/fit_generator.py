@@ -62,7 +62,7 @@ def _validate(context: Context, params: Params) -> dict[str, float]:
         solver=block.solver,
         restarts=min(block.restarts, _VALIDATION_RESTARTS),
         latent_shape=context.generator.input_shape,
-        prior=context.generator.prior,
+        prior=context.generator.starts,
         ids=part.ids,
     )
     return {ERROR: float(np.median(found.error))}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_manifold import data, evaluation, inversion, models
+from robust_manifold.config import Data
 from robust_manifold.core.prior import Prior, Uniform
 from robust_manifold.core.types import Latent, Params, PRNGKey, Scalar
 from robust_manifold.runtime import Progress
@@ -66,7 +67,7 @@ def _invert(context: Context, networks: dict[str, Params], part: data.Split):
         solver=block.solver,
         restarts=block.restarts,
         latent_shape=model.input_shape,
-        prior=model.prior,
+        prior=model.starts,
         ids=part.ids,
         batch_size=context.batch_size,
     )
@@ -106,7 +107,7 @@ def _measures(
     return evaluation.summarise_generator(
         generator=trained.model_text(context, "generator"),
         training=origin.training,
-        data=blocks.data.source,
+        data=_data_text(blocks.data),
         classifier=classifier_text,
         solver=inversion.registry.to_string(blocks.measures.solver),
         restarts=blocks.measures.restarts,
@@ -127,6 +128,17 @@ def _measures(
         seconds=None if elsewhere else seconds,
         confidence=blocks.evaluation.confidence,
     )
+
+
+def _data_text(block: Data) -> str:
+    """Returns the data set and what was made of it: runs that differ do not compare."""
+    made = {
+        "label": block.label,
+        "crop": block.crop,
+        "side": block.image_size,
+        "split seed": block.split_seed,
+    }
+    return ", ".join([block.source, *(f"{k} {v}" for k, v in made.items() if v)])
 
 
 def _samples(context: Context, params: Params) -> np.ndarray:

@@ -57,6 +57,13 @@ def check_available(context: Context, stages: Sequence[str]) -> None:
     for name in context.networks_of(stages):
         if f"fit_{name}" not in stages:
             _check_finished(context, name)
+    attacks = context.experiment.evaluation.attacks
+    if attacks and "evaluate" in stages and "attack" not in stages:
+        if not context.folder.stage_done("attack"):
+            raise UsageError(
+                f"{context.folder.path} holds no attacked images to evaluate; run the "
+                "stage attack first, by config.stages and, where it is given, --stages."
+            )
 
 
 def _check_finished(context: Context, name: str) -> None:
@@ -146,7 +153,12 @@ def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
                 f"{_short(found)}, config.{name}.model has {_short(expected)}; they "
                 "have to be equal."
             )
-    if stored.metadata.get("trained_on") != context.digests["train"]["sha256"]:
+    if stored.metadata.get("trained_on") is None:
+        console.warning(
+            f"config.{name}.from_run: what the {name} in {other!r} was trained on is "
+            "not known; it came from a file of weights."
+        )
+    elif stored.metadata["trained_on"] != context.digests["train"]["sha256"]:
         raise UsageError(
             f"config.{name}.from_run: the {name} in {other!r} was trained on other "
             f"images of {stored.metadata['data']!r}, perhaps on these test images; "
@@ -197,9 +209,22 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
 def _read_weights(context: Context, name: str, model: models.Model) -> Params:
     file = getattr(context.experiment, name).weights
     try:
-        return models.from_table(model, weight_files.read(file).table)
+        stored = weight_files.read(file)
+        if stored.metadata.get("layout") == "torch":
+            raise UsageError(
+                f"{file} has PyTorch's names and layouts; convert it with: python -m "
+                "robust_manifold.weights import."
+            )
+        params = models.from_table(model, stored.table)
     except UsageError as error:
         raise UsageError(f"config.{name}.weights: {error}") from None
+    text = stored.metadata.get("model")
+    if text not in (None, model_text(context, name)):
+        console.warning(
+            f"config.{name}.weights: {file} was written for {text}, and is read as "
+            f"{model_text(context, name)}; names and shapes fit."
+        )
+    return params
 
 
 def _short(shape: tuple[int, ...]) -> str:

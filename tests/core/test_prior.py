@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.prior import STANDARD_NORMAL, Normal, Uniform
+from robust_manifold.core.prior import STANDARD_NORMAL, ClassesInTurn, Normal, Uniform
 
 KEY = jax.random.key(0)
 # Prior, mean, standard deviation.
@@ -63,3 +63,20 @@ def test_equal_priors_hash_alike():
 def test_impossible_priors_are_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+def test_restarts_try_every_class_in_turn():
+    prior = ClassesInTurn(Normal(2.0, 0.5), 3)
+    key = jax.random.key(0)
+    firsts = set()
+    for image in range(20):
+        image_key = jax.random.fold_in(key, image)
+        starts = np.stack(
+            [prior.start(image_key, jnp.int32(r), (7,), 0.0) for r in range(6)]
+        )
+        np.testing.assert_allclose(starts[:, :4], 2.0)
+        classes = starts[:, 4:].argmax(axis=-1)
+        np.testing.assert_array_equal(np.sort(starts[:, 4:]), [[0, 0, 1]] * 6)
+        np.testing.assert_array_equal(classes, (classes[0] + np.arange(6)) % 3)
+        firsts.add(int(classes[0]))
+    assert firsts == {0, 1, 2}
