@@ -9,6 +9,19 @@ is for non-commercial research: keep pictures of its faces to yourself.
 
 Faces are cut out as Defense-GAN does (the central 108 x 108), resized to 64 x 64 and
 mirrored at random in training; partition and attribute are CelebA's own.
+
+The small budget took 16 min (classifier), 42 min (VAE) and 9 min (the rest) on two CPU
+cores with much other work beside it.  Seed 0, the first 200 test faces, accuracy in %
+[95 % Wilson interval]:
+
+                     no defence           Invert and Classify
+  clean              96.0 [92.3, 98.0]    93.0 [88.6, 95.8]
+  FGSM 0.01           5.0 [2.7, 9.0]      92.0 [87.4, 95.0]
+  FGSM 0.03           0.0 [0.0, 1.9]      90.0 [85.1, 93.4]
+  PGD 0.01            0.0 [0.0, 1.9]      92.0 [87.4, 95.0]
+  PGD 0.03            0.0 [0.0, 1.9]      91.0 [86.2, 94.2]
+
+The attacks do not know of the defence.  The full budget has not been run to its end.
 """
 
 from robust_manifold.config import default_config

@@ -23,7 +23,7 @@ def get_config():
         "discriminator_optimizer="
         "adam(learning_rate=0.01, b1=0.0, b2=0.99, schedule='cosine'))"
     )
-    config.convergence.steps = 10000
+    config.convergence.steps = 16000
     config.convergence.batch_size = 1024
     config.convergence.frames = 60
     return config

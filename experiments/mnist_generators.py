@@ -8,6 +8,9 @@ r"""Which generator can be inverted best: four GAN losses and two VAEs on MNIST.
 
 The budget is the same for all: 10 epochs of real images, in minibatches of 64.  All
 but the paper's VAE share one generator, so the table compares ways of training it.
+Mean errors of the first 1,000 test digits, best of 10 starts, seed 0: .0082, .0094,
+.0052, .0064, .0054, .0022, in the order above; docs/generators.md has the whole table.
+2 to 8 minutes of training each, on two CPU cores with other work beside it.
 """
 
 from robust_manifold.config import default_config

@@ -43,7 +43,7 @@ OVERRIDES = {
     "a classifier as discriminator": (
         "generator.training",
         "gan(discriminator=small_cnn)",
-        "generator.training.*discriminator is SmallCNN.*allowed",
+        "generator.training.*discriminator is 'small_cnn'; allowed",
     ),
     "unknown model field": ("classifier.model", "small_cnn(widht=3)", "widht.*width"),
     "impossible width": ("classifier.model", "small_cnn(width=0)", r"width is 0"),

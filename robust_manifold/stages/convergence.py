@@ -98,6 +98,12 @@ MEASURES = {
 }
 """What is measured, by its name in the stored files, in words."""
 
+_CURVES = {
+    "total_variation_distance": "total_variation",
+    "discriminator_distance": "discriminator_distance",
+}
+"""What is measured, by names that end alike: so the figure draws it in one panel."""
+
 
 def table(context: Context) -> tables.Table:
     """Returns the two distances at the start and at the end of the training."""
@@ -142,8 +148,8 @@ def figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
         ),
     )
     records = [
-        {"stage": "convergence", "step": int(step), name: float(value)}
-        for name in MEASURES
+        {"stage": "convergence", "step": int(step), curve: float(value)}
+        for curve, name in _CURVES.items()
         for step, value in zip(stored["step"], stored[name], strict=True)
     ]
     yield (
