@@ -21,7 +21,7 @@ def get_config():
         "discriminator=mlp_discriminator(hidden=64, activation='leaky_relu'), "
         "optimizer=adam(learning_rate=0.002, b1=0.0, b2=0.99, schedule='cosine'), "
         "discriminator_optimizer="
-        "adam(learning_rate=0.01, b1=0.0, b2=0.99, schedule='cosine'))"
+        "adam(learning_rate=0.004, b1=0.0, b2=0.99, schedule='cosine'))"
     )
     config.convergence.steps = 16000
     config.convergence.batch_size = 1024
