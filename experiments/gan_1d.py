@@ -2,9 +2,13 @@
 
   python -m robust_manifold.main --config=experiments/gan_1d.py
 
-Trains generator and discriminator on numbers from a normal distribution by the minimax
-loss, from uniform latents, and draws the densities of both and the discriminator over
-the training: figures and an animation in the report.
+Trains generator and discriminator on numbers from a normal distribution cut off at two
+deviations, by the minimax loss, from uniform latents, and draws the densities of both
+and the discriminator over the training: figures and an animation in the report.
+
+At the end, total variation and largest |D - 1/2|: .022 and .075 for seed 0, .040 and
+.070 for 1, .024 and .074 for 2, which chose the setting; .177 and .049 for seed 20, .059
+and .034 for 21, which did not.  About 75 s of training with other work beside it.
 """
 
 from robust_manifold.config import default_config
@@ -18,10 +22,10 @@ def get_config():
     config.convergence.generator = "mlp_generator(hidden=32, activation='tanh')"
     config.convergence.training = (
         "gan(loss='minimax', discriminator_steps=3, "
-        "discriminator=mlp_discriminator(hidden=64, activation='leaky_relu'), "
+        "discriminator=mlp_discriminator(hidden=64, activation='tanh'), "
         "optimizer=adam(learning_rate=0.002, b1=0.0, b2=0.99, schedule='cosine'), "
         "discriminator_optimizer="
-        "adam(learning_rate=0.004, b1=0.0, b2=0.99, schedule='cosine'))"
+        "adam(learning_rate=0.005, b1=0.0, b2=0.99, schedule='cosine'))"
     )
     config.convergence.steps = 16000
     config.convergence.batch_size = 1024

@@ -7,7 +7,8 @@ them.  The slides' Carlini-Wagner rows are not built yet.
 
 On two CPU cores with other work beside it: fit_classifier 84 s, fit_generator 686 s,
 attack 32 s, evaluate 492 s.  The figures are of the same networks, attacked and
-evaluated once more after a change of the random streams.  n = 1,000, seed 0, accuracy
+evaluated once more after a change of the random streams; those of the training have
+changed since, and the stage `measure` was added.  n = 1,000, seed 0, accuracy
 in % [95 % Wilson interval]:
 
                      no defence           Invert and Classify
