@@ -6,9 +6,9 @@ Trains generator and discriminator on numbers from a normal distribution cut off
 deviations, by the minimax loss, from uniform latents, and draws the densities of both
 and the discriminator over the training: figures and an animation in the report.
 
-At the end, total variation and largest |D - 1/2|: .022 and .075 for seed 0, .040 and
-.070 for 1, .024 and .074 for 2, which chose the setting; .177 and .049 for seed 20, .059
-and .034 for 21, which did not.  About 75 s of training with other work beside it.
+At the end, total variation and largest |D - 1/2| are .022 and .075 for seed 0, .040
+and .070 for 1, .024 and .074 for 2, which chose the setting; .177 and .049 for 20,
+.059 and .034 for 21, which did not.  About 75 s of training beside other work.
 """
 
 from robust_manifold.config import default_config
