@@ -49,9 +49,9 @@ def get_config():
         f"discriminator_optimizer={optimizer})"
     )
     config.generator.duration = "8000 steps"
+    config.encoder.duration = "5 epochs"
 
     config.measures.examples = 1000
-    config.measures.solver = "adam(steps=100)"
     config.measures.samples = 5000
 
     config.report.pictures = 10
@@ -65,8 +65,5 @@ def get_config():
         "pgd(epsilon=0.1)",
         "pgd(epsilon=1.5, norm='l2')",
     )
-    config.evaluation.defences = (
-        "none",
-        "invert_and_classify(solver=adam(steps=200), restarts=4)",
-    )
+    config.evaluation.defences = ("none", "invert_and_classify")
     return config

@@ -63,6 +63,6 @@ def get_config(name="wgan_gp"):
     config.training.checkpoint_every = 2000
     config.measures.examples = 1000
     config.measures.solver = "adam(steps=100)"
-    config.measures.restarts = 10
+    config.measures.restarts = "10"
     config.measures.samples = 5000
     return config

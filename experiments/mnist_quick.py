@@ -33,11 +33,13 @@ def get_config():
         f"discriminator_optimizer={optimizer})"
     )
     config.generator.duration = "3000 steps"
+    config.encoder.duration = "20 epochs"
 
     config.measures.examples = 200
-    config.measures.solver = "adam(steps=100)"
-    config.measures.restarts = 4
     config.measures.samples = 700
+
+    config.diagnostics.examples = 20
+    config.diagnostics.recoveries = 20
 
     config.report.pictures = 10
 
@@ -48,8 +50,5 @@ def get_config():
         "fgsm(epsilon=0.2)",
         "pgd(epsilon=0.1)",
     )
-    config.evaluation.defences = (
-        "none",
-        "invert_and_classify(solver=adam(steps=100), restarts=4)",
-    )
+    config.evaluation.defences = ("none", "invert_and_classify")
     return config

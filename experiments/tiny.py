@@ -17,11 +17,18 @@ def get_config():
     config.generator.model = "dcgan_generator(latent_size=16, width=4)"
     config.generator.training = "gan(discriminator=dcgan_discriminator(width=4))"
     config.generator.duration = "40 steps"
+    config.encoder.model = "conv_encoder(latent_size=16, width=4)"
+    config.encoder.duration = "20 steps"
+    config.encoder.batch_size = 64
     config.measures.examples = 24
     config.measures.solver = "adam(steps=10)"
-    config.measures.restarts = 2
+    config.measures.restarts = "2"
     config.measures.validation_examples = 8
     config.measures.samples = 100
+    config.diagnostics.examples = 8
+    config.diagnostics.solvers = ("adam(steps=10)", "levenberg_marquardt(steps=2)")
+    config.diagnostics.restarts = "restarts(count=2, scale='unit')"
+    config.diagnostics.recoveries = 8
     config.evaluation.examples = 24
     config.evaluation.round_size = 12
     config.evaluation.attacks = ("fgsm(epsilon=0.2)", "pgd(epsilon=0.1, steps=5)")

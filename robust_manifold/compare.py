@@ -7,12 +7,10 @@ prints the table; a column is called after its folder. Exit codes: 0 done; 2 a m
 in the command or the files.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pandas as pd
 
@@ -20,6 +18,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import read_measures
 from robust_manifold.reporting import WRITERS, Table, measures_table, to_console
 from robust_manifold.runtime import json_text
+from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import Artefacts
 
 FORMATS: Mapping[str, Callable[[Table], str]] = {
@@ -63,11 +62,7 @@ def table_of(folders: Sequence[str | os.PathLike[str]]) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table and returns the exit code; 2 for a mistake of the user."""
-    parser = _Parser(
-        prog="python -m robust_manifold.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m robust_manifold.compare", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     parser.add_argument(
         "--format", choices=list(FORMATS), default="console", help="of the table"
@@ -80,12 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(FORMATS[arguments.format](table), end="")
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sentence = f"{message[0].upper()}{message[1:]}; see --help."
-        self.exit(2, f"robust_manifold: {sentence}\n")
 
 
 def _measures(folder: Path) -> pd.DataFrame:

@@ -25,7 +25,9 @@ STAGES = (
     "convergence",
     "fit_classifier",
     "fit_generator",
+    "fit_encoder",
     "measure",
+    "diagnose",
     "attack",
     "evaluate",
     "report",
@@ -36,9 +38,12 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     attacks.registry,
     defenses.registry,
     inversion.registry,
+    inversion.restarts_registry,
+    inversion.constraints_registry,
     models.registry,
     training.classifier_trainings,
     training.generator_trainings,
+    training.encoder_trainings,
     training.optimizers,
     densities.registry,
 )
@@ -85,15 +90,45 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "generator.batch_size": (64, "images a discriminator or encoder step"),
     "generator.from_run": ("", "workdir of a run whose generator is taken over"),
     "generator.weights": ("", "npz or safetensors file to take it from"),
+    "encoder.model": (
+        "auto",
+        "encoder of images into the generator's latents, for inversion's first "
+        "guesses; auto: a VAE's own kind, else conv_encoder where the images' sides "
+        "allow it, else vae_encoder",
+    ),
+    "encoder.training": ("inverting", "how it is trained, and its optimiser"),
+    "encoder.duration": ("5 epochs", "such as '5 epochs' or '3000 steps'"),
+    "encoder.batch_size": (128, "images a step"),
+    "encoder.from_run": ("", "workdir of a run of this generator, to take it from"),
+    "encoder.weights": ("", "npz or safetensors file to take it from"),
     "measures.examples": (500, "test images inverted, from the first; 0: all"),
-    "measures.solver": ("adam(steps=200)", "that inverts them"),
-    "measures.restarts": (10, "starts an image"),
+    "measures.solver": ("lbfgs", "that inverts them"),
+    "measures.restarts": (
+        "restarts(count=4, scale='unit', halve_at=(10, 20))",
+        "starts an image: a number, or restarts(count=8, halve_at=(2, 4), ...)",
+    ),
     "measures.validation_examples": (
         50,
         "validation images inverted at every checkpoint of the generator; 0: none",
     ),
     "measures.samples": (2000, "generated, and at most as many test images beside"),
     "measures.neighbours": (5, "k of precision, recall, density and coverage"),
+    "diagnostics.examples": (
+        50,
+        "test images that solvers are compared on, from the first; 0: all",
+    ),
+    "diagnostics.solvers": (
+        ("gradient_descent", "adam(steps=200)", "lbfgs", "levenberg_marquardt"),
+        "solvers to compare, one line each",
+    ),
+    "diagnostics.restarts": (
+        "restarts(count=4, scale='unit')",
+        "starts an image, the same for all solvers; see measures.restarts",
+    ),
+    "diagnostics.recoveries": (
+        100,
+        "latents looked for in their own images by measures.solver; 0: none",
+    ),
     "convergence.density": (
         "normal(mean=1.5, deviation=0.5)",
         "of the one-dimensional data of stage convergence: normal or mixture",
@@ -194,7 +229,24 @@ class Generator:
         _check_one_origin(self)
 
 
-def _check_one_origin(block: Classifier | Generator) -> None:
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """How the encoder that guesses latents is made; see `SCHEMA`."""
+
+    model: models.EncoderSpec | None
+    """None: chosen to fit the generator."""
+    training: training.EncoderTraining
+    duration: str
+    batch_size: int
+    from_run: str
+    weights: str
+
+    def __post_init__(self):
+        check(self.batch_size >= 1, self, "batch_size", "1 or more")
+        _check_one_origin(self)
+
+
+def _check_one_origin(block: Classifier | Generator | Encoder) -> None:
     """Refuses a network that would be taken from two places at once."""
     if block.from_run:
         check(not block.weights, block, "weights", "empty where from_run is given")
@@ -206,7 +258,7 @@ class Measures:
 
     examples: int
     solver: inversion.Solver
-    restarts: int
+    restarts: inversion.Restarts
     validation_examples: int
     samples: int
     neighbours: int
@@ -214,10 +266,32 @@ class Measures:
     def __post_init__(self):
         for field in ("examples", "validation_examples"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
-        check(self.restarts >= 1, self, "restarts", "1 or more")
         check(self.neighbours >= 1, self, "neighbours", "1 or more")
         check(
             self.samples > self.neighbours, self, "samples", "more than the neighbours"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """How inversion is looked into; see `SCHEMA`."""
+
+    examples: int
+    solvers: tuple[inversion.Solver, ...]
+    restarts: inversion.Restarts
+    recoveries: int
+
+    def __post_init__(self):
+        for field in ("examples", "recoveries"):
+            check(getattr(self, field) >= 0, self, field, "0 or more")
+        check(bool(self.solvers), self, "solvers", "one or more")
+        solvers = set(self.solvers)
+        check(len(solvers) == len(self.solvers), self, "solvers", "no entry twice")
+        check(
+            self.restarts.enough == 0,
+            self,
+            "restarts",
+            "restarts without `enough`, so that all images take all steps",
         )
 
 
@@ -298,7 +372,9 @@ class Experiment:
     data: Data
     classifier: Classifier
     generator: Generator
+    encoder: Encoder
     measures: Measures
+    diagnostics: Diagnostics
     convergence: Convergence
     evaluation: Evaluation
     training: Training
@@ -347,11 +423,26 @@ def validate(config: Any) -> Experiment:
                 model=_model(models.GeneratorSpec),
                 training=training.generator_trainings.build,
             ),
+            "encoder": _block(
+                Encoder,
+                "encoder",
+                values["encoder"],
+                model=_encoder,
+                training=training.encoder_trainings.build,
+            ),
             "measures": _block(
                 Measures,
                 "measures",
                 values["measures"],
                 solver=inversion.as_solver,
+                restarts=inversion.as_restarts,
+            ),
+            "diagnostics": _block(
+                Diagnostics,
+                "diagnostics",
+                values["diagnostics"],
+                solvers=_each(inversion.registry),
+                restarts=inversion.as_restarts,
             ),
             "convergence": _block(
                 Convergence,
@@ -448,6 +539,10 @@ def _model(role: type) -> Callable[[str], Any]:
         return spec
 
     return build
+
+
+def _encoder(text: str) -> models.EncoderSpec | None:
+    return None if text == "auto" else _model(models.EncoderSpec)(text)
 
 
 def _gan(text: str) -> training.GanTraining:

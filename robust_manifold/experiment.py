@@ -133,6 +133,8 @@ def _describe(context: Context) -> None:
     if "generator" in context.networks:
         role = context.experiment.generator.training.role
         described |= {"generator": context.generator, role: context.partner}
+    if "encoder" in context.networks:
+        described["encoder"] = context.encoder
     for role, model in described.items():
         params = jax.eval_shape(model.init, jax.random.key(0))
         count = models.count_parameters(params)

@@ -6,8 +6,9 @@ r"""Weights in and out: shows, exports and imports the parameters of networks.
   python -m robust_manifold.weights import --from_torch=state_dict.npz \
       --model=wong_cnn --output=wong.npz
 
-A file is read back by config.classifier.weights or config.generator.weights. With
---to_torch, export writes names and layouts of a PyTorch state dict;
+A file is read back by the config's classifier.weights, generator.weights or
+encoder.weights. With --to_torch, export writes names and layouts of a PyTorch state
+dict;
 
   python -m robust_manifold.weights torch --model=wong_cnn
 
@@ -19,8 +20,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,9 +33,8 @@ from robust_manifold.runtime import (
     read_params_metadata,
     weight_files,
 )
-from robust_manifold.stages import trained
-
-ROLES = ("classifier", "generator", "discriminator", "encoder")
+from robust_manifold.runtime.arguments import Parser
+from robust_manifold.stages import stored_networks, trained
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -45,8 +44,17 @@ def show(arguments: argparse.Namespace) -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Writes the trained parameters of a run to a file, and prints what is in it."""
-    folder = _params_folder(arguments.run, arguments.model)
-    metadata, build = _described(read_params_metadata(folder).metadata)
+    folder = stored_networks.params_folder(arguments.run, arguments.model)
+    stored = read_params_metadata(folder).metadata
+    build = stored_networks.build_arguments(stored)
+    metadata: dict[str, Any] = {
+        "model": stored["model"],
+        "image_shape": build["image_shape"],
+        "classes": build["classes"],
+        "data": stored["data"],
+    }
+    if trained.GENERATOR in stored:
+        metadata[trained.GENERATOR] = stored[trained.GENERATOR]
     params = load_params(folder)
     table = models.to_table(params)
     # What could not be read back must not be written.
@@ -91,40 +99,6 @@ def torch(arguments: argparse.Namespace) -> None:
         print(f"{name:<24} {shape}")
 
 
-def _params_folder(run: str, role: str) -> Path:
-    """Returns the folder of the parameters of a role, checked to be there."""
-    found = [
-        name
-        for name in ROLES
-        if any(Path(run, trained.folder(name)).glob("*/manifest.json"))
-    ]
-    if role not in found:
-        has = f"it has a {' and a '.join(found)}" if found else "it has no network"
-        raise UsageError(
-            f"--run is {run!r}, which holds no finished {role} ({has}); allowed: the "
-            "workdir of a run that has one."
-        )
-    return Path(run, trained.folder(role))
-
-
-def _described(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the metadata of a file, and the arguments that build its model."""
-    spec = models.registry.build(stored["model"])
-    image_shape, classes = stored["input_shape"], 0
-    if isinstance(spec, models.ClassifierSpec):
-        classes = stored["output_shape"][0]
-    elif isinstance(spec, models.GeneratorSpec):
-        image_shape = stored["output_shape"]
-        classes = stored["input_shape"][0] - spec.latent_size
-    metadata = {
-        "model": stored["model"],
-        "image_shape": image_shape,
-        "classes": classes,
-        "data": stored["data"],
-    }
-    return metadata, {"spec": spec, "image_shape": image_shape, "classes": classes}
-
-
 def _build(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the arguments that build the model of the command line."""
     text = arguments.image_shape
@@ -160,19 +134,8 @@ def _natural(name: str) -> list[Any]:
     ]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        sentence = f"{message[0].upper()}{message[1:]}; see --help."
-        self.exit(2, f"robust_manifold: {sentence}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m robust_manifold.weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="python -m robust_manifold.weights", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     file = "a file .npz or .safetensors"
 
@@ -183,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="from a run to a file")
     command.set_defaults(run_command=export)
     command.add_argument("--run", required=True, help="the workdir of the run")
-    command.add_argument("--model", required=True, choices=ROLES)
+    command.add_argument("--model", required=True, choices=stored_networks.ROLES)
     command.add_argument("--output", required=True, help=file)
     command.add_argument(
         "--to_torch", action="store_true", help="names and layouts of PyTorch"

@@ -20,9 +20,14 @@ def get_config():
     config.generator.training = "gan(discriminator=dcgan_discriminator(width=2))"
     config.generator.duration = "8 steps"
     config.generator.batch_size = 8
+    left_out = ("fit_encoder", "diagnose")
+    config.stages = tuple(s for s in config.stages if s not in left_out)
+    config.encoder.model = "vae_encoder(latent_size=4, hidden=8)"
+    config.encoder.duration = "8 steps"
+    config.encoder.batch_size = 16
     config.measures.examples = 6
     config.measures.solver = "adam(steps=3)"
-    config.measures.restarts = 2
+    config.measures.restarts = "2"
     config.measures.validation_examples = 3
     config.measures.samples = 20
     config.evaluation.examples = 8

@@ -149,6 +149,18 @@ OVERRIDES = {
         "no finished classifier.*fit_classifier first.*config.stages",
     ),
     "an unknown encoder": ("generator.training", "vae(encoder=vae)", "'vae'"),
+    "a generator as encoder": (
+        "encoder.model",
+        "vae_decoder",
+        "encoder.model.*'vae_decoder' is no encoder; allowed: .*vae_encoder",
+    ),
+    "unknown encoder training": ("encoder.training", "invertin", "'inverting'"),
+    "a negative weight of latents": (
+        "encoder.training",
+        "inverting(latent_weight=-1)",
+        "encoder.training.*latent_weight is -1.0; allowed",
+    ),
+    "zero batch of the encoder": ("encoder.batch_size", "0", "batch_size is 0"),
     "an unknown stage": ("stages", "('fit_generater',)", "'fit_generator'"),
     "no stage": ("stages", "()", "stages"),
     "no such weights": (

@@ -12,9 +12,9 @@ from robust_manifold.runtime import Artefacts
 
 LINE = GeneratorMeasures(
     **dict.fromkeys(GeneratorMeasures._fields, 0.5)
-    | dict.fromkeys(("restarts", "n", "samples", "references", "k", "classes"), 10)
+    | dict.fromkeys(("n", "samples", "references", "k", "classes"), 10)
     | {"failed": 0, "steps": 500, "classes_covered": 9}
-    | dict.fromkeys(("data", "classifier", "solver", "features"), "same")
+    | dict.fromkeys(("data", "classifier", "solver", "restarts", "features"), "same")
     | {"generator": "dcgan_generator(latent_size=4)", "training": "gan(loss='hinge')"}
 )
 

@@ -159,7 +159,7 @@ VARIANTS = {
     "vae": (
         "dcgan_generator(latent_size=4, width=2)",
         "vae(encoder=conv_encoder(latent_size=4, width=2))",
-        "encoder",
+        "vae_encoder",
     ),
     "conditional": (
         "dcgan_generator(latent_size=4, width=2, conditional=True)",

@@ -92,6 +92,7 @@ ROLES = {
     "generator": ("dcgan_generator(latent_size=4, width=2)", (24, 24, 3), 0),
     "discriminator": ("dcgan_discriminator(width=2)", (28, 28, 11), 0),
     "encoder": ("vae_encoder(latent_size=3, hidden=5)", (8, 8, 1), 0),
+    "vae_encoder": ("vae_encoder(latent_size=3, hidden=5)", (8, 8, 1), 0),
 }
 
 

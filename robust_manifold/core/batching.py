@@ -1,8 +1,8 @@
 """From one example to many: vmapped, compiled once, chunked, padded and sharded."""
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from robust_manifold.core import keys
+from robust_manifold.core import keys, memory
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -18,6 +18,34 @@ T = TypeVar("T")
 
 DATA_AXIS = "data"
 DEFAULT_BATCH_SIZE = 256
+"""Examples per device at a time, where memory does not ask for fewer."""
+TILES = {"cpu": 32}
+"""Examples of a tile on each platform, where memory allows; elsewhere 256.
+
+Where a result is sought over many steps, rounding grows from step to step, and sums
+are rounded otherwise for arrays of other shapes.  So such a function is always compiled
+for the same number of examples, however many there are: then its results are the same
+to the last bit.
+"""
+
+
+class Pipeline(NamedTuple):
+    """A function of one example, cut into programs that are called one by one.
+
+    All hash by value, so that equal steps are compiled once.
+    """
+
+    begin: Callable[[Params, PRNGKey, Any], Any]
+    """(params, key, example) -> state."""
+    steps: tuple[Callable[[Params, Any, Any], Any], ...]
+    """(params, example, state) -> state, in their order.
+
+    A step with a true attribute `donates` may write its result over the state.
+    """
+    finish: Callable[[Params, Any, Any], Any]
+    """(params, example, state) -> result."""
+    tiled: bool = False
+    """See `map_examples`."""
 
 
 @functools.cache
@@ -29,13 +57,14 @@ def data_mesh() -> Mesh:
 
 
 def map_examples(
-    function: Callable[[Params, PRNGKey, Any], T],
+    function: Callable[[Params, PRNGKey, Any], T] | Pipeline,
     params: Params,
     examples: Any,
     *,
     key: PRNGKey,
     ids: np.ndarray | jax.Array | None = None,
     batch_size: int | None = None,
+    tile: int | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> T:
     """Returns `function` of every example, stacked along the leading axis.
@@ -46,13 +75,18 @@ def map_examples(
     Args:
       function: of one example, as `function(params, key, example)`.  It must hash
         by value (a frozen dataclass), since it is a static argument of the
-        compiled program: equal functions compile once.
+        compiled program: equal functions compile once.  With a true attribute
+        `donates`, its results may lie where the examples lay; with a true attribute
+        `tiled` it is compiled for one tile, whatever `batch_size` is, so that results
+        do not even differ by rounding.  Or a `Pipeline`.
       params: passed through to `function`; an argument of the compiled program.
       examples: a tree of arrays with a common leading axis [n, ...].
       key: folded with the id of each example.
       ids: global ids [n] of the examples; 0..n-1 by default.
-      batch_size: examples computed at a time, rounded up to a multiple of the
-        device count; by default `DEFAULT_BATCH_SIZE` per device, at most n.
+      batch_size: examples handed to the devices at a time, rounded up to a multiple
+        of their number, or of their tiles; by default what memory allows.
+      tile: of a tiled function, the examples that a device computes at once; by
+        default what `default_tile` returns.
       on_chunk: called with (examples done, n) after each chunk.
 
     Raises:
@@ -68,24 +102,33 @@ def map_examples(
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; allowed: 1 or more.")
     ((n,),) = sizes
+    if n == 0:
+        raise UsageError("there are 0 examples; allowed: 1 or more.")
+    if tile is not None and tile < 1:
+        raise UsageError(f"tile is {tile}; allowed: 1 or more.")
     devices = jax.device_count()
-    if batch_size is None:
-        batch_size = int(min(max(n, 1), DEFAULT_BATCH_SIZE * devices))
-    batch_size = -(-batch_size // devices) * devices
+    if getattr(function, "tiled", False):
+        together = (tile or default_tile(function, params, examples)) * devices
+        size = -(-(batch_size or n) // together) * together
+    else:
+        size = batch_size or default_batch_size(function, params, examples)
+        together = size = -(-size // devices) * devices
     ids = _checked_ids(ids, n)
-    params = replicate(params)
+    params, key = replicate((params, key))
 
-    chunks = []
-    for start in _starts(n, batch_size):
-        stop = min(start + batch_size, n)
-        # Padding repeats real examples, so that it can't bring in a NaN of its own.
-        rows = np.minimum(np.arange(start, start + batch_size), max(n - 1, 0))
-        chunk_ids, chunk = jax.tree.map(lambda a: _shard(a[rows]), (ids, examples))  # noqa: B023
-        result = _map_chunk(function, params, key, chunk_ids, chunk)
-        chunks.append(jax.tree.map(lambda a: _gather(a)[: stop - start], result))  # noqa: B023
+    parts = []
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        results = []
+        for place in range(start, stop, together):
+            # Padding repeats real examples, so that it brings in no NaN of its own.
+            rows = np.minimum(np.arange(place, place + together), n - 1)
+            part_ids, part = jax.tree.map(lambda a: _shard(a[rows]), (ids, examples))  # noqa: B023
+            results.append(_compute(function, params, key, part_ids, part))
+        parts += [jax.tree.map(_gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *chunks)
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:n]), *parts)
 
 
 def _checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
@@ -104,16 +147,137 @@ def _checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
     return ids.astype(np.int32)
 
 
-def _starts(n: int, batch_size: int) -> Iterator[int]:
-    if n == 0:
-        raise UsageError("there are 0 examples; allowed: 1 or more.")
-    yield from range(0, n, batch_size)
+def default_batch_size(
+    function: Callable[[Params, PRNGKey, Any], Any] | Pipeline,
+    params: Params,
+    examples: Any,
+) -> int:
+    """Returns how many examples `map_examples` computes at a time by itself.
+
+    As many as memory allows, by `memory.budget` and the estimate `memory.peak_bytes`,
+    and at most `DEFAULT_BATCH_SIZE` per device; where several chunks are needed, they
+    are of about one size.  Arguments as for `map_examples`.
+    """
+    n, devices = jax.tree.leaves(examples)[0].shape[0], jax.device_count()
+    fitting = min(_fitting(function, params, examples), DEFAULT_BATCH_SIZE)
+    chunks = -(-n // (fitting * devices))
+    return -(-n // chunks)
+
+
+def default_tile(
+    function: Callable[[Params, PRNGKey, Any], Any] | Pipeline,
+    params: Params,
+    examples: Any,
+) -> int:
+    """Returns how many examples of a tiled function a device computes at once.
+
+    The platform's `TILES`, or the largest power of two below for which memory suffices:
+    a number that does not depend on that of the examples.  Arguments as for
+    `map_examples`.
+    """
+    tile = TILES.get(jax.default_backend(), DEFAULT_BATCH_SIZE)
+    fitting = _fitting(function, params, examples)
+    return min(tile, 1 << (fitting.bit_length() - 1))
+
+
+def _fitting(function, params, examples) -> int:
+    """Returns how many examples fit into a device's memory, at least 1."""
+    bytes_each = max(
+        memory.peak_bytes(part, *arguments)
+        for part, arguments in _parts(function, params, examples)
+    )
+    return max(1, memory.budget() // max(bytes_each, 1))
+
+
+def _parts(function, params, examples) -> Iterator[tuple[Callable, tuple]]:
+    """Yields the functions of one example to compute, with abstract arguments."""
+    key, params = jax.eval_shape(lambda p: (jax.random.key(0), p), params)
+    example = jax.eval_shape(lambda e: jax.tree.map(lambda a: a[0], e), examples)
+    if not isinstance(function, Pipeline):
+        yield function, (params, key, example)
+        return
+    yield function.begin, (params, key, example)
+    state = jax.eval_shape(function.begin, params, key, example)
+    steps = (*function.steps, function.finish)
+    for before, step in zip((None, *steps), steps, strict=False):
+        if step != before:
+            yield step, (params, example, state)
+            state = jax.eval_shape(step, params, example, state)
+
+
+def _compute(function, params, key, ids, examples):
+    """Returns what a function or a pipeline makes of one chunk, over all devices."""
+    if not getattr(function, "tiled", False):
+        return _map_chunk(function, params, key, ids, examples)
+    whole = (params, key, ids, examples)
+    # All parts first: an array that has been donated cannot be taken apart.
+    parts = [
+        jax.tree.map(functools.partial(_on, device), whole)
+        for device in data_mesh().local_devices
+    ]
+    results = [_compute_tile(function, *part) for part in parts]
+    return jax.tree.map(lambda *tiles: _joined(tiles), *results)
+
+
+def _compute_tile(function, params, key, ids, examples):
+    """Returns what one device makes of its tile.
+
+    It is a program of its own: one for several devices at once would be compiled, and
+    rounded, otherwise than one for a single device.
+    """
+    if not isinstance(function, Pipeline):
+        donates = getattr(function, "donates", False)
+        compute = _map_donated if donates else _map_tile
+        return compute(function, params, key, ids, examples)
+    state = _map_tile(function.begin, params, key, ids, examples)
+    for step in (*function.steps, function.finish):
+        compute = _step_donated if getattr(step, "donates", False) else _step
+        state = compute(step, params, examples, state)
+    return state
+
+
+def _mapped(function, params, key, ids, examples):
+    example_keys = keys.per_example(key, ids)
+    return jax.vmap(function, in_axes=(None, 0, 0))(params, example_keys, examples)
+
+
+def _stepped(function, params, examples, state):
+    return jax.vmap(function, in_axes=(None, 0, 0))(params, examples, state)
+
+
+_map_tile = jax.jit(_mapped, static_argnames="function")
+_map_donated = jax.jit(_mapped, static_argnames="function", donate_argnames="examples")
+_step = jax.jit(_stepped, static_argnames="function")
+_step_donated = jax.jit(_stepped, static_argnames="function", donate_argnames="state")
 
 
 @functools.partial(jax.jit, static_argnames="function")
 def _map_chunk(function, params, key, ids, examples):
-    example_keys = keys.per_example(key, ids)
-    return jax.vmap(function, in_axes=(None, 0, 0))(params, example_keys, examples)
+    """Returns the results of a chunk by one program, without talk between devices."""
+    rows, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
+    return jax.shard_map(
+        functools.partial(_mapped, function),
+        mesh=data_mesh(),
+        in_specs=(whole, whole, rows, rows),
+        out_specs=rows,
+        check_vma=False,
+    )(params, key, ids, examples)
+
+
+def _on(device: Any, array: jax.Array) -> jax.Array:
+    """Returns the part of an array that lies on a device."""
+    (part,) = (p.data for p in array.addressable_shards if p.device == device)
+    return part
+
+
+def _joined(tiles: Sequence[jax.Array]) -> jax.Array:
+    """Returns the tiles of this process's devices as rows of one array of the job."""
+    rows = tiles[0].shape[0] * jax.device_count()
+    return jax.make_array_from_single_device_arrays(
+        (rows, *tiles[0].shape[1:]),
+        NamedSharding(data_mesh(), PartitionSpec(DATA_AXIS)),
+        list(tiles),
+    )
 
 
 def _shard(array: np.ndarray) -> jax.Array:

@@ -21,6 +21,15 @@ class Prior(abc.ABC):
     def centre(self) -> float:
         """The mean of every dimension."""
 
+    @property
+    @abc.abstractmethod
+    def deviation(self) -> float:
+        """The standard deviation of every dimension."""
+
+    def free_size(self, size: int) -> int:
+        """Returns how many of a latent's first entries do not choose a class."""
+        return size
+
     @abc.abstractmethod
     def sample(
         self, key: PRNGKey, shape: tuple[int, ...], dtype=jnp.float32
@@ -64,7 +73,7 @@ class Normal(Prior):
     """
 
     mean: float = 0.0
-    deviation: float = 1.0
+    deviation: float = 1.0  # type: ignore[assignment]
 
     def __post_init__(self):
         check(math.isfinite(self.mean), self, "mean", "a finite number")
@@ -109,6 +118,11 @@ class Uniform(Prior):
         """The middle."""
         return (self.low + self.high) / 2
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation."""
+        return (self.high - self.low) / math.sqrt(12)
+
     def sample(self, key, shape, dtype=jnp.float32):
         """See `Prior.sample`."""
         return jax.random.uniform(key, shape, dtype, self.low, self.high)
@@ -137,6 +151,15 @@ class ClassesInTurn(Prior):
     def centre(self) -> float:
         """The centre of `base`."""
         return self.base.centre
+
+    @property
+    def deviation(self) -> float:
+        """The deviation of `base`."""
+        return self.base.deviation
+
+    def free_size(self, size: int) -> int:
+        """Returns the number of entries before the choice of a class."""
+        return size - self.classes
 
     def sample(self, key, shape, dtype=jnp.float32):
         """See `Prior.sample`: the draws of `base`."""

@@ -72,6 +72,22 @@ class Framing:
         return image
 
 
+def opened(encoded: bytes) -> pil.Image:
+    """Returns a PNG or JPEG file as Pillow reads it, its first frame decoded.
+
+    Raises:
+      ImageError: if the file is damaged or of another format.
+    """
+    try:
+        image = pil.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
+        image.load()
+    except _DAMAGED as error:
+        raise ImageError(
+            "is damaged or of another format; allowed: whole PNG or JPEG files"
+        ) from error
+    return image
+
+
 def decode(
     encoded: bytes, framing: Framing, *, mode: str | None = None
 ) -> UInt8[np.ndarray, "height width channels"]:
@@ -86,13 +102,7 @@ def decode(
     Raises:
       ImageError: if the file is damaged, of another format or of another mode.
     """
-    try:
-        image = pil.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
-        image.load()
-    except _DAMAGED as error:
-        raise ImageError(
-            "is damaged or of another format; allowed: whole PNG or JPEG files"
-        ) from error
+    image = opened(encoded)
     if mode is not None and image.mode != mode:
         image = image.convert(mode)
     if image.mode not in _MODES:

@@ -11,15 +11,16 @@ from jaxtyping import Array
 
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
-from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense
+from robust_manifold.defenses.invert_and_classify import ProjectionDefense
 
 
 class DefenseParams(NamedTuple):
-    """The parameters of the two networks behind a defence."""
+    """The parameters of the networks behind a defence."""
 
-    generator: Params
+    spanner: SpannerParams
     classifier: Params
 
 
@@ -28,32 +29,31 @@ class _DefendOne:
     """A defence of one image, hashed by value: equal specs compile once."""
 
     defence: Defense
-    generate: Callable[[Params, Array], Array]
+    spanner: Spanner
     classify: Callable[[Params, Array], Array]
-    latent_shape: tuple[int, ...]
-    prior: Prior
+
+    @property
+    def tiled(self) -> bool:
+        """Whether it searches over many steps; see `core.batching.map_examples`."""
+        return isinstance(self.defence, ProjectionDefense)
 
     def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Defended:
         return self.defence.defend(
             key,
-            functools.partial(self.generate, params.generator),
+            self.spanner.bind(params.spanner),
             functools.partial(self.classify, params.classifier),
             image,
-            self.latent_shape,
-            self.prior,
         )
 
 
 def defend(
     defence: Defense,
-    generate: Callable[[Params, Array], Array],
+    spanner: Spanner,
     classify: Callable[[Params, Array], Array],
     params: DefenseParams,
     images: Any,
     *,
     key: PRNGKey,
-    latent_shape: tuple[int, ...],
-    prior: Prior = STANDARD_NORMAL,
     batch_size: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
@@ -64,13 +64,11 @@ def defend(
 
     Args:
       defence: the spec, for instance `InvertAndClassify()`.
-      generate: `generate(params, latent) -> image`, for one latent.
+      spanner: the generator, and its encoder if it has one.
       classify: `classify(params, image) -> logits`, for one image.
-      params: of both.
+      params: of all of them.
       images: [n, height, width, channels], floats in [0, 1].
       key: the root of all randomness of the defence.
-      latent_shape: of one latent, (size,).
-      prior: of the generator's latents, N(0, 1) by default.
       batch_size: images defended at a time; see `core.batching.map_examples`.
       ids: global ids [n] of the images; 0..n-1 by default.
       on_chunk: called with (images done, n) after each chunk.
@@ -79,7 +77,7 @@ def defend(
       UsageError: for images outside [0, 1] or of the wrong shape.
     """
     return batching.map_examples(
-        _DefendOne(defence, generate, classify, tuple(latent_shape), prior),
+        _DefendOne(defence, spanner, classify),
         params,
         checked_images(images),
         key=key,

@@ -4,9 +4,9 @@ import abc
 import dataclasses
 from typing import NamedTuple
 
-from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.spec import Registry
-from robust_manifold.core.types import Classify, Generate, Image, Logits, PRNGKey
+from robust_manifold.core.types import Classify, Image, Logits, PRNGKey
 from robust_manifold.inversion import Inversion
 
 
@@ -28,34 +28,28 @@ class Defense(abc.ABC):
     def defend(
         self,
         key: PRNGKey,
-        generate: Generate,
+        manifold: Manifold,
         classify: Classify,
         image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the logits of the defended classifier, and how they came about.
 
         Args:
           key: the image's own random key.
-          generate: latent -> image.
+          manifold: the generator's range.
           classify: image -> logits.
           image: pixels in [0, 1].
-          latent_shape: of one latent, (size,).
-          prior: of the generator's latents.
         """
 
     def __call__(
         self,
         key: PRNGKey,
-        generate: Generate,
+        manifold: Manifold,
         classify: Classify,
         image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
     ) -> Logits:
         """Returns the logits alone; arguments as for `defend`."""
-        return self.defend(key, generate, classify, image, latent_shape, prior).logits
+        return self.defend(key, manifold, classify, image).logits
 
 
 registry: Registry[Defense] = Registry("defence")
@@ -70,12 +64,10 @@ class NoDefense(Defense):
     def defend(
         self,
         key: PRNGKey,
-        generate: Generate,
+        manifold: Manifold,
         classify: Classify,
         image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the classifier's logits of the image itself."""
-        del key, generate, latent_shape, prior
+        del key, manifold
         return Defended(classify(image), None)

@@ -2,16 +2,19 @@
 
 import abc
 import dataclasses
-import math
 
-from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Classify, Generate, Image, PRNGKey
+from robust_manifold.core.types import Classify, Image, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense, registry
 from robust_manifold.inversion import (
+    DEFAULT_RESTARTS,
+    DEFAULT_SOLVER,
     GradientDescent,
     Inversion,
+    Restarts,
     Solver,
+    as_restarts,
     as_solver,
     invert_one,
 )
@@ -21,27 +24,18 @@ class ProjectionDefense(Defense):
     """A defence that classifies G(z*): subclasses say how z* is found."""
 
     @abc.abstractmethod
-    def project(
-        self,
-        key: PRNGKey,
-        generate: Generate,
-        image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
-    ) -> Inversion:
+    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
         """Returns the projection of one image; arguments as for `defend`."""
 
     def defend(
         self,
         key: PRNGKey,
-        generate: Generate,
+        manifold: Manifold,
         classify: Classify,
         image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
     ) -> Defended:
         """Returns the logits of the projection, and the projection."""
-        inversion = self.project(key, generate, image, latent_shape, prior)
+        inversion = self.project(key, manifold, image)
         return Defended(classify(inversion.image), inversion)
 
 
@@ -50,41 +44,20 @@ class ProjectionDefense(Defense):
 class InvertAndClassify(ProjectionDefense):
     """Invert and Classify (Ilyas et al. 2017): classify the best restart's G(z*)."""
 
-    solver: Solver | str = GradientDescent()
+    solver: Solver | str = DEFAULT_SOLVER
     """A solver, or its text as in a config: "adam(steps=100)"."""
-    restarts: int = 10
-    start_scale: float = 1.0
-    """By which a start's distance from the prior's centre is multiplied."""
+    restarts: Restarts | str | int = DEFAULT_RESTARTS
+    """Restarts, their text as in a config, or their number."""
 
     def __post_init__(self):
-        # The text becomes its solver, so that equal defences are equal and hash alike.
+        # Texts become specs, so that equal defences are equal and hash alike.
         object.__setattr__(self, "solver", as_solver(self.solver))
-        check(self.restarts >= 1, self, "restarts", "1 or more")
-        check(
-            0 <= self.start_scale < math.inf,
-            self,
-            "start_scale",
-            "a finite number, 0 or more",
-        )
+        object.__setattr__(self, "restarts", as_restarts(self.restarts))
 
-    def project(
-        self,
-        key: PRNGKey,
-        generate: Generate,
-        image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
-    ) -> Inversion:
+    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
         """Returns the best of `restarts` runs of the solver."""
         return invert_one(
-            generate,
-            image,
-            key,
-            solver=self.solver,
-            restarts=self.restarts,
-            latent_shape=latent_shape,
-            prior=prior,
-            start_scale=self.start_scale,
+            manifold, image, key, solver=self.solver, restarts=self.restarts
         )
 
 
@@ -113,22 +86,7 @@ class DefenseGAN(ProjectionDefense):
         """The recipe's solver."""
         return GradientDescent(self.steps, self.learning_rate, self.momentum)
 
-    def project(
-        self,
-        key: PRNGKey,
-        generate: Generate,
-        image: Image,
-        latent_shape: tuple[int, ...],
-        prior: Prior = STANDARD_NORMAL,
-    ) -> Inversion:
+    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
         """Returns the best of `restarts` runs of Defense-GAN's recipe."""
-        return invert_one(
-            generate,
-            image,
-            key,
-            solver=self.solver,
-            restarts=self.restarts,
-            latent_shape=latent_shape,
-            prior=prior,
-            start_scale=1 / math.sqrt(math.prod(latent_shape)),
-        )
+        starts = Restarts(self.restarts, scale="unit", encoded=0)
+        return invert_one(manifold, image, key, solver=self.solver, restarts=starts)

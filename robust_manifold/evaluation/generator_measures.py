@@ -32,7 +32,8 @@ class GeneratorMeasures(NamedTuple):
       data: name of the data set.
       classifier: text of the spec of the classifier that gives all classes below.
       solver: text of the solver that inverted the test images.
-      restarts: starts of each inversion, the best of which counts.
+      restarts: text of the starts of each inversion, the best of which counts:
+        their number where there is no more to say.
       n: number of test images inverted, none of which the training saw.
       failed: how many of them have no finite error; they are left out of the errors.
       error_mean: mean of the reconstruction errors, mean squares over the pixels.
@@ -68,7 +69,7 @@ class GeneratorMeasures(NamedTuple):
     data: str
     classifier: str
     solver: str
-    restarts: int
+    restarts: str
     n: int
     failed: int
     error_mean: float | None
@@ -121,12 +122,20 @@ _ACCURACIES = (
     "projection_accuracy_low",
     "projection_accuracy_high",
 )
-_COUNTS = ("restarts", "n", "failed", "samples", "references", "k", "classes", "steps")
+_COUNTS = ("n", "failed", "samples", "references", "k", "classes", "steps")
 _ERRORS = tuple(name for name in MEASURE_COLUMNS if name.startswith("error_"))
 _FILE = RecordFile(
     name="measures.csv",
     columns=MEASURE_COLUMNS,
-    texts=("generator", "training", "data", "classifier", "solver", "features"),
+    texts=(
+        "generator",
+        "training",
+        "data",
+        "classifier",
+        "solver",
+        "restarts",
+        "features",
+    ),
     counts=_COUNTS,
     required=(*_COUNTS, *_ACCURACIES),
     formats={
@@ -179,7 +188,7 @@ def summarise_generator(
     data: str,
     classifier: str,
     solver: str,
-    restarts: int,
+    restarts: str,
     steps: int,
     classes: int,
     errors: Real[np.ndarray, " n"],

@@ -1,9 +1,23 @@
 """Inversion: the latent whose image is nearest to a given one."""
 
+from robust_manifold.inversion.constraints import Box, Constraint, Shell
+from robust_manifold.inversion.constraints import registry as constraints_registry
 from robust_manifold.inversion.first_order import Adam, GradientDescent
-from robust_manifold.inversion.restarts import Inversion, invert, invert_one
+from robust_manifold.inversion.invert import (
+    DEFAULT_RESTARTS,
+    DEFAULT_SOLVER,
+    LOOPS,
+    error_curves,
+    invert,
+    invert_one,
+)
+from robust_manifold.inversion.lbfgs import LBFGS
+from robust_manifold.inversion.levenberg_marquardt import LevenbergMarquardt
+from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.restarts import Restarts, as_restarts
+from robust_manifold.inversion.restarts import registry as restarts_registry
+from robust_manifold.inversion.search import Inversion, Search
 from robust_manifold.inversion.solver import (
-    Problem,
     Solution,
     Solver,
     Status,
@@ -14,15 +28,30 @@ from robust_manifold.inversion.solver import (
 
 __all__ = [
     "Adam",
+    "Box",
+    "Constraint",
+    "DEFAULT_RESTARTS",
+    "DEFAULT_SOLVER",
     "GradientDescent",
     "Inversion",
+    "LBFGS",
+    "LOOPS",
+    "LevenbergMarquardt",
+    "Measured",
     "Problem",
+    "Restarts",
+    "Search",
+    "Shell",
     "Solution",
     "Solver",
     "Status",
     "Step",
+    "as_restarts",
     "as_solver",
+    "constraints_registry",
+    "error_curves",
     "invert",
     "invert_one",
     "registry",
+    "restarts_registry",
 ]

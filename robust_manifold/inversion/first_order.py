@@ -8,12 +8,15 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Latent
-from robust_manifold.inversion.solver import Problem, Solver, Step, registry
+from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.solver import Solver, Step, registry
 
 
+@dataclasses.dataclass(frozen=True)
 class FirstOrder(Solver):
     """A solver whose step is an optax update from one gradient of the error."""
 
@@ -27,14 +30,30 @@ class FirstOrder(Solver):
 
     def step(self, problem: Problem, latent: Latent, state: Any) -> Step:
         """Returns one update, from one forward and one backward pass."""
-        error, gradient = jax.value_and_grad(problem.error)(latent)
+        measured, gradient = value_and_gradient(problem, latent)
         updates, state = self.optimiser().update(gradient, state, latent)
         latent = jnp.asarray(optax.apply_updates(latent, updates))
-        return Step(error, latent, state)
+        return Step(measured, problem.project(latent), state)
+
+    def passes(self, latent_size: int) -> float:
+        """Returns 2: one pass forward, one backward."""
+        return 2.0
 
 
-def _check_schedule(solver: Any) -> None:
-    check(solver.steps >= 1, solver, "steps", "1 or more")
+def value_and_gradient(
+    problem: Problem, latent: Latent
+) -> tuple[Measured, Float[Array, " latent"]]:
+    """Returns what a latent is worth, and the gradient of the objective there."""
+
+    def objective(latent):
+        measured = problem.measure(latent)
+        return measured.objective, measured
+
+    gradient, measured = jax.grad(objective, has_aux=True)(latent)
+    return measured, gradient
+
+
+def _check_rate(solver: Any) -> None:
     check(
         0 < solver.learning_rate < math.inf,
         solver,
@@ -62,7 +81,8 @@ class GradientDescent(FirstOrder):
     decay_at: float = 0.8
 
     def __post_init__(self):
-        _check_schedule(self)
+        super().__post_init__()
+        _check_rate(self)
         check(0 <= self.momentum < 1, self, "momentum", "0 to less than 1")
         check(0 < self.decay <= 1, self, "decay", "above 0, to 1")
         check(0 < self.decay_at <= 1, self, "decay_at", "above 0, to 1")
@@ -92,7 +112,8 @@ class Adam(FirstOrder):
     b2: float = 0.999
 
     def __post_init__(self):
-        _check_schedule(self)
+        super().__post_init__()
+        _check_rate(self)
         check(
             self.schedule in ("constant", "cosine"),
             self,

@@ -1,186 +1,180 @@
-"""Inversion with restarts: of one image, and of many."""
+"""Restarts: where the runs of a solver begin on one image, and how many go on."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from robust_manifold.core import batching
-from robust_manifold.core.checks import checked_images
+from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.prior import STANDARD_NORMAL, Prior
-from robust_manifold.core.types import Generate, Image, Params, PRNGKey
-from robust_manifold.inversion.solver import Solver, as_solver
+from robust_manifold.core.manifold import Manifold
+from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.types import Image, Latent, PRNGKey
 
 
-class Inversion(NamedTuple):
-    """The best restart of one image, or of n with a leading axis everywhere."""
+class _Registry(Registry["Restarts"]):
+    """Writes plain restarts as their number."""
 
-    latent: Float[Array, "*n latent"]
-    image: Float[Array, "*n height width channels"]
-    """The projection G(z*)."""
-    error: Float[Array, "*n"]
-    """Mean squared error per pixel, the least of `restart_errors`."""
-    restart_errors: Float[Array, "*n restarts"]
-    """Infinite for a restart none of whose iterates was finite."""
-    status: Int[Array, "*n"]
-    """The `Status` of the best restart."""
+    def build(self, text: str) -> "Restarts":
+        if isinstance(text, str) and text.strip().lstrip("+-").isdecimal():
+            return as_restarts(int(text))
+        return super().build(text)
+
+    def to_string(self, spec: "Restarts") -> str:
+        plain = spec == Restarts(count=spec.count)
+        return str(spec.count) if plain else super().to_string(spec)
 
 
-def check_settings(
-    restarts: int, latent_shape: tuple[int, ...], start_scale: float
-) -> None:
-    """Raises a `UsageError` for settings with which nothing can be inverted."""
+registry = _Registry("restarts")
+"""The one name that configs write restarts by: a number, or "restarts(count=8)"."""
+
+
+class Segment(NamedTuple):
+    """Steps that the same restarts take together."""
+
+    steps: int
+    runs: int
+    """Restarts that take part."""
+
+
+@registry.register("restarts")
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+    """How many starts an image gets, where, and which of them are followed up.
+
+    Restart r begins at a draw from the prior with the image's key folded with r.  The
+    first `encoded` begin where the encoder says: the first at its mean, the others
+    drawn from its distribution.
+
+    Attributes:
+      count: the number of starts.
+      scale: by which a draw's distance from the prior's centre is multiplied; "unit"
+        divides it by sqrt(d), so that N(0, 1) becomes Defense-GAN's N(0, 1/d).
+      encoded: how many begin at the encoder's guess; None: 1 if there is an encoder.
+      halve_at: numbers of steps after each of which the better half goes on
+        (successive halving); the others keep the error they had.
+      enough: an image is left alone once its best error, the mean square over the
+        pixels, is at most this.
+    """
+
+    count: int = 4
+    scale: float | Literal["unit"] = 1.0
+    encoded: int | None = None
+    halve_at: tuple[int, ...] = ()
+    enough: float = 0.0
+
+    def __post_init__(self):
+        check(self.count >= 1, self, "count", "1 or more")
+        check(
+            self.scale == "unit"
+            or (isinstance(self.scale, float | int) and 0 <= self.scale < math.inf),
+            self,
+            "scale",
+            "a finite number, 0 or more, or unit",
+        )
+        check(
+            self.encoded is None or 0 <= self.encoded <= self.count,
+            self,
+            "encoded",
+            "0 to count, or None",
+        )
+        steps = self.halve_at
+        check(
+            all(isinstance(step, int) and step >= 1 for step in steps)
+            and all(a < b for a, b in zip(steps, steps[1:], strict=False)),
+            self,
+            "halve_at",
+            "rising numbers of steps, each 1 or more",
+        )
+        check(
+            2 ** len(steps) <= self.count,
+            self,
+            "halve_at",
+            "no more entries than count can be halved",
+        )
+        check(0 <= self.enough < math.inf, self, "enough", "a finite number, 0 or more")
+
+    def segments(self, steps: int) -> Iterator[Segment]:
+        """Yields how the runs share `steps`, between halvings."""
+        runs, done = self.count, 0
+        for step in (step for step in self.halve_at if step < steps):
+            yield Segment(step - done, runs)
+            runs, done = -(-runs // 2), step
+        yield Segment(steps - done, runs)
+
+    def starts(
+        self, manifold: Manifold, image: Image, key: PRNGKey
+    ) -> Float[Array, "count latent"]:
+        """Returns the latents that the restarts of one image begin at.
+
+        Raises:
+          UsageError: if `encoded` asks for an encoder and there is none.
+        """
+        (size,) = manifold.latent_shape
+        scale = size**-0.5 if self.scale == "unit" else float(self.scale)
+        numbers = jnp.arange(self.count)
+        drawn = jax.vmap(
+            lambda number: manifold.prior.start(
+                key, number, manifold.latent_shape, scale, image.dtype
+            )
+        )(numbers)
+        if manifold.encode is None:
+            if self.encoded:
+                raise UsageError(
+                    f"Restarts.encoded is {self.encoded}; allowed: 0 or None where "
+                    "there is no encoder."
+                )
+            return drawn
+        encoded = 1 if self.encoded is None else self.encoded
+        if not encoded:
+            return drawn
+        guesses = _guesses(manifold, image, keys.stream(key, "guess"), encoded)
+        free = manifold.prior.free_size(size)
+        return drawn.at[:encoded, :free].set(guesses.astype(image.dtype))
+
+
+def _guesses(
+    manifold: Manifold, image: Image, key: PRNGKey, count: int
+) -> Float[Array, "count free"]:
+    """Returns the encoder's mean, then draws from its distribution."""
+    assert manifold.encode is not None
+    free = manifold.prior.free_size(manifold.latent_shape[0])
+    guess = manifold.encode(image)
+    if guess.shape != (2 * free,):
+        raise UsageError(
+            f"encode gives {guess.shape}; allowed: ({2 * free},), mean and log "
+            "variance of a latent."
+        )
+    mean, deviation = guess[:free], jnp.exp(guess[free:] / 2)
+
+    def draw(number: Int[Array, ""]) -> Latent:
+        noise = jax.random.normal(
+            jax.random.fold_in(key, number), mean.shape, mean.dtype
+        )
+        return mean + jnp.where(number > 0, deviation * noise, 0)
+
+    return jax.vmap(draw)(jnp.arange(count))
+
+
+def as_restarts(restarts: Restarts | str | int) -> Restarts:
+    """Returns the restarts that a number or a config's text describes.
+
+    >>> as_restarts(3) == as_restarts("3") == Restarts(count=3)
+    True
+    >>> as_restarts("restarts(8, halve_at=(2, 4))").halve_at
+    (2, 4)
+
+    Raises:
+      UsageError: for a text that `registry` cannot build, or a number below 1.
+    """
+    if isinstance(restarts, Restarts):
+        return restarts
+    if isinstance(restarts, str):
+        return registry.build(restarts)
     if restarts < 1:
         raise UsageError(f"restarts is {restarts}; allowed: 1 or more.")
-    if len(latent_shape) != 1 or latent_shape[0] < 1:
-        raise UsageError(
-            f"latent_shape is {latent_shape}; allowed: one positive size, as in (64,)."
-        )
-    if not 0 <= start_scale < math.inf:
-        raise UsageError(
-            f"start_scale is {start_scale}; allowed: a finite number, 0 or more."
-        )
-
-
-def invert_one(
-    generate: Generate,
-    image: Image,
-    key: PRNGKey,
-    *,
-    solver: Solver | str,
-    restarts: int,
-    latent_shape: tuple[int, ...],
-    start_scale: float = 1.0,
-    prior: Prior = STANDARD_NORMAL,
-) -> Inversion:
-    """Returns the best of `restarts` runs of the solver on ONE image.
-
-    Restart r starts at a draw from the prior, its distance from the prior's centre
-    scaled, with the key folded with r: more restarts only add candidates, so the
-    error never rises with their number.
-
-    Args:
-      generate: latent -> image.
-      image: pixels in [0, 1].
-      key: the image's own random key.
-      solver: a `Solver`, or its text as in a config.
-      restarts: the number of starts.
-      latent_shape: of one latent, (size,).
-      start_scale: by which a draw's distance from the prior's centre is multiplied.
-      prior: the generator's, N(0, 1) by default.
-
-    Raises:
-      UsageError: for settings that are not allowed.
-    """
-    solver = as_solver(solver)
-    check_settings(restarts, latent_shape, start_scale)
-
-    def solve(restart: Int[Array, ""]):
-        start = prior.start(key, restart, latent_shape, start_scale, image.dtype)
-        return solver(generate, image, start)
-
-    solutions = jax.vmap(solve)(jnp.arange(restarts))
-    best = jnp.argmin(solutions.error)
-    latent = solutions.latent[best]
-    return Inversion(
-        latent=latent,
-        image=generate(latent),
-        error=solutions.error[best],
-        restart_errors=solutions.error,
-        status=solutions.status[best],
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _InvertOne:
-    """The inversion of one image, hashed by value: equal specs compile once."""
-
-    generate: Callable[[Params, Array], Array]
-    solver: Solver
-    restarts: int
-    latent_shape: tuple[int, ...]
-    start_scale: float
-    prior: Prior
-
-    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Inversion:
-        return invert_one(
-            functools.partial(self.generate, params),
-            image,
-            key,
-            solver=self.solver,
-            restarts=self.restarts,
-            latent_shape=self.latent_shape,
-            start_scale=self.start_scale,
-            prior=self.prior,
-        )
-
-
-def invert(
-    generate: Callable[[Params, Array], Array],
-    params: Params,
-    images: Any,
-    *,
-    key: PRNGKey,
-    solver: Solver | str,
-    restarts: int,
-    latent_shape: tuple[int, ...],
-    batch_size: int | None = None,
-    ids: np.ndarray | jax.Array | None = None,
-    start_scale: float = 1.0,
-    prior: Prior = STANDARD_NORMAL,
-    on_chunk: Callable[[int, int], None] | None = None,
-) -> Inversion:
-    """Returns the inversion of a batch, compiled, in chunks, on all devices.
-
-    The result for an image depends on its id and `key`, never on its batch mates.
-
-    Args:
-      generate: `generate(params, latent) -> image`, for one latent.
-      params: of `generate`.
-      images: [n, height, width, channels], floats in [0, 1].
-      key: folded with the id of each image, then with the number of the restart.
-      solver: a `Solver`, or its text as in a config.
-      restarts: starts per image.
-      latent_shape: of one latent, (size,).
-      batch_size: images inverted at a time; see `core.batching.map_examples`.
-      ids: global ids [n] of the images; 0..n-1 by default.
-      start_scale: by which a draw's distance from the prior's centre is multiplied.
-      prior: the generator's, N(0, 1) by default.
-      on_chunk: called with (images done, n) after each chunk.
-
-    Raises:
-      UsageError: for images outside [0, 1], settings that are not allowed, or a
-        generator whose images have another shape.
-    """
-    images = checked_images(images)
-    check_settings(restarts, latent_shape, start_scale)
-    latent = jax.ShapeDtypeStruct(latent_shape, images.dtype)
-    shape = getattr(jax.eval_shape(generate, params, latent), "shape", None)
-    if shape != images.shape[1:]:
-        raise UsageError(
-            f"generate gives an image of shape {shape}; allowed: that of the images "
-            f"to invert, {images.shape[1:]}."
-        )
-    return batching.map_examples(
-        _InvertOne(
-            generate,
-            as_solver(solver),
-            restarts,
-            tuple(latent_shape),
-            start_scale,
-            prior,
-        ),
-        params,
-        images,
-        key=key,
-        ids=ids,
-        batch_size=batch_size,
-        on_chunk=on_chunk,
-    )
+    return Restarts(count=restarts)

@@ -1,22 +1,29 @@
-"""What a solver is, and the loop that drives every one of them from ONE start."""
+"""What a solver is, and how ONE restart of it goes on from step to step."""
 
 import abc
+import dataclasses
 import enum
-from typing import Any, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from robust_manifold.core.spec import Registry
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Generate, Image, Latent, Scalar
+from robust_manifold.inversion.constraints import Constraint, as_constraint
+from robust_manifold.inversion.problem import Measured, Problem
 
 
 class Status(enum.IntEnum):
-    """How a solver ended."""
+    """How a restart ended."""
 
     FINISHED = 0
     NON_FINITE = 1
+    ENOUGH = 2
+    DROPPED = 3
 
     @property
     def message(self) -> str:
@@ -24,28 +31,15 @@ class Status(enum.IntEnum):
         return {
             Status.FINISHED: "All steps were taken.",
             Status.NON_FINITE: "An iterate was not finite; the best before it counts.",
+            Status.ENOUGH: "The image's error was as small as asked for.",
+            Status.DROPPED: "Other restarts of the image were better half-way.",
         }[self]
 
 
-class Problem(NamedTuple):
-    """Find the latent whose image is nearest to `image`."""
-
-    generate: Generate
-    image: Image
-
-    def residual(self, latent: Latent) -> Float[Array, " pixels"]:
-        """Returns G(z) - x as a vector."""
-        return (self.generate(latent) - self.image).reshape(-1)
-
-    def error(self, latent: Latent) -> Scalar:
-        """Returns the mean squared error per pixel."""
-        return jnp.mean(self.residual(latent) ** 2)
-
-
 class Step(NamedTuple):
-    """One step of a solver: the error where it stood, and where it goes."""
+    """One step of a solver: what the latent was worth, and where it goes."""
 
-    error: Scalar
+    measured: Measured
     """Of the latent that the step was given, so that no evaluation is made twice."""
     latent: Latent
     state: Any
@@ -59,17 +53,53 @@ class Solution(NamedTuple):
     """Mean squared error per pixel, to rounding; infinite if no iterate was finite."""
     status: Int[Array, ""]
     """A `Status`."""
+    objective: Scalar
+    """What the solver minimised: the error, and the penalty if there is one."""
 
 
+class Run(NamedTuple):
+    """A run of a solver that is under way."""
+
+    latent: Latent
+    """The next to be looked at."""
+    state: Any
+    best: Solution
+
+
+@dataclasses.dataclass(frozen=True)
 class Solver(abc.ABC):
     """Base class of all solvers: subclasses are frozen dataclasses.
 
-    A subclass writes `init` and `step`; the loop, the best-so-far and the check for
-    non-finite iterates are common to all.  `state` is a tree of arrays of its own.
+    A subclass writes `init`, `step` and `passes`; the loop, the best-so-far and the
+    check for non-finite iterates are common to all.  `state` is a tree of arrays of
+    its own.
+
+    Attributes:
+      steps: how many steps a restart takes at most.
+      penalty: weight of the latent's mean squared distance from the prior's centre,
+        in deviations of the prior; restarts are compared by error and penalty.
+      constraint: where the latent may be, or its text as in a config: "box(reach=2)".
+      forward: number format of the passes through the generator.  In "bfloat16" its
+        weights and activations have 8 bits, for accelerators; errors are summed in
+        the image's own format, and the error of what is returned is computed in it.
     """
 
     steps: int
-    """Length of the loop, at least 1."""
+    penalty: float = dataclasses.field(default=0.0, kw_only=True)
+    constraint: Constraint | str | None = dataclasses.field(default=None, kw_only=True)
+    forward: Literal["float32", "bfloat16"] = dataclasses.field(
+        default="float32", kw_only=True
+    )
+
+    def __post_init__(self):
+        # The text becomes its spec, so that equal solvers are equal and hash alike.
+        object.__setattr__(self, "constraint", as_constraint(self.constraint))
+        check(self.steps >= 1, self, "steps", "1 or more")
+        check(
+            0 <= self.penalty < math.inf, self, "penalty", "a finite number, 0 or more"
+        )
+        formats = ("float32", "bfloat16")
+        check(self.forward in formats, self, "forward", " or ".join(formats))
 
     @abc.abstractmethod
     def init(self, start: Latent) -> Any:
@@ -77,47 +107,89 @@ class Solver(abc.ABC):
 
     @abc.abstractmethod
     def step(self, problem: Problem, latent: Latent, state: Any) -> Step:
-        """Returns the error at `latent`, the next latent and the next state."""
+        """Returns what `latent` is worth, the next latent and the next state."""
 
-    def __call__(self, generate: Generate, image: Image, start: Latent) -> Solution:
+    @abc.abstractmethod
+    def passes(self, latent_size: int) -> float:
+        """Returns how many passes through the generator a step is worth.
+
+        A forward pass counts as 1, so does a backward pass to the latent, and so does
+        a forward-mode derivative along one direction.
+        """
+
+    def problem(
+        self, generate: Generate, image: Image, prior: Prior = STANDARD_NORMAL
+    ) -> Problem:
+        """Returns the problem that the solver works on."""
+        constraint = as_constraint(self.constraint)
+        return Problem(generate, image, prior, self.penalty, constraint)
+
+    def begin(self, problem: Problem, start: Latent) -> Run:
+        """Returns a run that has not taken a step."""
+        start = problem.project(start)
+        worst = jnp.full((), jnp.inf, problem.image.dtype)
+        finished = jnp.int32(Status.FINISHED)
+        return Run(start, self.init(start), Solution(start, worst, finished, worst))
+
+    def advance(self, problem: Problem, run: Run) -> Run:
+        """Returns the run after one more step."""
+        step = self.step(problem, run.latent, run.state)
+        best = _update(run.best, run.latent, step.measured)
+        return Run(step.latent, step.state, best)
+
+    def finish(self, problem: Problem, run: Run) -> Solution:
+        """Returns the best latent of a run, the last one included."""
+        return _update(run.best, run.latent, problem.measure(run.latent))
+
+    def __call__(
+        self,
+        generate: Generate,
+        image: Image,
+        start: Latent,
+        prior: Prior = STANDARD_NORMAL,
+    ) -> Solution:
         """Returns the best latent met from `start`, the last one included.
 
         Args:
           generate: latent -> image.
           image: pixels in [0, 1].
           start: the latent to start from.
+          prior: of the generator's latents, for penalty and constraint.
         """
-        problem = Problem(generate, image)
-
-        def advance(carry, _):
-            latent, state, best = carry
-            step = self.step(problem, latent, state)
-            return (step.latent, step.state, _update(best, latent, step.error)), None
-
-        nothing = Solution(
-            start, jnp.full((), jnp.inf, image.dtype), jnp.int32(Status.FINISHED)
+        problem = self.problem(generate, image, prior)
+        run = self.begin(problem, start)
+        run, _ = jax.lax.scan(
+            lambda run, _: (self.advance(problem, run), None), run, length=self.steps
         )
-        carry = (start, self.init(start), nothing)
-        (last, _, best), _ = jax.lax.scan(advance, carry, length=self.steps)
-        return _update(best, last, problem.error(last))
+        return self.finish(problem, run)
 
 
-def _update(best: Solution, latent: Latent, error: Scalar) -> Solution:
+def _update(best: Solution, latent: Latent, measured: Measured) -> Solution:
     """Returns the better of `best` and a new iterate, noting a non-finite one.
 
-    Around the optimum the error is flat, and rounding alone orders the iterates:
-    among errors equal to rounding the later iterate counts, as the nearer one.
+    Around the optimum the objective is flat, and rounding alone orders the iterates:
+    among those equal to rounding the later iterate counts, as the nearer one.
     """
-    # A saturated generator may map an infinite latent to a finite error.
-    finite = jnp.isfinite(error) & jnp.isfinite(latent).all()
+    objective, error = measured
+    finite = _is_finite(latent, objective)
     rounding = 8 * jnp.finfo(error.dtype).eps
-    better = finite & (error <= (1 + rounding) * best.error)
+    better = finite & (objective <= (1 + rounding) * best.objective)
     return Solution(
         jnp.where(better, latent, best.latent),
         # The least of all, so that ties can't add up to a drift.
-        jnp.where(better, jnp.minimum(error, best.error), best.error),
+        jnp.where(
+            better,
+            jnp.where(objective > best.objective, best.error, error),
+            best.error,
+        ),
         jnp.where(finite, best.status, jnp.int32(Status.NON_FINITE)),
+        jnp.where(better, jnp.minimum(objective, best.objective), best.objective),
     )
+
+
+def _is_finite(latent: Latent, objective: Float[Array, ""]) -> Bool[Array, ""]:
+    # A saturated generator may map an infinite latent to a finite error.
+    return jnp.isfinite(objective) & jnp.isfinite(latent).all()
 
 
 registry: Registry[Solver] = Registry("solver")

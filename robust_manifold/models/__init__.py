@@ -9,7 +9,12 @@ from robust_manifold.models import (
     mlp,
     residual,
 )
-from robust_manifold.models.latents import latents_of_classes, sample_latents
+from robust_manifold.models.encoders import fitting_encoder
+from robust_manifold.models.latents import (
+    latents_of_classes,
+    sample_latents,
+    with_classes,
+)
 from robust_manifold.models.layers import Conv, ConvTranspose
 from robust_manifold.models.model import (
     ClassifierSpec,
@@ -41,6 +46,7 @@ __all__ = [
     "ModelSpec",
     "build",
     "count_parameters",
+    "fitting_encoder",
     "from_table",
     "from_torch",
     "latents_of_classes",
@@ -50,4 +56,5 @@ __all__ = [
     "to_torch",
     "torch_layers",
     "torch_table",
+    "with_classes",
 ]

@@ -5,7 +5,12 @@ import dataclasses
 import flax.linen as nn
 
 from robust_manifold.core.spec import check
-from robust_manifold.models.layers import flatten, glorot_uniform, he_normal
+from robust_manifold.models.layers import (
+    doublings,
+    flatten,
+    glorot_uniform,
+    he_normal,
+)
 from robust_manifold.models.model import EncoderSpec, Shape, registry
 from robust_manifold.models.strided import StridedNetwork, halving_widths
 
@@ -85,3 +90,20 @@ class ConvEncoder(EncoderSpec):
             conv_init=he_normal,
             dense_init=glorot_uniform,
         )
+
+
+def fitting_encoder(latent_size: int, image_shape: Shape) -> EncoderSpec:
+    """Returns an encoder for a generator of such latents and images.
+
+    It is convolutional where the sides of the images can be halved often enough.
+
+    >>> fitting_encoder(64, (28, 28, 1))
+    ConvEncoder(latent_size=64, width=32, kernel_size=4, batch_norm=False)
+
+    Args:
+      latent_size: dimensions of the latent, not counting the choice of a class.
+      image_shape: (height, width, channels) of the images.
+    """
+    if doublings(image_shape):
+        return ConvEncoder(latent_size, width=32)
+    return VAEEncoder(latent_size)

@@ -50,3 +50,19 @@ def latents_of_classes(
         return latents
     choice = jax.nn.one_hot(labels, classes, dtype=latents.dtype)
     return jnp.concatenate([latents[..., :-classes], choice], axis=-1)
+
+
+def with_classes(
+    model: Model, latents: Float[Array, "*batch z"], labels: Int[Array, "*batch"]
+) -> Float[Array, "*batch latent"]:
+    """Returns latents with the entries that choose a class put behind them.
+
+    For an unconditional generator they come back as they are.
+
+    Args:
+      model: the generator.
+      latents: without the entries that choose a class.
+      labels: the class of each, from 0 to `model.latent_classes` - 1.
+    """
+    room = [(0, 0)] * (latents.ndim - 1) + [(0, model.latent_classes)]
+    return latents_of_classes(model, jnp.pad(latents, room), labels)

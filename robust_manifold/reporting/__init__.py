@@ -2,16 +2,21 @@
 
 from robust_manifold.reporting.figures import (
     ConvergenceFrame,
+    ProjectedImage,
     SheetGroup,
     SheetRow,
+    SolverCurve,
     accuracy_curves,
     convergence_animation,
     convergence_figure,
+    error_decades,
     error_histogram,
     interpolation_grid,
     neighbour_grid,
     projection_sheet,
     sample_grid,
+    side_by_side,
+    solver_curves,
     to_png,
     training_curves,
 )
@@ -19,6 +24,11 @@ from robust_manifold.reporting.html import (
     Report,
     ReportFigure,
     render_html,
+)
+from robust_manifold.reporting.inversion import (
+    checks_table,
+    separation_table,
+    solvers_table,
 )
 from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.measures import measures_table
@@ -38,15 +48,19 @@ from robust_manifold.reporting.tables import (
 __all__ = [
     "WRITERS",
     "ConvergenceFrame",
+    "ProjectedImage",
     "Report",
     "ReportFigure",
     "SheetGroup",
     "SheetRow",
+    "SolverCurve",
     "Table",
     "accuracy_curves",
+    "checks_table",
     "convergence_animation",
     "convergence_figure",
     "cost_table",
+    "error_decades",
     "error_histogram",
     "interpolation_grid",
     "label_of",
@@ -57,6 +71,10 @@ __all__ = [
     "projection_sheet",
     "render_html",
     "sample_grid",
+    "separation_table",
+    "side_by_side",
+    "solver_curves",
+    "solvers_table",
     "to_console",
     "to_csv",
     "to_latex",

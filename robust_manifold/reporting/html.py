@@ -29,6 +29,14 @@ GENERATOR_EXPLANATION = (
 )
 """What a report of a generator alone shows."""
 
+INVERSION_EXPLANATION = (
+    "Inversion looks for the latent z* whose image G(z*) is nearest to an image x. The "
+    "tables and figures show how near solvers come and at what cost, whether all "
+    "starts lead to one place, and whether an image that the generator made is found "
+    "again."
+)
+"""What a report of inversion alone shows."""
+
 CONVERGENCE_EXPLANATION = (
     "A generator G, which moves uniform latents z to points x = G(z), is trained "
     "against a discriminator D, which tells its points from the data's. In theory it "
@@ -53,6 +61,7 @@ def explanation_of(stages: Collection[str]) -> str:
     for stage, text in {
         "evaluate": EXPLANATION,
         "measure": GENERATOR_EXPLANATION,
+        "diagnose": INVERSION_EXPLANATION,
         "convergence": CONVERGENCE_EXPLANATION,
     }.items():
         if stage in stages:

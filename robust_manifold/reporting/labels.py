@@ -24,6 +24,8 @@ _NAMES = {
     "defense_gan": "Defense-GAN",
     "elastic_net": "Elastic Net",
     "hop_skip_jump": "HopSkipJump",
+    "lbfgs": "L-BFGS",
+    "levenberg_marquardt": "Levenberg-Marquardt",
     "invert_and_classify": "Invert and Classify",
     "enhanced_invert_and_classify": "Enhanced Invert and Classify",
     "rand_fgsm": "RAND+FGSM",

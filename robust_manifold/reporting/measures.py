@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting.inversion import restarts_label
 from robust_manifold.reporting.labels import differing_labels, label_of
 from robust_manifold.reporting.tables import MISSING, Table, lines_of
 from robust_manifold.runtime.progress import duration
@@ -153,8 +154,7 @@ def _caption(lines: list[Any], confidence: float | None) -> str:
 
 
 def _inversion(line: Any) -> str:
-    starts = f"best of {line.restarts} starts" if line.restarts > 1 else "one start"
-    return f"{label_of(line.solver)}, {starts}"
+    return f"{label_of(line.solver)}, {restarts_label(line.restarts)}"
 
 
 def _samples(line: Any) -> str:

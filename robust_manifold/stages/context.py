@@ -13,6 +13,7 @@ from robust_manifold import data, defenses, models
 from robust_manifold.config import Experiment
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
 from robust_manifold.training import Setting, steps_of
@@ -73,6 +74,12 @@ class Context:
         split = self.dataset.test
         return split.take(slice(self.experiment.measures.examples or split.size))
 
+    @functools.cached_property
+    def diagnosed(self) -> data.Split:
+        """The test images that solvers are compared on."""
+        split = self.dataset.test
+        return split.take(slice(self.experiment.diagnostics.examples or split.size))
+
     @property
     def batch_size(self) -> int:
         """Test images computed at a time: one shape for all rounds of a run."""
@@ -100,6 +107,49 @@ class Context:
             classes=len(self.dataset.class_names),
         )
 
+    @property
+    def encoder_spec(self) -> models.EncoderSpec:
+        """The encoder as the config gives it, or, for "auto", one that fits."""
+        blocks = self.experiment
+        if blocks.encoder.model is not None:
+            return blocks.encoder.model
+        partner = blocks.generator.training.partner
+        if isinstance(partner, models.EncoderSpec):
+            return partner
+        size = blocks.generator.model.latent_size
+        return models.fitting_encoder(size, self.dataset.image_shape)
+
+    @functools.cached_property
+    def encoder(self) -> models.Model:
+        """The encoder that inversion has its first guesses from, without parameters."""
+        return self._build(self.encoder_spec)
+
+    @functools.cached_property
+    def encoder_setting(self) -> Setting:
+        """The networks and the duration of the encoder's training."""
+        block = self.experiment.encoder
+        steps = self._steps("encoder", block.duration, block.batch_size)
+        setting = Setting(self.generator, self.encoder, steps)
+        try:
+            block.training.check_networks(setting)
+        except UsageError as error:
+            raise UsageError(f"config.encoder.model: {error}") from None
+        return setting
+
+    @functools.cached_property
+    def spanner(self) -> Spanner:
+        """The generator and, where a stage of the run fits one, its encoder.
+
+        `trained.load_spanner` returns their parameters.
+        """
+        encodes = "encoder" in self.networks
+        return Spanner(
+            self.generator.apply,
+            self.generator.input_shape,
+            self.generator.starts,
+            self.encoder.apply if encodes else None,
+        )
+
     def _build(self, spec) -> models.Model:
         return models.build(
             spec,
@@ -124,20 +174,26 @@ class Context:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Those of "classifier" and "generator" that the run's stages train or use."""
+        """Those of the run's networks that its stages train or use.
+
+        They are "classifier", "generator" and, where one of the run's stages is
+        fit_encoder, "encoder".
+        """
         return self.networks_of(self.experiment.stages)
 
     def networks_of(self, stages: Collection[str]) -> tuple[str, ...]:
-        """Returns those of the two networks that some stages train or use."""
+        """Returns those of the run's networks that some stages train or use."""
         projects = any(
             isinstance(defence, defenses.ProjectionDefense)
             for defence in self.experiment.evaluation.defences
         )
+        inverts = {"measure", "diagnose"} | ({"evaluate"} if projects else set())
         needed = {
             "classifier": {"fit_classifier", "measure", "attack", "evaluate"},
-            "generator": {"fit_generator", "measure"}
-            | ({"evaluate"} if projects else set()),
+            "generator": {"fit_generator", "fit_encoder"} | inverts,
         }
+        if "fit_encoder" in self.experiment.stages:
+            needed["encoder"] = {"fit_encoder"} | inverts
         return tuple(name for name, users in needed.items() if users & set(stages))
 
     def _steps(self, name: str, duration: str, batch_size: int) -> int:
@@ -165,6 +221,7 @@ class Context:
         for name, users in {
             "evaluation": {"attack", "evaluate"},
             "measures": {"measure"},
+            "diagnostics": {"diagnose"},
         }.items():
             count = getattr(self.experiment, name).examples
             if users & stages and count > split.size:
@@ -182,6 +239,8 @@ class Context:
             _ = self.classifier, self.classifier_steps
         if "generator" in self.networks:
             _ = self.setting
+        if "encoder" in self.networks:
+            _ = self.encoder_setting
 
     @functools.cached_property
     def digests(self) -> dict[str, dict[str, Any]]:

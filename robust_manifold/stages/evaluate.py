@@ -3,6 +3,7 @@
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation
+from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.runtime import Progress, console
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
@@ -21,7 +22,7 @@ def run(context: Context) -> list[str]:
     # Without a defence that projects there need not be a generator.
     projects = "generator" in context.networks
     params = defenses.DefenseParams(
-        generator=trained.load(context, "generator") if projects else None,
+        spanner=trained.load_spanner(context) if projects else SpannerParams(None),
         classifier=trained.load(context, "classifier"),
     )
     cells = [(d, row) for d in block.defences for row in rows_of(d, block)]
@@ -64,13 +65,11 @@ def _outcomes(context: Context, params, defence, images, part: data.Split):
     key = context.stream(f"defence {name}")
     defended = defenses.defend(
         defence,
-        context.generator.apply,
+        context.spanner,
         context.classifier.apply,
         params,
         images,
         key=key,
-        latent_shape=context.generator.input_shape,
-        prior=context.generator.starts,
         ids=part.ids,
         batch_size=context.batch_size,
     )

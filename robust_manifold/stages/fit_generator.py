@@ -60,7 +60,7 @@ def _validate(context: Context, params: Params) -> dict[str, float]:
         data.to_float(part.images),
         key=context.stream("validate generator"),
         solver=block.solver,
-        restarts=min(block.restarts, _VALIDATION_RESTARTS),
+        restarts=min(block.restarts.count, _VALIDATION_RESTARTS),
         latent_shape=context.generator.input_shape,
         prior=context.generator.starts,
         ids=part.ids,

@@ -57,17 +57,19 @@ def run(context: Context) -> list[str]:
 
 def _invert(context: Context, networks: dict[str, Params], part: data.Split):
     """Returns what is stored of one round of inversions."""
-    block, model = context.experiment.measures, context.generator
+    block, spanner = context.experiment.measures, context.spanner
     images = data.to_float(part.images)
     found = inversion.invert(
-        model.apply,
+        spanner.generate,
         networks["generator"],
         images,
         key=context.stream("measure"),
+        latent_shape=spanner.latent_shape,
         solver=block.solver,
         restarts=block.restarts,
-        latent_shape=model.input_shape,
-        prior=model.starts,
+        prior=spanner.prior,
+        encode=spanner.encode,
+        encoder_params=networks.get("encoder"),
         ids=part.ids,
         batch_size=context.batch_size,
     )
@@ -110,7 +112,7 @@ def _measures(
         data=_data_text(blocks.data),
         classifier=classifier_text,
         solver=inversion.registry.to_string(blocks.measures.solver),
-        restarts=blocks.measures.restarts,
+        restarts=inversion.restarts_registry.to_string(blocks.measures.restarts),
         steps=origin.step,
         classes=classes,
         errors=found["error"],

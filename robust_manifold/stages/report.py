@@ -2,15 +2,23 @@
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 
 from robust_manifold import data, defenses, evaluation, models
-from robust_manifold.reporting import figures, html, labels, measures_table, tables
+from robust_manifold.reporting import (
+    figures,
+    html,
+    labels,
+    measures_table,
+    separation_table,
+    tables,
+)
 from robust_manifold.runtime import console, devices, load_params, read_metrics
-from robust_manifold.stages import convergence, measure, trained
+from robust_manifold.stages import convergence, diagnostics_shown, measure, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
@@ -50,9 +58,13 @@ def _tables(context: Context, results: pd.DataFrame | None) -> Iterator[tables.T
     confidence = context.experiment.evaluation.confidence
     if results is not None:
         yield from tables.paper_tables(results, confidence=confidence)
+        if separations := list(_separations(context)):
+            yield separation_table(separations, confidence=confidence)
     if "measure" in context.experiment.stages:
         measured = evaluation.read_measures(context.folder.read_text("measures.csv"))
         yield measures_table(measured, confidence=confidence)
+    if "diagnose" in context.experiment.stages:
+        yield from diagnostics_shown.shown_tables(context)
     if "convergence" in context.experiment.stages:
         yield convergence.table(context)
 
@@ -70,6 +82,8 @@ def _figures(
         yield from _measure_figures(context)
     elif "generator" in context.networks:
         yield "samples", _samples(context)
+    if "diagnose" in stages:
+        yield from diagnostics_shown.shown_figures(context)
     file = context.folder.path / "metrics.jsonl"
     if context.networks and (records := read_metrics(file)):
         yield (
@@ -154,8 +168,8 @@ def _reconstructions(context: Context) -> html.ReportFigure:
     block = context.experiment.measures
     return html.ReportFigure(
         "Reconstructions of test images",
-        f"G(z*) of the best of {block.restarts} starts. Under each image: the class "
-        "that the classifier gives it and its probability.",
+        f"G(z*) of the best of {block.restarts.count} starts. Under each image: the "
+        "class that the classifier gives it and its probability.",
         figures.to_png(figures.projection_sheet(groups, class_names=names)),
     )
 
@@ -275,6 +289,24 @@ def _error_histogram(context: Context, defence: defenses.Defense) -> html.Report
         "Mean square over the pixels between an image and its projection.",
         figures.to_png(figures.error_histogram(errors)),
     )
+
+
+def _separations(context: Context) -> Iterator[dict[str, Any]]:
+    """Yields how errors differ from those of clean images, by defence and row."""
+    block = context.experiment.evaluation
+    for defence in _projecting(context):
+        clean = None
+        for row in rows_of(defence, block):
+            errors = read_rounds(context, outcome_folder(defence, row))["error"]
+            found = evaluation.separation(errors, clean, block.confidence)
+            clean = errors if clean is None else clean
+            yield {
+                "defence": defenses.registry.to_string(defence),
+                "attack": row.name,
+                "norm": row.attack.norm if row.attack else "",
+                "adversary": row.adversary,
+                **found._asdict(),
+            }
 
 
 def _one_of_each_class(classes: np.ndarray, count: int) -> np.ndarray:

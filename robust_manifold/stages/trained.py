@@ -1,13 +1,16 @@
 """Trained parameters: stored at the end of a training, read by all later stages."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from robust_manifold import models, training
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
     console,
@@ -43,13 +46,25 @@ def save(
 
 
 def load(context: Context, name: str) -> Params:
-    """Returns the parameters of "classifier" or "generator".
+    """Returns the parameters of "classifier", "generator" or "encoder".
 
     Raises:
       UsageError: if the stage that makes them has not finished.
     """
     _check_finished(context, name)
     return load_params(context.folder.path / folder(name))
+
+
+def load_spanner(context: Context) -> SpannerParams:
+    """Returns the parameters of `context.spanner`.
+
+    Raises:
+      UsageError: if a stage that makes them has not finished.
+    """
+    encodes = context.spanner.encode is not None
+    return SpannerParams(
+        load(context, "generator"), load(context, "encoder") if encodes else None
+    )
 
 
 def check_available(context: Context, stages: Sequence[str]) -> None:
@@ -90,12 +105,13 @@ def origin(context: Context, name: str) -> Origin:
 
 
 def training_text(context: Context, name: str) -> str:
-    """Returns how "classifier" or "generator" is trained, as a config writes it."""
+    """Returns how the network of a role is trained, as a config writes it."""
+    blocks = context.experiment
     if name == "classifier":
-        spec = context.experiment.classifier.training
-        return training.classifier_trainings.to_string(spec)
-    spec = context.experiment.generator.training
-    return training.generator_trainings.to_string(spec)
+        return training.classifier_trainings.to_string(blocks.classifier.training)
+    if name == "encoder":
+        return training.encoder_trainings.to_string(blocks.encoder.training)
+    return training.generator_trainings.to_string(blocks.generator.training)
 
 
 def model_text(context: Context, role: str) -> str:
@@ -103,21 +119,77 @@ def model_text(context: Context, role: str) -> str:
 
     Args:
       context: the run.
-      role: "classifier", "generator", or the role of the generator's partner.
+      role: "classifier", "generator", "encoder", or that of the generator's partner.
     """
     blocks = context.experiment
     if role == "classifier":
         spec = blocks.classifier.model
     elif role == "generator":
         spec = blocks.generator.model
+    elif role == "encoder":
+        spec = context.encoder_spec
     else:
         spec = blocks.generator.training.partner
     return models.registry.to_string(spec)
 
 
+GENERATOR = "generator_sha256"
+"""Beside the parameters of an encoder: the digest of the generator it was made for."""
+
+
+def digest(model: str, params: Params) -> str:
+    """Returns a checksum of a network: of its model's text and its parameters."""
+    found = hashlib.sha256(model.encode())
+    table = models.to_table(params)
+    for name in sorted(table):
+        array = np.ascontiguousarray(table[name])
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
+def generator_digest(context: Context) -> str:
+    """Returns the checksum of this run's generator.
+
+    Raises:
+      UsageError: if the stage that makes it has not finished.
+    """
+    return digest(model_text(context, "generator"), load(context, "generator"))
+
+
+def _check_generator(context: Context, wanted: str) -> None:
+    """Refuses an encoder from elsewhere that was made for another generator."""
+    block = context.experiment.encoder
+    if block.from_run:
+        place = f"from_run: the encoder in {block.from_run!r}"
+        stored = read_params_metadata(Path(block.from_run) / folder("encoder")).metadata
+        found = stored.get(GENERATOR)
+    else:
+        place = f"weights: the encoder in {block.weights!r}"
+        # A file need not say what it was made for.
+        found = weight_files.read(block.weights).metadata.get(GENERATOR, wanted)
+    if found != wanted:
+        raise UsageError(
+            f"config.encoder.{place} was made for another generator; allowed: one "
+            "that was made for this run's."
+        )
+
+
+def _known_generator(context: Context) -> str | None:
+    """Returns the checksum of this run's generator, unless it is yet to be trained."""
+    if context.folder.stage_done("fit_generator"):
+        return generator_digest(context)
+    other = context.experiment.generator.from_run
+    if not other:
+        return None
+    params = load_params(Path(other) / folder("generator"))
+    return digest(model_text(context, "generator"), params)
+
+
 def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]:
     """Returns what is stored beside the parameters of a model."""
-    return {
+    of = {} if name != "encoder" else {GENERATOR: generator_digest(context)}
+    return of | {
         "model": model_text(context, name),
         "training": training_text(context, name),
         "input_shape": list(model.input_shape),
@@ -132,8 +204,15 @@ def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
     if getattr(context.experiment, name).weights:
         _read_weights(context, name, model)
     other = getattr(context.experiment, name).from_run
-    if not other:
-        return
+    if other:
+        _check_run(context, name, model, other)
+    elsewhere = other or getattr(context.experiment, name).weights
+    if name == "encoder" and elsewhere and (known := _known_generator(context)):
+        _check_generator(context, known)
+
+
+def _check_run(context: Context, name: str, model: models.Model, other: str) -> None:
+    """Refuses a run whose network does not fit the model or was trained otherwise."""
     where = Path(other) / folder(name)
     if not any(where.glob("*/manifest.json")):
         raise UsageError(
@@ -147,6 +226,7 @@ def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
             what = {
                 ("generator", "input_shape"): "latent_size",
                 ("classifier", "output_shape"): "number of classes",
+                ("encoder", "output_shape"): "number of outputs",
             }.get((name, field), "image shape")
             raise UsageError(
                 f"config.{name}.from_run: the {name} in {other!r} has the {what} "
@@ -189,6 +269,8 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
       UsageError: if they cannot be read or do not fit the config's model.
     """
     block = getattr(context.experiment, name)
+    if name == "encoder" and (block.from_run or block.weights):
+        _check_generator(context, generator_digest(context))
     if block.from_run:
         where = Path(block.from_run) / folder(name)
         params, stored = load_params(where), read_params_metadata(where).metadata

@@ -9,7 +9,7 @@ import contextlib
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -22,14 +22,14 @@ from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 
 SCORE = "validation_accuracy"
-"""The measure by which the best parameters are kept, where it is measured."""
+"""The measure by which the best parameters are kept, unless a task has its own."""
 
 
 class Task(NamedTuple):
     """One training, as the loop needs it."""
 
     name: str
-    """What is trained: "classifier" or "generator"."""
+    """What is trained: "classifier", "generator" or "encoder"."""
     init: Callable[[], Any]
     """Returns the state before the first step."""
     step: Callable[[Any, data.Batch], tuple[Any, Any]]
@@ -40,10 +40,14 @@ class Task(NamedTuple):
     batch_size: int
     """Images a step takes."""
     validate: Callable[[Params], Mapping[str, float]]
-    """Returns what is measured on the validation split; without `SCORE` among it,
+    """Returns what is measured on the validation split; without `score` among it,
     the last parameters are kept in place of the best."""
     metadata: Mapping[str, Any]
     """Stored beside the parameters."""
+    score: str = SCORE
+    """The measure by which the best parameters are kept."""
+    mode: Literal["max", "min"] = "max"
+    """Whether the best value of it is the largest or the smallest."""
 
 
 def train(context: Context, task: Task) -> Any:
@@ -57,7 +61,9 @@ def train(context: Context, task: Task) -> Any:
     """
     stage, every = f"fit_{task.name}", context.experiment.training
     checkpoints = Checkpoints(
-        context.folder.path / "checkpoints" / task.name, best=SCORE
+        context.folder.path / "checkpoints" / task.name,
+        best=task.score,
+        mode=task.mode,
     )
     state = batching.replicate(task.init())
     start = 0

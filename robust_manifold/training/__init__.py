@@ -1,4 +1,4 @@
-"""Pure train steps: of classifiers, and of generators with their partner networks."""
+"""Pure train steps: of classifiers, generators with their partners, and encoders."""
 
 # Importing a file of trainings enters them in the registry.
 from robust_manifold.training.classifier import (
@@ -9,6 +9,14 @@ from robust_manifold.training.classifier import (
 )
 from robust_manifold.training.classifier import registry as classifier_trainings
 from robust_manifold.training.duration import steps_of
+from robust_manifold.training.encoder import (
+    EncoderMetrics,
+    EncoderState,
+    EncoderTraining,
+    Inverting,
+    guessed_images,
+)
+from robust_manifold.training.encoder import registry as encoder_trainings
 from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
 from robust_manifold.training.gan_losses import GanLoss
 from robust_manifold.training.generator import GeneratorTraining, Setting
@@ -23,11 +31,15 @@ __all__ = [
     "ClassifierState",
     "ClassifierTraining",
     "CrossEntropy",
+    "EncoderMetrics",
+    "EncoderState",
+    "EncoderTraining",
     "GanLoss",
     "GanMetrics",
     "GanState",
     "GanTraining",
     "GeneratorTraining",
+    "Inverting",
     "Momentum",
     "Optimizer",
     "Setting",
@@ -36,7 +48,9 @@ __all__ = [
     "VaeTraining",
     "as_optimizer",
     "classifier_trainings",
+    "encoder_trainings",
     "generator_trainings",
+    "guessed_images",
     "optimizers",
     "steps_of",
 ]

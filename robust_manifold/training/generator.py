@@ -36,7 +36,7 @@ class GeneratorTraining(abc.ABC):
       optimizer: the generator's optimiser, or its text as in a config.
       average_decay: decay of the exponential moving average of the generator; 0
         keeps the last generator itself.
-      role: what the partner is: "discriminator" or "encoder".
+      role: what the partner is: "discriminator" or "vae_encoder".
     """
 
     optimizer: Optimizer | str

@@ -73,7 +73,7 @@ class VaeTraining(GeneratorTraining):
     beta: float = 1.0
     average_decay: float = 0.0
 
-    role: ClassVar[str] = "encoder"
+    role: ClassVar[str] = "vae_encoder"
 
     def __post_init__(self):
         super().__post_init__()
@@ -136,7 +136,7 @@ class VaeTraining(GeneratorTraining):
             )
             mean, log_variance = jnp.split(encoded, 2, axis=-1)
             latents = _drawn(mean, log_variance, keys.stream(key, "latent"))
-            latents = _with_classes(setting.generator, latents, labels)
+            latents = models.with_classes(setting.generator, latents, labels)
             generated, generator = setting.generator.train(
                 generator, latents, keys.stream(key, "generator")
             )
@@ -225,11 +225,3 @@ def _drawn(
 ) -> Float[Array, "batch latent"]:
     noise = jax.random.normal(key, mean.shape, mean.dtype)
     return mean + jnp.exp(log_variance / 2) * noise
-
-
-def _with_classes(
-    generator: Model, latents: Float[Array, "batch z"], labels: Int[Array, " batch"]
-) -> Float[Array, "batch latent"]:
-    """Returns latents that also choose the labels, where the generator has classes."""
-    room = jnp.pad(latents, ((0, 0), (0, generator.latent_classes)))
-    return models.latents_of_classes(generator, room, labels)

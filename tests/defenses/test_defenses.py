@@ -7,6 +7,7 @@ import pytest
 
 from robust_manifold import defenses
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Manifold, Spanner, SpannerParams
 from robust_manifold.core.prior import Normal, Uniform
 from robust_manifold.defenses import (
     DefenseGAN,
@@ -14,7 +15,7 @@ from robust_manifold.defenses import (
     InvertAndClassify,
     NoDefense,
 )
-from robust_manifold.inversion import Adam, GradientDescent, invert_one
+from robust_manifold.inversion import Adam, GradientDescent, Restarts, invert_one
 
 KEY = jax.random.key(0)
 MATRIX = jnp.asarray(
@@ -31,8 +32,11 @@ def classify(image):
     return jnp.stack([image.sum(), image[0, 0, 0], -image[1, 1, 0]])
 
 
+MANIFOLD = Manifold(generate, (2,))
+
+
 def run(defense, key=KEY):
-    return defense.defend(key, generate, classify, IMAGE, (2,))
+    return defense.defend(key, MANIFOLD, classify, IMAGE)
 
 
 def projection():
@@ -62,9 +66,9 @@ def test_what_is_classified_is_the_projection(defense):
         defended.logits, classify(jnp.asarray(projection())), atol=1e-3
     )
     np.testing.assert_array_equal(defended.logits, classify(defended.inversion.image))
-    logits = defense(KEY, generate, classify, IMAGE, (2,))
+    logits = defense(KEY, MANIFOLD, classify, IMAGE)
     np.testing.assert_array_equal(logits, defended.logits)
-    again = defense.project(KEY, generate, IMAGE, (2,))
+    again = defense.project(KEY, MANIFOLD, IMAGE)
     np.testing.assert_array_equal(again.latent, defended.inversion.latent)
 
 
@@ -73,7 +77,7 @@ def test_none_is_the_bare_classifier():
     assert defended.inversion is None
     np.testing.assert_array_equal(defended.logits, classify(IMAGE))
     np.testing.assert_array_equal(
-        NoDefense()(KEY, generate, classify, IMAGE, (2,)), classify(IMAGE)
+        NoDefense()(KEY, MANIFOLD, classify, IMAGE), classify(IMAGE)
     )
 
 
@@ -101,15 +105,13 @@ def test_defense_gan_is_its_recipe():
     assert DefenseGAN().solver == GradientDescent(200, 10.0, 0.7, decay=0.1)
     assert DefenseGAN().restarts == 10
     by_hand = invert_one(
-        generate,
+        MANIFOLD,
         IMAGE,
         KEY,
         solver=GradientDescent(5, 0.5, 0.7),
-        restarts=3,
-        latent_shape=(2,),
-        start_scale=2**-0.5,
+        restarts=Restarts(3, scale="unit"),
     )
-    preset = DefenseGAN(5, 3, 0.5).project(KEY, generate, IMAGE, (2,))
+    preset = DefenseGAN(5, 3, 0.5).project(KEY, MANIFOLD, IMAGE)
     np.testing.assert_array_equal(preset.restart_errors, by_hand.restart_errors)
 
 
@@ -117,7 +119,9 @@ def test_the_starts_follow_the_scale():
     """One tiny step leaves the start where it was drawn."""
     solver = GradientDescent(1, 1e-30)
     one, two = (
-        InvertAndClassify(solver, 1, scale).project(KEY, generate, IMAGE, (2,)).latent
+        InvertAndClassify(solver, Restarts(1, scale))
+        .project(KEY, MANIFOLD, IMAGE)
+        .latent
         for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose(two, 3 * one, rtol=1e-6)
@@ -136,17 +140,16 @@ def test_the_starts_come_from_the_prior(defense, scale, prior):
     """Alone and in a batch: one tiny step leaves the start where it was drawn."""
     start_key = jax.random.fold_in(KEY, 0)
     expected = prior.scaled_sample(start_key, (2,), scale)
-    found = defense.defend(KEY, generate, classify, IMAGE, (2,), prior).inversion
+    manifold = Manifold(generate, (2,), prior)
+    found = defense.defend(KEY, manifold, classify, IMAGE).inversion
     np.testing.assert_allclose(found.latent, expected, rtol=1e-6)
     batch = defenses.defend(
         defense,
-        lambda _, latent: generate(latent),
+        Spanner(lambda _, latent: generate(latent), (2,), prior),
         lambda _, image: classify(image),
-        DefenseParams({}, {}),
+        DefenseParams(SpannerParams({}), {}),
         IMAGE[None],
         key=KEY,
-        latent_shape=(2,),
-        prior=prior,
     )
     image_key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
     expected = prior.scaled_sample(image_key, (2,), scale)
@@ -163,9 +166,9 @@ def test_the_key_matters():
 @pytest.mark.parametrize("defense", [ALL[0], ALL[-1]], ids=str)
 def test_gradients_flow_through_the_projection(defense):
     """The defended classifier of a linear generator has the projector's Jacobian."""
-    jacobian = jax.jacobian(
-        lambda x: defense(KEY, generate, classify, x, (2,)).reshape(3)
-    )(IMAGE)
+    jacobian = jax.jacobian(lambda x: defense(KEY, MANIFOLD, classify, x).reshape(3))(
+        IMAGE
+    )
     projector = np.asarray(MATRIX).T @ np.asarray(MATRIX)
     readout = np.stack([np.ones(6), np.eye(6)[0], -np.eye(6)[4]])
     np.testing.assert_allclose(jacobian.reshape(3, 6), readout @ projector, atol=2e-3)
@@ -180,19 +183,12 @@ def _classify(params, image):
 
 
 BATCH = np.random.default_rng(2).uniform(size=(5, 2, 3, 1)).astype(np.float32)
-PARAMS = DefenseParams(generator=MATRIX, classifier=jnp.float32(2.0))
+PARAMS = DefenseParams(SpannerParams(MATRIX), classifier=jnp.float32(2.0))
 
 
 def _defend(defense, images=BATCH, **kwargs):
     return defenses.defend(
-        defense,
-        _generate,
-        _classify,
-        PARAMS,
-        images,
-        key=KEY,
-        latent_shape=(2,),
-        **kwargs,
+        defense, Spanner(_generate, (2,)), _classify, PARAMS, images, key=KEY, **kwargs
     )
 
 
@@ -201,10 +197,9 @@ def test_many_images_are_each_their_own():
     many = _defend(defense, ids=np.arange(5) + 10)
     one = defense.defend(
         jax.random.fold_in(KEY, 12),
-        generate,
+        MANIFOLD,
         lambda image: 2.0 * classify(image),
         jnp.asarray(BATCH[2]),
-        (2,),
     )
     np.testing.assert_allclose(many.logits[2], one.logits, atol=1e-5)
     np.testing.assert_allclose(many.inversion.image[2], one.inversion.image, atol=1e-6)
@@ -231,8 +226,8 @@ def test_bad_images_give_one_sentence():
         ("invert_and_classify(solver='adma')", "Did you mean 'adam'?"),
         ("invert_and_classify(solver='adam(steps=0)')", "Adam.steps is 0"),
         ("invert_and_classify(solver=3)", "solver is 3; allowed: Solver or a text."),
-        ("invert_and_classify(restarts=0)", "InvertAndClassify.restarts is 0"),
-        ("invert_and_classify(start_scale=-1)", "start_scale is -1.0"),
+        ("invert_and_classify(restarts=0)", "restarts is 0"),
+        ("invert_and_classify(restarts=restarts(scale=-1))", "scale is -1.0"),
         ("defense_gan(steps=0)", "steps is 0"),
         ("defense_gan(restarts=0)", "DefenseGAN.restarts is 0"),
         ("defence_gan", "Did you mean 'defense_gan'?"),

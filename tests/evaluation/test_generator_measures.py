@@ -34,7 +34,7 @@ def summarised(**changes):
         "data": "npz:digits.npz",
         "classifier": "linear",
         "solver": "adam(steps=3)",
-        "restarts": 10,
+        "restarts": "10",
         "steps": 2000,
         "classes": 4,
         "errors": ERRORS,
@@ -108,10 +108,12 @@ def test_equal_runs_differ_in_the_last_column_only():
 
 
 def test_round_trip():
-    lines = [summarised(), summarised(training="vae", samples=None)]
+    halved = "restarts(scale='unit', halve_at=(2, 4))"
+    lines = [summarised(), summarised(training="vae", samples=None, restarts=halved)]
     frame = read_measures(measures_to_csv(lines))
     assert tuple(frame.columns) == MEASURE_COLUMNS
     assert frame["training"].tolist() == ["gan(loss='hinge')", "vae"]
+    assert frame["restarts"].tolist() == ["10", halved]
     assert frame["steps"].dtype == np.int64
     assert frame["error_median"][0] == pytest.approx(lines[0].error_median, abs=1e-8)
     assert frame["classes_covered"][0] == 3 and math.isnan(frame["classes_covered"][1])
@@ -128,7 +130,7 @@ GOOD = measures_to_csv([summarised()])
         (GOOD.replace("generator,", "", 1), "measures.csv has the columns training"),
         (GOOD.replace("12.346", "long"), "seconds in line 2 of measures.csv is 'long'"),
         (GOOD.replace(",10,80,0,", ",10,80,81,"), "81 failed of n = 80"),
-        (GOOD.replace(",10,80,0,", ",ten,80,0,"), "restarts in line 2 .* 'ten'"),
+        (GOOD.replace(",10,80,0,", ",10,many,0,"), "n in line 2 .* 'many'"),
         (GOOD.replace(",0.900000,", ",,"), "projection_accuracy in line 2"),
         (GOOD.rpartition(",")[0], "line 2 of measures.csv has"),
     ],

@@ -97,6 +97,17 @@ def test_latents_of_an_unconditional_generator_stay_as_they_are():
     assert models.latents_of_classes(model, latents, jnp.array([1, 0])) is latents
 
 
+def test_classes_are_put_behind_the_latents():
+    model, _ = conditional()
+    latents = jax.random.normal(jax.random.key(2), (2, 3, 2))
+    labels = jnp.array([[0, 1, 2], [2, 1, 0]])
+    found = models.with_classes(model, latents, labels)
+    np.testing.assert_array_equal(found[..., :2], latents)
+    np.testing.assert_array_equal(found[..., 2:], np.eye(3)[labels])
+    plain = models.with_classes(models.build("vae_decoder"), latents, labels)
+    np.testing.assert_array_equal(plain, latents)
+
+
 def test_samples_follow_the_prior_and_choose_all_classes():
     model, _ = conditional()
     latents = models.sample_latents(model, jax.random.key(0), 3000)

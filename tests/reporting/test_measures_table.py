@@ -15,7 +15,7 @@ LINE = GeneratorMeasures(
     data="tfds:mnist",
     classifier="small_cnn",
     solver="adam(steps=200)",
-    restarts=10,
+    restarts="10",
     n=1000,
     failed=0,
     error_mean=0.00512,
@@ -100,7 +100,7 @@ def test_what_differs_is_a_row_and_not_in_the_caption():
     other = LINE._replace(
         generator="dcgan_generator(latent_size=32, width=32)",
         data="mnist_5k",
-        restarts=1,
+        restarts="1",
         n=500,
         steps=100,
         features="pixels",
@@ -117,6 +117,9 @@ def test_what_differs_is_a_row_and_not_in_the_caption():
         "Adam, 200 steps, best of 10 starts",
         "Adam, 200 steps, one start",
     ]
+    halved = LINE._replace(restarts="restarts(count=8, halve_at=(2, 4))")
+    shown = rows_of(table_of(LINE, halved))["Inversion"]
+    assert shown[1] == "Adam, 200 steps, best of 8 starts (halve at (2, 4))"
     assert rows["Generator steps"] == ["20,000", "100"]
     assert rows["Test images"] == ["1,000", "500"]
     assert rows["Classifier"] == ["Small CNN", "Linear"]

@@ -16,24 +16,38 @@ from robust_manifold.reporting.figures.grids import (
     neighbour_grid,
     sample_grid,
 )
+from robust_manifold.reporting.figures.inversion import (
+    SolverCurve,
+    error_decades,
+    solver_curves,
+)
 from robust_manifold.reporting.figures.pictures import (
     SheetGroup,
     SheetRow,
     projection_sheet,
 )
+from robust_manifold.reporting.figures.side_by_side import (
+    ProjectedImage,
+    side_by_side,
+)
 
 __all__ = [
     "ConvergenceFrame",
+    "ProjectedImage",
     "SheetGroup",
     "SheetRow",
+    "SolverCurve",
     "accuracy_curves",
     "convergence_animation",
     "convergence_figure",
+    "error_decades",
     "error_histogram",
     "interpolation_grid",
     "neighbour_grid",
     "projection_sheet",
     "sample_grid",
+    "side_by_side",
+    "solver_curves",
     "to_png",
     "training_curves",
 ]

@@ -1,0 +1,72 @@
+"""Inversion steps a second at a large batch, for accelerators too."""
+
+import dataclasses
+from typing import NamedTuple
+
+import contenders
+import jax
+import limit
+import timing
+from contenders import RECIPE_RESTARTS, RECIPE_SETTING, Setting
+
+from robust_manifold import inversion
+
+SECONDS = 120
+LOOPS = ("scan", "python")
+
+
+class Call(NamedTuple):
+    """A setting with how it is computed.
+
+    Attributes:
+      setting: how to invert.
+      loop: form of the loop.
+      batch_size: images at a time; None: as many as memory allows.
+    """
+
+    setting: Setting
+    loop: str
+    batch_size: int | None
+
+
+def compare(run, batch, rounds, device):
+    """Prints rates and shares of the limit; the images are the generator's own.
+
+    Neither depends on the images' pixels, so that no data set is needed.
+    """
+    images = run.generated(batch)
+    products = limit.matrix_products(device)
+    calls = _calls(batch)
+    timed = {
+        name: timing.Contender(
+            contenders.timed(
+                run, images, call.setting, loop=call.loop, batch_size=call.batch_size
+            )
+        )
+        for name, call in calls.items()
+    }
+    times = timing.compare(products | timed, rounds, budget=SECONDS)
+    print(
+        f"{batch} images x {RECIPE_RESTARTS.count} restarts: all at a time for the "
+        "gradient, as many as memory allows for LM"
+    )
+    settings = {name: call.setting for name, call in calls.items()}
+    limit.report(run, batch, times, products, settings)
+
+
+def _calls(batch) -> dict[str, Call]:
+    on_cpu = jax.default_backend() == "cpu"
+    steps = 20 if on_cpu else 200
+    newton = inversion.LevenbergMarquardt(steps=max(steps // 10, 2))
+    found = {}
+    for name, setting, batch_size in (
+        ("gradient", RECIPE_SETTING.stopped(steps), batch),
+        ("LM", Setting(newton, RECIPE_RESTARTS), None),
+    ):
+        for loop in LOOPS:
+            found[f"{name}, {loop}"] = Call(setting, loop, batch_size)
+        if not on_cpu:
+            solver = dataclasses.replace(setting.solver, forward="bfloat16")
+            half = dataclasses.replace(setting, solver=solver)
+            found[f"{name}, scan, bfloat16"] = Call(half, "scan", batch_size)
+    return found

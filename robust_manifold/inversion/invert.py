@@ -1,0 +1,247 @@
+"""Inversion of one image, and of many: compiled, in chunks, on all devices."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from robust_manifold.core import batching
+from robust_manifold.core.checks import checked_images
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Manifold, Spanner, SpannerParams
+from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.types import Image, Params, PRNGKey
+from robust_manifold.inversion.lbfgs import LBFGS
+from robust_manifold.inversion.restarts import Restarts, as_restarts
+from robust_manifold.inversion.search import Inversion, Search, SearchState
+from robust_manifold.inversion.solver import Solver, as_solver
+
+DEFAULT_SOLVER: Solver = LBFGS()
+"""What inverts unless something else is asked for; see docs/performance.md."""
+DEFAULT_RESTARTS = Restarts(count=4, scale="unit", halve_at=(10, 20))
+"""Where it starts, and when the better half goes on alone."""
+
+LOOPS: dict[str, str] = {"cpu": "scan", "gpu": "scan", "tpu": "scan"}
+"""The form of the loop over the steps on each platform; see docs/performance.md."""
+
+
+def invert_one(
+    manifold: Manifold,
+    image: Image,
+    key: PRNGKey,
+    *,
+    solver: Solver | str = DEFAULT_SOLVER,
+    restarts: Restarts | str | int = DEFAULT_RESTARTS,
+) -> Inversion:
+    """Returns the best of several runs of the solver on ONE image.
+
+    Without halving, more restarts only add candidates: the error never rises with
+    their number.
+
+    Args:
+      manifold: the generator, its parameters bound, and its encoder if there is one.
+      image: pixels in [0, 1].
+      key: the image's own random key.
+      solver: a `Solver`, or its text as in a config.
+      restarts: `Restarts`, their text as in a config, or their number.
+
+    Raises:
+      UsageError: for settings that are not allowed.
+    """
+    _check_latent_shape(manifold.latent_shape)
+    return Search(as_solver(solver), as_restarts(restarts))(manifold, image, key)
+
+
+def invert(
+    generate: Callable[[Params, Array], Array],
+    params: Params,
+    images: Any,
+    *,
+    key: PRNGKey,
+    latent_shape: tuple[int, ...],
+    solver: Solver | str = DEFAULT_SOLVER,
+    restarts: Restarts | str | int = DEFAULT_RESTARTS,
+    prior: Prior = STANDARD_NORMAL,
+    encode: Callable[[Params, Array], Array] | None = None,
+    encoder_params: Params = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    ids: np.ndarray | jax.Array | None = None,
+    loop: str | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Inversion:
+    """Returns the inversion of a batch, compiled, in chunks, on all devices.
+
+    The result for an image depends on its id and `key`, never on its batch mates.
+
+    Args:
+      generate: `generate(params, latent) -> image`, for one latent.
+      params: of `generate`.
+      images: [n, height, width, channels], floats in [0, 1].
+      key: folded with the id of each image, then with the number of the restart.
+      latent_shape: of one latent, (size,).
+      solver: a `Solver`, or its text as in a config.
+      restarts: `Restarts`, their text as in a config, or their number.
+      prior: the generator's, N(0, 1) by default.
+      encode: `encode(encoder_params, image)`, mean and log variance [2 * size] of a
+        latent, for one image; starts are drawn from the prior without one.
+      encoder_params: of `encode`.
+      batch_size: images handed over at a time; results do not depend on it.
+      tile: images that a device inverts at once; by default as many as are fast and
+        memory allows, see `core.batching.default_tile`.  Results depend on it by
+        rounding, which some solvers amplify.
+      ids: global ids [n] of the images; 0..n-1 by default.
+      loop: "scan" compiles all steps as one program, "python" calls a compiled step
+        again and again, which can be faster on a CPU for a `generate` that holds
+        XLA's own convolutions; by default that of `LOOPS` for the platform.
+      on_chunk: called with (images done, n) after each chunk.
+
+    Raises:
+      UsageError: for images outside [0, 1], settings that are not allowed, or a
+        generator whose images have another shape.
+    """
+    spanner = Spanner(generate, tuple(latent_shape), prior, encode)
+    spanner_params = SpannerParams(params, encoder_params)
+    images = _checked(spanner, spanner_params, images)
+    search = Search(as_solver(solver), as_restarts(restarts))
+    loop = loop or LOOPS.get(jax.default_backend(), "scan")
+    if loop not in ("scan", "python"):
+        raise UsageError(f"loop is {loop!r}; allowed: scan, python or None.")
+    whole = _Invert(spanner, search)
+    return batching.map_examples(
+        whole if loop == "scan" else whole.pipeline(),
+        spanner_params,
+        images,
+        key=key,
+        ids=ids,
+        batch_size=batch_size,
+        tile=tile,
+        on_chunk=on_chunk,
+    )
+
+
+def error_curves(
+    generate: Callable[[Params, Array], Array],
+    params: Params,
+    images: Any,
+    *,
+    key: PRNGKey,
+    latent_shape: tuple[int, ...],
+    solver: Solver | str = DEFAULT_SOLVER,
+    restarts: Restarts | str | int = DEFAULT_RESTARTS,
+    prior: Prior = STANDARD_NORMAL,
+    encode: Callable[[Params, Array], Array] | None = None,
+    encoder_params: Params = None,
+    batch_size: int | None = None,
+    ids: np.ndarray | jax.Array | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Float[Array, "n restarts points"]:
+    """Returns the least error of every restart after 0, 1, ... `solver.steps` steps.
+
+    Arguments, starts and errors are those of `invert`; the last point is its
+    `restart_errors`.  A restart that was dropped keeps the error it had.
+    """
+    spanner = Spanner(generate, tuple(latent_shape), prior, encode)
+    spanner_params = SpannerParams(params, encoder_params)
+    images = _checked(spanner, spanner_params, images)
+    return batching.map_examples(
+        _Curves(spanner, Search(as_solver(solver), as_restarts(restarts))),
+        spanner_params,
+        images,
+        key=key,
+        ids=ids,
+        batch_size=batch_size,
+        on_chunk=on_chunk,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Invert:
+    """The inversion of one image, hashed by value: equal specs compile once."""
+
+    spanner: Spanner
+    search: Search
+    donates = tiled = True
+
+    def __call__(self, params: SpannerParams, key: PRNGKey, image: Image) -> Inversion:
+        return self.search(self.spanner.bind(params), image, key)
+
+    def pipeline(self) -> batching.Pipeline:
+        """Returns the same as a sequence of programs, one a step."""
+        piece = functools.partial(_Piece, self.spanner, self.search)
+        steps: list[_Piece] = []
+        for segment in self.search.restarts.segments(self.search.solver.steps):
+            steps.append(piece("narrow", segment.runs))
+            steps += segment.steps * [piece("advance")]
+        finish = piece("finish")
+        return batching.Pipeline(_Begin(self), tuple(steps), finish, tiled=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+    whole: _Invert
+
+    def __call__(
+        self, params: SpannerParams, key: PRNGKey, image: Image
+    ) -> SearchState:
+        manifold = self.whole.spanner.bind(params)
+        return self.whole.search.begin(manifold, image, key)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """What one program of a pipeline does to the state of an image's search."""
+
+    spanner: Spanner
+    search: Search
+    what: Literal["advance", "narrow", "finish"]
+    kept: int = 0
+
+    @property
+    def donates(self) -> bool:
+        """Whether the state keeps its shapes."""
+        return self.what == "advance"
+
+    def __call__(self, params: SpannerParams, image: Image, state: SearchState) -> Any:
+        if self.what == "narrow":
+            return self.search.narrow(state, self.kept)
+        manifold = self.spanner.bind(params)
+        return getattr(self.search, self.what)(manifold, image, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curves:
+    spanner: Spanner
+    search: Search
+    tiled = True
+
+    def __call__(
+        self, params: SpannerParams, key: PRNGKey, image: Image
+    ) -> Float[Array, "restarts points"]:
+        return self.search.curves(self.spanner.bind(params), image, key)
+
+
+def _check_latent_shape(latent_shape: tuple[int, ...]) -> None:
+    if len(latent_shape) != 1 or latent_shape[0] < 1:
+        raise UsageError(
+            f"latent_shape is {latent_shape}; allowed: one positive size, as in (64,)."
+        )
+
+
+def _checked(spanner: Spanner, params: SpannerParams, images: Any) -> np.ndarray:
+    """Returns the images, refusing what the generator cannot be compared with."""
+    images = checked_images(images)
+    _check_latent_shape(spanner.latent_shape)
+    latent = jax.ShapeDtypeStruct(spanner.latent_shape, images.dtype)
+    found = jax.eval_shape(spanner.generate, params.generator, latent)
+    shape = getattr(found, "shape", None)
+    if shape != images.shape[1:]:
+        raise UsageError(
+            f"generate gives an image of shape {shape}; allowed: that of the images "
+            f"to invert, {images.shape[1:]}."
+        )
+    return images

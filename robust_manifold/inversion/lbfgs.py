@@ -1,0 +1,109 @@
+"""L-BFGS on the latent, without a line search's loop: a step is one evaluation."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from robust_manifold.core.spec import check
+from robust_manifold.core.types import Latent, Scalar
+from robust_manifold.inversion.first_order import value_and_gradient
+from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.solver import Solver, Step, registry
+
+_SUFFICIENT = 1e-4
+"""Share of the decrease along the slope that has to be reached (Armijo)."""
+
+
+class LBFGSState(NamedTuple):
+    """The last accepted latent, and the line along which the next is looked for."""
+
+    anchor: Latent
+    objective: Scalar
+    gradient: Float[Array, " latent"]
+    direction: Float[Array, " latent"]
+    length: Scalar
+    memory: optax.OptState
+
+
+@registry.register("lbfgs")
+@dataclasses.dataclass(frozen=True)
+class LBFGS(Solver):
+    """Limited-memory BFGS (Liu and Nocedal 1989), with backtracking across steps.
+
+    A line search in a loop of its own costs many evaluations where many restarts are
+    computed at once, since all wait for the slowest.  Here a latent that does not
+    lower the objective enough sends the next step back along the same line, to the
+    minimum of the parabola through what is known.
+
+    Attributes:
+      memory: how many pairs of moves and changes of the gradient are remembered.
+    """
+
+    steps: int = 200
+    memory: int = 20
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(self.memory >= 1, self, "memory", "1 or more")
+
+    def init(self, start: Latent) -> LBFGSState:
+        """Returns a state that accepts the start."""
+        nothing = jnp.zeros_like(start)
+        infinite, one = jnp.full((), jnp.inf, start.dtype), jnp.ones((), start.dtype)
+        memory = self._transformation().init(start)
+        return LBFGSState(start, infinite, nothing, nothing, one, memory)
+
+    def step(self, problem: Problem, latent: Latent, state: LBFGSState) -> Step:
+        """Returns a new direction from here, or a shorter way along the last one."""
+        measured, gradient = value_and_gradient(problem, latent)
+        # The sum over the pixels, so that the first move has about unit length.
+        pixels = problem.image.size
+        objective, gradient = measured.objective * pixels, gradient * pixels
+        slope = state.gradient @ state.direction
+        bound = state.objective + _SUFFICIENT * state.length * slope
+        # Around the optimum the objective is flat: there the gradient alone leads on.
+        rounding = 8 * jnp.finfo(objective.dtype).eps
+        accepted = objective <= bound + rounding * jnp.abs(objective)
+
+        moved = self._turn(latent, objective, gradient, state)
+        stayed = state._replace(length=_shorter(state, slope, objective))
+        state = _choose(accepted, moved, stayed)
+        latent = state.anchor + state.length * state.direction
+        return Step(measured, problem.project(latent), state)
+
+    def passes(self, latent_size: int) -> float:
+        """Returns 2: one pass forward, one backward."""
+        return 2.0
+
+    def _turn(self, latent, objective, gradient, state) -> LBFGSState:
+        """Returns the state with a new direction, at an accepted latent."""
+        transformation = self._transformation()
+        # Without positive curvature along the move, what is remembered misleads.
+        curvature = (latent - state.anchor) @ (gradient - state.gradient)
+        fresh = transformation.init(latent)
+        memory = _choose(curvature > 0, state.memory, fresh)
+        descent, memory = transformation.update(gradient, memory, latent)
+        descent = jnp.asarray(descent)  # which optax types as a tree
+        norm = jnp.maximum(jnp.linalg.norm(gradient), 1)
+        downhill = descent @ gradient > 0
+        direction = -jnp.where(downhill, descent, gradient / norm)
+        one = jnp.ones_like(state.length)
+        return LBFGSState(latent, objective, gradient, direction, one, memory)
+
+    def _transformation(self) -> optax.GradientTransformation:
+        return optax.scale_by_lbfgs(self.memory)
+
+
+def _shorter(state: LBFGSState, slope: Scalar, objective: Scalar) -> Scalar:
+    """Returns where the parabola through both values and the slope is least."""
+    excess = objective - state.objective - slope * state.length
+    share = -slope * state.length / (2 * jnp.where(excess > 0, excess, 1))
+    usable = (excess > 0) & jnp.isfinite(share)
+    return state.length * jnp.where(usable, jnp.clip(share, 0.1, 0.5), 0.1)
+
+
+def _choose(condition, first, second):
+    return optax.tree.where(condition, first, second)

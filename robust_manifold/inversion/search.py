@@ -1,0 +1,189 @@
+"""The search for one image's latent: its runs from their start to the best of them."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Manifold
+from robust_manifold.core.types import Image, PRNGKey
+from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.restarts import Restarts
+from robust_manifold.inversion.solver import Run, Solution, Solver, Status
+
+
+class Inversion(NamedTuple):
+    """The best restart of one image, or of n with a leading axis everywhere."""
+
+    latent: Float[Array, "*n latent"]
+    image: Float[Array, "*n height width channels"]
+    """The projection G(z*)."""
+    error: Float[Array, "*n"]
+    """Mean squared error per pixel."""
+    restart_errors: Float[Array, "*n restarts"]
+    """Of each restart's best latent; infinite if none of its iterates was finite."""
+    status: Int[Array, "*n"]
+    """The `Status` of the best restart."""
+    restart_status: Int[Array, "*n restarts"]
+
+
+class SearchState(NamedTuple):
+    """The runs of one image that are still followed, and what became of all."""
+
+    runs: Run
+    """With a leading axis [followed]."""
+    numbers: Int[Array, " followed"]
+    """Which restarts they are."""
+    errors: Float[Array, " restarts"]
+    status: Int[Array, " restarts"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How one image is inverted: a solver, from some starts; pure and hashable."""
+
+    solver: Solver
+    restarts: Restarts
+
+    def problem(self, manifold: Manifold, image: Image) -> Problem:
+        """Returns what the solver works on.
+
+        Raises:
+          UsageError: if the solver asks for bfloat16 and the manifold has no such form.
+        """
+        generate = manifold.generate
+        if self.solver.forward == "bfloat16":
+            if manifold.generate_bfloat16 is None:
+                raise UsageError(
+                    f"{type(self.solver).__name__}.forward is 'bfloat16'; allowed: "
+                    "'float32' where the generator's parameters are already bound."
+                )
+            generate = manifold.generate_bfloat16
+        return self.solver.problem(generate, image, manifold.prior)
+
+    def begin(self, manifold: Manifold, image: Image, key: PRNGKey) -> SearchState:
+        """Returns the state before the first step."""
+        problem, count = self.problem(manifold, image), self.restarts.count
+        starts = self.restarts.starts(manifold, image, key)
+        runs = jax.vmap(lambda start: self.solver.begin(problem, start))(starts)
+        return SearchState(
+            runs,
+            jnp.arange(count),
+            jnp.full((count,), jnp.inf, image.dtype),
+            jnp.full((count,), Status.FINISHED, jnp.int32),
+        )
+
+    def advance(
+        self, manifold: Manifold, image: Image, state: SearchState
+    ) -> SearchState:
+        """Returns the state after one step of all runs that are followed."""
+        problem = self.problem(manifold, image)
+        runs = jax.vmap(lambda run: self.solver.advance(problem, run))(state.runs)
+        if self.restarts.enough:
+            # The image keeps what it has, whatever is computed for its batch mates.
+            runs = jax.tree.map(
+                lambda old, new: jnp.where(self.has_enough(state), old, new),
+                state.runs,
+                runs,
+            )
+        return state._replace(runs=runs)
+
+    def has_enough(self, state: SearchState) -> Bool[Array, ""]:
+        """Returns whether the image's error is as small as asked for."""
+        return jnp.min(state.runs.best.error) <= self.restarts.enough
+
+    def narrow(self, state: SearchState, kept: int) -> SearchState:
+        """Returns the state with only the best `kept` runs followed up."""
+        if kept == len(state.numbers):
+            return state
+        state = self._noted(state, state.runs.best)
+        order = jnp.argsort(state.runs.best.objective)
+        dropped = state.numbers[order[kept:]]
+        followed = jax.tree.map(lambda leaf: leaf[order[:kept]], state.runs)
+        status = state.status.at[dropped].set(jnp.int32(Status.DROPPED))
+        return state._replace(
+            runs=followed, numbers=state.numbers[order[:kept]], status=status
+        )
+
+    def finish(self, manifold: Manifold, image: Image, state: SearchState) -> Inversion:
+        """Returns the best of the runs."""
+        problem = self.problem(manifold, image)
+        solutions = jax.vmap(lambda run: self.solver.finish(problem, run))(state.runs)
+        if self.restarts.enough:
+            finished = solutions.status == Status.FINISHED
+            enough = finished & (jnp.min(solutions.error) <= self.restarts.enough)
+            solutions = solutions._replace(
+                status=jnp.where(enough, jnp.int32(Status.ENOUGH), solutions.status)
+            )
+        best = jnp.argmin(solutions.objective)
+        latent, error = solutions.latent[best], solutions.error[best]
+        projection = manifold.generate(latent)
+        if self.solver.forward != "float32":
+            error = jnp.mean((projection - image) ** 2)
+        state = self._noted(state, solutions)
+        return Inversion(
+            latent=latent,
+            image=projection,
+            error=error,
+            restart_errors=state.errors,
+            status=solutions.status[best],
+            restart_status=state.status,
+        )
+
+    def _noted(self, state: SearchState, solutions: Solution) -> SearchState:
+        """Returns the state with the errors of the runs that are followed written."""
+        return state._replace(
+            errors=state.errors.at[state.numbers].set(solutions.error),
+            status=state.status.at[state.numbers].set(solutions.status),
+        )
+
+    def __call__(self, manifold: Manifold, image: Image, key: PRNGKey) -> Inversion:
+        """Returns the inversion of one image.
+
+        Can be differentiated in reverse mode unless `restarts.enough` is above 0.
+        """
+        state = self.begin(manifold, image, key)
+        for segment in self.restarts.segments(self.solver.steps):
+            state = self.narrow(state, segment.runs)
+            state = self._repeat(manifold, image, state, segment.steps)
+        return self.finish(manifold, image, state)
+
+    def _repeat(self, manifold, image, state: SearchState, steps: int) -> SearchState:
+        def advance(state, _):
+            return self.advance(manifold, image, state), None
+
+        if not self.restarts.enough:
+            return jax.lax.scan(advance, state, length=steps)[0]
+
+        def unfinished(carry):
+            step, state = carry
+            return (step < steps) & ~self.has_enough(state)
+
+        return jax.lax.while_loop(
+            unfinished,
+            lambda carry: (carry[0] + 1, advance(carry[1], None)[0]),
+            (jnp.int32(0), state),
+        )[1]
+
+    def curves(
+        self, manifold: Manifold, image: Image, key: PRNGKey
+    ) -> Float[Array, "restarts points"]:
+        """Returns every restart's least error so far after 0, 1, ... all steps.
+
+        A restart that is dropped keeps the error it had.
+        """
+
+        def advance(state, _):
+            state = self.advance(manifold, image, state)
+            return state, self._noted(state, state.runs.best).errors
+
+        state, parts = self.begin(manifold, image, key), []
+        for segment in self.restarts.segments(self.solver.steps):
+            state = self.narrow(state, segment.runs)
+            state, errors = jax.lax.scan(advance, state, length=segment.steps)
+            parts.append(errors)
+        last = self.finish(manifold, image, state).restart_errors
+        return jnp.concatenate([*parts, last[None]]).T

@@ -1,0 +1,221 @@
+"""Stage `diagnose`: how inversion does, solver by solver, on images and on its own."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from robust_manifold import data, evaluation, inversion, models
+from robust_manifold.core.manifold import SpannerParams
+from robust_manifold.core.types import PRNGKey
+from robust_manifold.runtime import Progress
+from robust_manifold.stages import predict, trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.rows import folder_name
+
+TABLE = "diagnostics.csv"
+SUMMARY = "diagnostics.json"
+REPETITION = "diagnostics/projections"
+RECOVERY = "diagnostics/recoveries"
+
+
+def run(context: Context) -> list[str]:
+    """Writes `diagnostics.csv`, `diagnostics.json` and the rounds they sum up.
+
+    Raises:
+      Interrupted: if the run was asked to stop.
+    """
+    params, block = trained.load_spanner(context), context.experiment.diagnostics
+    split, n = context.diagnosed, block.recoveries
+    total = (len(block.solvers) + 1) * split.size + n
+    with Progress(total, "diagnose", "images") as progress:
+        done = 0
+
+        def advance(label: str, images: int) -> None:
+            nonlocal done
+            done += images
+            progress.update(done, of=label)
+
+        def rounds(label: str, folder: str, compute: Callable, split: data.Split):
+            on_done = functools.partial(advance, label)
+            compute_rounds(context, folder, compute, on_done, split)
+
+        for solver in block.solvers:
+            rounds(
+                inversion.registry.name_of(solver),
+                solver_folder(solver),
+                lambda _, part, s=solver: _curves(context, params, s, part),
+                split,
+            )
+        rounds(
+            "projections",
+            REPETITION,
+            lambda _, part: _project_twice(context, params, part),
+            split,
+        )
+        if n:
+            drawn = _latents(context)
+            rounds(
+                "recoveries",
+                RECOVERY,
+                lambda place, part: _recover(context, params, drawn[place], part.ids),
+                _numbered(n),
+            )
+    lines = [_line(context, solver) for solver in block.solvers]
+    context.folder.write_text(TABLE, evaluation.solvers_to_csv(lines))
+    context.folder.write_json(SUMMARY, _summary(context))
+    folders = [*map(solver_folder, block.solvers), REPETITION]
+    stored = round_paths(context, folders, split.size)
+    stored += round_paths(context, [RECOVERY], n) if n else []
+    return [TABLE, SUMMARY, *stored]
+
+
+def solver_folder(solver: inversion.Solver) -> str:
+    """Returns where the errors of a solver lie, relative to the run folder."""
+    return f"diagnostics/{folder_name(inversion.registry.to_string(solver))}"
+
+
+def passes_of(context: Context, solver: inversion.Solver) -> np.ndarray:
+    """Returns the passes an image through the generator after 0, 1, ... all steps."""
+    (size,) = context.generator.input_shape
+    segments = context.experiment.diagnostics.restarts.segments(solver.steps)
+    return evaluation.cumulated_passes(segments, solver.passes(size))
+
+
+def _arguments(
+    context: Context, params: SpannerParams, images: np.ndarray, ids: np.ndarray
+) -> dict[str, Any]:
+    """Returns the arguments that all inversions of the stage share."""
+    spanner = context.spanner
+    given = context.experiment.evaluation.batch_size
+    return {
+        "generate": spanner.generate,
+        "params": params.generator,
+        "images": images,
+        "latent_shape": spanner.latent_shape,
+        "prior": spanner.prior,
+        "encode": spanner.encode,
+        "encoder_params": params.encoder,
+        "ids": ids,
+        "batch_size": min(given, len(images)) if given else None,
+    }
+
+
+def _curves(
+    context: Context, params: SpannerParams, solver: inversion.Solver, part: data.Split
+) -> Mapping[str, np.ndarray]:
+    """Returns the errors of all restarts of one solver after each of its steps."""
+    restarts = context.experiment.diagnostics.restarts
+    images = data.to_float(part.images)
+    curves = functools.partial(
+        inversion.error_curves,
+        **_arguments(context, params, images, part.ids),
+        # Of no solver: all have the same starts.
+        key=context.stream("diagnose"),
+        solver=solver,
+    )
+    followed = np.asarray(curves(restarts=restarts))
+    # How many find the best basin is told by restarts none of which is dropped.
+    whole = dataclasses.replace(restarts, halve_at=())
+    to_the_end = followed if whole == restarts else np.asarray(curves(restarts=whole))
+    return {"curves": followed, "restart_errors": to_the_end[:, :, -1]}
+
+
+def _project_twice(
+    context: Context, params: SpannerParams, part: data.Split
+) -> Mapping[str, np.ndarray]:
+    """Returns the errors of P(x) against x, and of P(P(x)) against P(x)."""
+    # One and the same projection, that of stage measure: equal starts for an image.
+    project = functools.partial(_project, context, params, context.stream("measure"))
+    first = project(data.to_float(part.images), part.ids)
+    projections = np.asarray(first.image)
+    finite = np.asarray(np.isfinite(projections).all(axis=(1, 2, 3)))
+    # Images have pixels in [0, 1], whatever the generator made.
+    shown = np.where(finite[:, None, None, None], np.clip(projections, 0, 1), 0)
+    again = np.asarray(project(shown, part.ids).error)
+    return {"error": np.asarray(first.error), "again": np.where(finite, again, np.nan)}
+
+
+def _recover(
+    context: Context, params: SpannerParams, latents: np.ndarray, ids: np.ndarray
+) -> Mapping[str, np.ndarray]:
+    """Returns what is found for images whose latents are known."""
+    images = predict.outputs(context.generator.apply, params.generator, latents)
+    images = np.clip(images, 0, 1)
+    key = context.stream("diagnose recoveries")
+    found = _project(context, params, key, images, ids)
+    return {
+        "latents": latents,
+        "found": np.asarray(found.latent),
+        "error": np.asarray(found.error),
+    }
+
+
+def _project(
+    context: Context,
+    params: SpannerParams,
+    key: PRNGKey,
+    images: np.ndarray,
+    ids: np.ndarray,
+) -> inversion.Inversion:
+    block = context.experiment.measures
+    return inversion.invert(
+        **_arguments(context, params, images, ids),
+        key=key,
+        solver=block.solver,
+        restarts=block.restarts,
+    )
+
+
+def _latents(context: Context) -> np.ndarray:
+    """Returns the latents to be found again: draws of the prior, of all classes."""
+    n = context.experiment.diagnostics.recoveries
+    return np.asarray(
+        models.sample_latents(context.generator, context.stream("recoveries"), n)
+    )
+
+
+def _numbered(n: int) -> data.Split:
+    """Returns n examples that are but numbers, for rounds of anything else."""
+    images = np.zeros((n, 1, 1, 1), np.uint8)
+    return data.Split(images, np.zeros(n, np.int32), np.arange(n, dtype=np.int64))
+
+
+def _line(context: Context, solver: inversion.Solver) -> evaluation.SolverLine:
+    """Returns the line of diagnostics.csv for one solver."""
+    found = read_rounds(context, solver_folder(solver), context.diagnosed.size)
+    restarts = context.experiment.diagnostics.restarts
+    return evaluation.summarise_solver(
+        solver=inversion.registry.to_string(solver),
+        restarts=inversion.restarts_registry.to_string(restarts),
+        passes=float(passes_of(context, solver)[-1]),
+        curves=found["curves"],
+        restart_errors=found["restart_errors"],
+        confidence=context.experiment.evaluation.confidence,
+    )
+
+
+def _summary(context: Context) -> dict[str, Any]:
+    """Returns what diagnostics.json says of projections of projections and recoveries.
+
+    Its parts are an `evaluation.Repetition` and an `evaluation.Recovery`, or None.
+    """
+    found = read_rounds(context, REPETITION, context.diagnosed.size)
+    repetition = evaluation.summarise_repetition(
+        errors=found["error"],
+        again_errors=found["again"],
+        pixels=int(np.prod(context.dataset.image_shape)),
+    )
+    recovery = None
+    if n := context.experiment.diagnostics.recoveries:
+        found = read_rounds(context, RECOVERY, n)
+        recovery = evaluation.summarise_recovery(
+            errors=found["error"],
+            latents=found["latents"],
+            found=found["found"],
+            confidence=context.experiment.evaluation.confidence,
+        )._asdict()
+    return {"repetition": repetition._asdict(), "recovery": recovery}

@@ -1,0 +1,98 @@
+"""Networks of a finished run, built from what is stored beside their parameters."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robust_manifold import models
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Params
+from robust_manifold.runtime import load_params, read_params_metadata
+from robust_manifold.stages import trained
+
+ROLES = ("classifier", "generator", "encoder", "discriminator", "vae_encoder")
+"""The networks that a run can hold."""
+
+
+class StoredNetwork(NamedTuple):
+    """A network of a run, ready for use.
+
+    Attributes:
+      text: the model as a config writes it.
+      model: its functions.
+      params: its parameters.
+      sha256: of the parameters; equal networks have equal ones, wherever they lie.
+    """
+
+    text: str
+    model: models.Model
+    params: Params
+    sha256: str
+
+
+def roles_in(run: str | os.PathLike[str]) -> list[str]:
+    """Returns the roles of the networks that a run holds."""
+    return [
+        role
+        for role in ROLES
+        if any(Path(run, trained.folder(role)).glob("*/manifest.json"))
+    ]
+
+
+def params_folder(run: str | os.PathLike[str], role: str) -> Path:
+    """Returns the folder of the parameters of a role.
+
+    Raises:
+      UsageError: if the run holds no network of this role.
+    """
+    found = roles_in(run)
+    if role not in found:
+        has = f"it has a {' and a '.join(found)}" if found else "it has no network"
+        raise UsageError(
+            f"--run is {str(run)!r}, which holds no finished {role} ({has}); allowed: "
+            "the workdir of a run that has one."
+        )
+    return Path(run, trained.folder(role))
+
+
+def build_arguments(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `models.build` from the metadata of parameters."""
+    spec = models.registry.build(stored["model"])
+    image_shape, classes = stored["input_shape"], 0
+    if isinstance(spec, models.ClassifierSpec):
+        classes = stored["output_shape"][0]
+    elif isinstance(spec, models.GeneratorSpec):
+        image_shape = stored["output_shape"]
+        classes = stored["input_shape"][0] - spec.latent_size
+    return {"spec": spec, "image_shape": image_shape, "classes": classes}
+
+
+def load(run: str | os.PathLike[str], role: str) -> StoredNetwork:
+    """Returns the network of a role, class-conditional ones included.
+
+    Raises:
+      UsageError: if the run holds no such network, it is damaged, or its parameters
+        do not fit its model.
+    """
+    folder = params_folder(run, role)
+    stored = read_params_metadata(folder).metadata
+    model = models.build(**build_arguments(stored))
+    table = models.to_table(load_params(folder))
+    try:
+        params = models.from_table(model, table)
+    except UsageError as error:
+        raise UsageError(f"--run: the {role} of {str(run)!r}: {error}") from None
+    return StoredNetwork(stored["model"], model, params, _digest(stored, table))
+
+
+def _digest(stored: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(stored["model"].encode())
+    for name in sorted(table):
+        array = np.asarray(table[name], order="C")
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
