@@ -60,7 +60,7 @@ def invert(run, images, setting, *, generate=None, loop=None, batch_size=None):
         images,
         **_arguments(run, setting),
         loop=loop,
-        batch_size=batch_size,
+        tile=batch_size,
     )
     return jax.block_until_ready(found)
 

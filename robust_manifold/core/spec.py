@@ -194,6 +194,12 @@ def _type_name(hint: Any) -> str:
     return names.get(hint) or names.get(typing.get_origin(hint)) or name
 
 
+def is_whole(value: Any, least: int) -> bool:
+    """Returns whether a value is a whole number of at least `least`; a bool is none."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and value >= least
+
+
 def check(holds: bool, spec: Any, field: str, allowed: str) -> None:
     """Raises a `UsageError` that names the field of `spec`, unless `holds`.
 

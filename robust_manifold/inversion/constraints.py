@@ -3,6 +3,8 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -10,6 +12,11 @@ from jaxtyping import Array, Float
 from robust_manifold.core.prior import Prior
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Latent
+
+Directions: TypeAlias = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+
+_TOUCHES = 1e-5
+"""Share of a bound within which a latent counts as lying on it."""
 
 
 class Constraint(abc.ABC):
@@ -23,6 +30,29 @@ class Constraint(abc.ABC):
         size = prior.free_size(latent.shape[0])
         offset = self._nearest(latent[:size] - prior.centre, prior.deviation)
         return latent.at[:size].set(prior.centre + offset)
+
+    def tangent(self, latent: Latent, gradient: Latent, prior: Prior) -> Directions:
+        """Returns the map of a vector to the part along which a latent may move.
+
+        Args:
+          latent: of the set.
+          gradient: of what is minimised, at the latent: a bound binds where going
+            downhill would cross it.
+          prior: of the latents.
+        """
+        size = prior.free_size(latent.shape[0])
+        offset = latent[:size] - prior.centre
+        part = self._free(offset, gradient[:size], prior.deviation)
+        return lambda vector: vector.at[:size].set(part(vector[:size]))
+
+    @abc.abstractmethod
+    def _free(
+        self,
+        offset: Float[Array, " free"],
+        gradient: Float[Array, " free"],
+        deviation: float,
+    ) -> Directions:
+        """Returns `tangent` for the entries that do not choose a class."""
 
     @abc.abstractmethod
     def _nearest(
@@ -52,6 +82,11 @@ class Box(Constraint):
         bound = self.reach * deviation
         return jnp.clip(offset, -bound, bound)
 
+    def _free(self, offset, gradient, deviation):
+        at_bound = jnp.abs(offset) >= self.reach * deviation * (1 - _TOUCHES)
+        blocked = at_bound & (offset * gradient < 0)
+        return lambda vector: jnp.where(blocked, 0, vector)
+
 
 @registry.register("shell")
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +113,31 @@ class Shell(Constraint):
         )
 
     def _nearest(self, offset, deviation):
+        norm, direction = _polar(offset)
         radius = math.sqrt(offset.size) * deviation
-        norm = jnp.linalg.norm(offset)
-        # At the centre every direction is as near as any other.
-        direction = jnp.where(
-            norm > 0, offset / jnp.where(norm > 0, norm, 1), offset.size**-0.5
-        )
         return direction * jnp.clip(norm, self.inner * radius, self.outer * radius)
+
+    def _free(self, offset, gradient, deviation):
+        norm, direction = _polar(offset)
+        share = norm / (math.sqrt(offset.size) * deviation)
+        slope = direction @ gradient
+        blocked = ((share >= self.outer * (1 - _TOUCHES)) & (slope < 0)) | (
+            (share <= self.inner * (1 + _TOUCHES)) & (slope > 0)
+        )
+        return lambda vector: (
+            vector - jnp.where(blocked, (direction @ vector) * direction, 0)
+        )
+
+
+def _polar(
+    offset: Float[Array, " free"],
+) -> tuple[Float[Array, ""], Float[Array, " free"]]:
+    """Returns length and direction; at the centre one direction is as good as any."""
+    square = offset @ offset
+    away = square > 0
+    norm = jnp.sqrt(jnp.where(away, square, 1))
+    direction = jnp.where(away, offset / norm, offset.size**-0.5)
+    return jnp.where(away, norm, 0), direction
 
 
 def as_constraint(constraint: Constraint | str | None) -> Constraint | None:

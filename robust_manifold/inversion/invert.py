@@ -14,6 +14,7 @@ from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner, SpannerParams
 from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.inversion.lbfgs import LBFGS
 from robust_manifold.inversion.restarts import Restarts, as_restarts
@@ -226,7 +227,8 @@ class _Curves:
 
 
 def _check_latent_shape(latent_shape: tuple[int, ...]) -> None:
-    if len(latent_shape) != 1 or latent_shape[0] < 1:
+    shape = tuple(latent_shape)
+    if len(shape) != 1 or not is_whole(shape[0], 1):
         raise UsageError(
             f"latent_shape is {latent_shape}; allowed: one positive size, as in (64,)."
         )
@@ -237,7 +239,13 @@ def _checked(spanner: Spanner, params: SpannerParams, images: Any) -> np.ndarray
     images = checked_images(images)
     _check_latent_shape(spanner.latent_shape)
     latent = jax.ShapeDtypeStruct(spanner.latent_shape, images.dtype)
-    found = jax.eval_shape(spanner.generate, params.generator, latent)
+    try:
+        found = jax.eval_shape(spanner.generate, params.generator, latent)
+    except TypeError as error:
+        raise UsageError(
+            f"generate does not take a latent of latent_shape {spanner.latent_shape}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
     shape = getattr(found, "shape", None)
     if shape != images.shape[1:]:
         raise UsageError(

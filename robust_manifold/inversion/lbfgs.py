@@ -62,13 +62,14 @@ class LBFGS(Solver):
         # The sum over the pixels, so that the first move has about unit length.
         pixels = problem.image.size
         objective, gradient = measured.objective * pixels, gradient * pixels
-        slope = state.gradient @ state.direction
-        bound = state.objective + _SUFFICIENT * state.length * slope
+        # Of the move that was made: a constraint may have bent it.
+        slope = state.gradient @ (latent - state.anchor)
+        bound = state.objective + _SUFFICIENT * slope
         # Around the optimum the objective is flat: there the gradient alone leads on.
-        rounding = 8 * jnp.finfo(objective.dtype).eps
-        accepted = objective <= bound + rounding * jnp.abs(objective)
+        rounding = 8 * jnp.finfo(objective.dtype).eps * jnp.abs(state.objective)
+        accepted = (objective <= bound + rounding) & jnp.isfinite(gradient).all()
 
-        moved = self._turn(latent, objective, gradient, state)
+        moved = self._turn(problem, latent, objective, gradient, state)
         stayed = state._replace(length=_shorter(state, slope, objective))
         state = _choose(accepted, moved, stayed)
         latent = state.anchor + state.length * state.direction
@@ -78,15 +79,17 @@ class LBFGS(Solver):
         """Returns 2: one pass forward, one backward."""
         return 2.0
 
-    def _turn(self, latent, objective, gradient, state) -> LBFGSState:
+    def _turn(self, problem, latent, objective, gradient, state) -> LBFGSState:
         """Returns the state with a new direction, at an accepted latent."""
         transformation = self._transformation()
+        allowed = problem.tangent(latent, gradient)
+        gradient = allowed(gradient)
         # Without positive curvature along the move, what is remembered misleads.
         curvature = (latent - state.anchor) @ (gradient - state.gradient)
         fresh = transformation.init(latent)
         memory = _choose(curvature > 0, state.memory, fresh)
         descent, memory = transformation.update(gradient, memory, latent)
-        descent = jnp.asarray(descent)  # which optax types as a tree
+        descent = allowed(jnp.asarray(descent))  # which optax types as a tree
         norm = jnp.maximum(jnp.linalg.norm(gradient), 1)
         downhill = descent @ gradient > 0
         direction = -jnp.where(downhill, descent, gradient / norm)
@@ -99,8 +102,8 @@ class LBFGS(Solver):
 
 def _shorter(state: LBFGSState, slope: Scalar, objective: Scalar) -> Scalar:
     """Returns where the parabola through both values and the slope is least."""
-    excess = objective - state.objective - slope * state.length
-    share = -slope * state.length / (2 * jnp.where(excess > 0, excess, 1))
+    excess = objective - state.objective - slope
+    share = -slope / (2 * jnp.where(excess > 0, excess, 1))
     usable = (excess > 0) & jnp.isfinite(share)
     return state.length * jnp.where(usable, jnp.clip(share, 0.1, 0.5), 0.1)
 

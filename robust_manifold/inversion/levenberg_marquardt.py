@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Latent, Scalar
+from robust_manifold.inversion.constraints import Directions
 from robust_manifold.inversion.problem import Problem
 from robust_manifold.inversion.solver import Solver, Step, registry
 
@@ -83,7 +84,8 @@ class LevenbergMarquardt(Solver):
         measured = problem.measure(latent)
         state = _judged(state, latent, measured.objective)
         model = self._model(problem, state.anchor)
-        change = model.minimiser(state.damping)
+        allowed = problem.tangent(state.anchor, model.gradient)
+        change = model.minimiser(state.damping, allowed)
         # A matrix that could not be factored: the damping grows until it can.
         change = jnp.where(jnp.isfinite(change).all(), change, 0)
         latent = problem.project(state.anchor + change)
@@ -91,10 +93,15 @@ class LevenbergMarquardt(Solver):
         return Step(measured, latent, state._replace(predicted=predicted))
 
     def passes(self, latent_size: int) -> float:
-        """Returns 3 and one a dimension, or two an iteration of conjugate gradients."""
+        """Returns 2 and one a dimension, or 9 and two an iteration.
+
+        Both look at the new latent and linearise at the accepted one.  Without the
+        Jacobian there are also the gradient, the mean curvature, the predicted
+        decrease, and the residual that conjugate gradients start from.
+        """
         if self._dense(latent_size):
-            return 3.0 + latent_size
-        return 5.0 + 2 * self.iterations
+            return 2.0 + latent_size
+        return 9.0 + 2 * self.iterations
 
     def _dense(self, latent_size: int) -> bool:
         if self.linear == "auto":
@@ -127,11 +134,12 @@ class _Dense(NamedTuple):
     gradient: Float[Array, " latent"]
     curvature: Float[Array, "latent latent"]
 
-    def minimiser(self, damping: Scalar) -> Float[Array, " latent"]:
+    def minimiser(self, damping: Scalar, allowed: Directions) -> Latent:
         scale = _positive(jnp.mean(jnp.diag(self.curvature)))
         eye = jnp.eye(self.gradient.size, dtype=self.gradient.dtype)
-        damped = self.curvature + damping * scale * eye
-        return -jax.scipy.linalg.solve(damped, self.gradient, assume_a="pos")
+        curvature = jax.vmap(allowed)(jax.vmap(allowed)(self.curvature).T)
+        damped = curvature + damping * scale * eye
+        return -jax.scipy.linalg.solve(damped, allowed(self.gradient), assume_a="pos")
 
     def decrease(self, move: Float[Array, " latent"]) -> Scalar:
         return -(2 * self.gradient @ move + move @ self.curvature @ move)
@@ -144,14 +152,14 @@ class _MatrixFree(NamedTuple):
     curve: Callable[[Float[Array, " latent"]], Float[Array, " latent"]]
     iterations: int
 
-    def minimiser(self, damping: Scalar) -> Float[Array, " latent"]:
+    def minimiser(self, damping: Scalar, allowed: Directions) -> Latent:
         # The mean curvature, estimated along one vector of random signs.
         size, dtype = self.gradient.size, self.gradient.dtype
         signs = jax.random.rademacher(jax.random.key(0), (size,), dtype)
         damping = damping * _positive(signs @ self.curve(signs) / size)
         change, _ = cg(
-            lambda v: self.curve(v) + damping * v,
-            -self.gradient,
+            lambda v: allowed(self.curve(allowed(v))) + damping * v,
+            -allowed(self.gradient),
             maxiter=self.iterations,
         )
         return change

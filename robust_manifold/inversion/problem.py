@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.types import Generate, Image, Latent, Scalar
-from robust_manifold.inversion.constraints import Constraint
+from robust_manifold.inversion.constraints import Constraint, Directions
 
 
 class Measured(NamedTuple):
@@ -59,3 +59,9 @@ class Problem(NamedTuple):
         if self.constraint is None:
             return latent
         return self.constraint.project(latent, self.prior)
+
+    def tangent(self, latent: Latent, gradient: Latent) -> Directions:
+        """Returns the map of a vector to where the constraint lets a latent go."""
+        if self.constraint is None:
+            return lambda vector: vector
+        return self.constraint.tangent(latent, gradient, self.prior)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold
-from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Image, Latent, PRNGKey
 
 
@@ -20,7 +21,7 @@ class _Registry(Registry["Restarts"]):
     """Writes plain restarts as their number."""
 
     def build(self, text: str) -> "Restarts":
-        if isinstance(text, str) and text.strip().lstrip("+-").isdecimal():
+        if isinstance(text, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", text):
             return as_restarts(int(text))
         return super().build(text)
 
@@ -56,7 +57,8 @@ class Restarts:
         divides it by sqrt(d), so that N(0, 1) becomes Defense-GAN's N(0, 1/d).
       encoded: how many begin at the encoder's guess; None: 1 if there is an encoder.
       halve_at: numbers of steps after each of which the better half goes on
-        (successive halving); the others keep the error they had.
+        (successive halving); the others keep the error they had.  Those that the
+        solver's steps do not exceed count for nothing.
       enough: an image is left alone once its best error, the mean square over the
         pixels, is at most this.
     """
@@ -68,23 +70,27 @@ class Restarts:
     enough: float = 0.0
 
     def __post_init__(self):
-        check(self.count >= 1, self, "count", "1 or more")
+        check(is_whole(self.count, 1), self, "count", "1 or more")
+        number = isinstance(self.scale, float | int) and not isinstance(
+            self.scale, bool
+        )
         check(
-            self.scale == "unit"
-            or (isinstance(self.scale, float | int) and 0 <= self.scale < math.inf),
+            self.scale == "unit" or (number and 0 <= float(self.scale) < math.inf),
             self,
             "scale",
             "a finite number, 0 or more, or unit",
         )
         check(
-            self.encoded is None or 0 <= self.encoded <= self.count,
+            self.encoded is None
+            or (is_whole(self.encoded, 0) and self.encoded <= self.count),
             self,
             "encoded",
             "0 to count, or None",
         )
         steps = self.halve_at
         check(
-            all(isinstance(step, int) and step >= 1 for step in steps)
+            isinstance(steps, tuple)
+            and all(is_whole(step, 1) for step in steps)
             and all(a < b for a, b in zip(steps, steps[1:], strict=False)),
             self,
             "halve_at",
@@ -175,6 +181,6 @@ def as_restarts(restarts: Restarts | str | int) -> Restarts:
         return restarts
     if isinstance(restarts, str):
         return registry.build(restarts)
-    if restarts < 1:
+    if not is_whole(restarts, 1):
         raise UsageError(f"restarts is {restarts}; allowed: 1 or more.")
     return Restarts(count=restarts)

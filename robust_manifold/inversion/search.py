@@ -93,7 +93,11 @@ class Search:
 
     def has_enough(self, state: SearchState) -> Bool[Array, ""]:
         """Returns whether the image's error is as small as asked for."""
-        return jnp.min(state.runs.best.error) <= self.restarts.enough
+        return self._is_enough(state.runs.best)
+
+    def _is_enough(self, solutions: Solution) -> Bool[Array, ""]:
+        best = jnp.argmin(solutions.objective)
+        return solutions.error[best] <= self.restarts.enough
 
     def narrow(self, state: SearchState, kept: int) -> SearchState:
         """Returns the state with only the best `kept` runs followed up."""
@@ -114,15 +118,16 @@ class Search:
         solutions = jax.vmap(lambda run: self.solver.finish(problem, run))(state.runs)
         if self.restarts.enough:
             finished = solutions.status == Status.FINISHED
-            enough = finished & (jnp.min(solutions.error) <= self.restarts.enough)
+            enough = finished & self._is_enough(solutions)
             solutions = solutions._replace(
                 status=jnp.where(enough, jnp.int32(Status.ENOUGH), solutions.status)
             )
         best = jnp.argmin(solutions.objective)
         latent, error = solutions.latent[best], solutions.error[best]
-        projection = manifold.generate(latent)
+        projection = manifold.generate(latent).astype(image.dtype)
         if self.solver.forward != "float32":
-            error = jnp.mean((projection - image) ** 2)
+            exact = jnp.mean((projection - image) ** 2)
+            error = jnp.where(jnp.isfinite(error), exact, error)
         state = self._noted(state, solutions)
         return Inversion(
             latent=latent,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.core.prior import STANDARD_NORMAL, Prior
-from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Generate, Image, Latent, Scalar
 from robust_manifold.inversion.constraints import Constraint, as_constraint
 from robust_manifold.inversion.problem import Measured, Problem
@@ -30,7 +30,7 @@ class Status(enum.IntEnum):
         """The status as a sentence."""
         return {
             Status.FINISHED: "All steps were taken.",
-            Status.NON_FINITE: "An iterate was not finite; the best before it counts.",
+            Status.NON_FINITE: "An iterate was not finite; the best finite one counts.",
             Status.ENOUGH: "The image's error was as small as asked for.",
             Status.DROPPED: "Other restarts of the image were better half-way.",
         }[self]
@@ -79,9 +79,12 @@ class Solver(abc.ABC):
       penalty: weight of the latent's mean squared distance from the prior's centre,
         in deviations of the prior; restarts are compared by error and penalty.
       constraint: where the latent may be, or its text as in a config: "box(reach=2)".
+        All keep to it, but Adam, whose steps differ by coordinate, comes to rest beside
+        the optimum on a curved bound (`shell`).
       forward: number format of the passes through the generator.  In "bfloat16" its
         weights and activations have 8 bits, for accelerators; errors are summed in
-        the image's own format, and the error of what is returned is computed in it.
+        the image's own format.  Restarts are then compared by the images of the
+        bfloat16 generator, but what is returned is the exact image and its error.
     """
 
     steps: int
@@ -94,7 +97,14 @@ class Solver(abc.ABC):
     def __post_init__(self):
         # The text becomes its spec, so that equal solvers are equal and hash alike.
         object.__setattr__(self, "constraint", as_constraint(self.constraint))
-        check(self.steps >= 1, self, "steps", "1 or more")
+        check(is_whole(self.steps, 1), self, "steps", "1 or more")
+        constraint = self.constraint
+        check(
+            constraint is None or isinstance(constraint, Constraint),
+            self,
+            "constraint",
+            "a constraint such as 'box(reach=2.0)', or None",
+        )
         check(
             0 <= self.penalty < math.inf, self, "penalty", "a finite number, 0 or more"
         )

@@ -138,6 +138,7 @@ def test_progress(linear):
         ({"restarts": "restarts(3, halve_at=(1, 2))"}, "halve_at is (1, 2)"),
         ({"restarts": "restarts(8, halve_at=(2, 1))"}, "halve_at is (2, 1)"),
         ({"restarts": "restarts(enough=-1)"}, "enough is -1.0"),
+        ({"restarts": "+-3"}, "restarts '+-3' cannot be read"),
         ({"restarts": "-1"}, "restarts is -1; allowed: 1 or more."),
         ({"loop": "while"}, "loop is 'while'; allowed: scan, python or None."),
         ({"solver": "sgd"}, "Unknown solver 'sgd'"),

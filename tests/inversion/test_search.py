@@ -42,44 +42,66 @@ def _encoder_params(linear):
     return {"pinv": jnp.asarray(pinv, jnp.float32), "b": linear.params["b"]}
 
 
-def test_the_better_half_goes_on(linear):
-    whole = _invert(linear, solver=LevenbergMarquardt(6, damping=3.0))
-    halved = _invert(
-        linear,
-        solver=LevenbergMarquardt(6, damping=3.0),
-        restarts=Restarts(4, halve_at=(1, 2)),
-    )
-    early = [
-        np.asarray(
-            _invert(
-                linear, solver=LevenbergMarquardt(steps, damping=3.0)
-            ).restart_errors
-        )
-        for steps in (1, 2)
-    ]
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_the_better_half_goes_on(linear, penalty):
+    """By error and penalty; a look at a latent comes before the step from it."""
+    settings = {"solver": LevenbergMarquardt(6, damping=3.0, penalty=penalty)}
+    whole = _invert(linear, **settings)
+    halved = _invert(linear, restarts=Restarts(4, halve_at=(1,)), **settings)
+    first = np.asarray(_invert(linear).restart_errors)
+    differs = False
     for image in range(5):
-        # A look at a latent comes before the step from it.
-        first = inversion.error_curves(
-            linear.generate,
-            linear.params,
-            linear.images,
-            key=KEY,
-            latent_shape=(3,),
-            solver=LevenbergMarquardt(6, damping=3.0),
-            restarts=4,
-        )[image]
-        kept = np.argsort(first[:, 0], kind="stable")[:2]
-        last = kept[np.argsort(first[kept, 1], kind="stable")[:1]]
+        worth = first[image].copy()
+        for restart in range(4):
+            key = jax.random.fold_in(jax.random.fold_in(KEY, image), restart)
+            square = jnp.mean(jax.random.normal(key, (3,)) ** 2)
+            worth[restart] += penalty * float(square)
+        kept = np.sort(np.argsort(worth)[:2])
+        differs |= set(kept) != set(np.argsort(first[image])[:2])
         status = np.asarray(halved.restart_status[image])
-        assert set(np.flatnonzero(status == Status.FINISHED)) == set(last)
+        np.testing.assert_array_equal(np.flatnonzero(status == Status.FINISHED), kept)
         np.testing.assert_allclose(
-            halved.restart_errors[image, last], whole.restart_errors[image, last], 1e-5
+            halved.restart_errors[image, kept], whole.restart_errors[image, kept], 1e-5
         )
-        dropped = [r for r in range(4) if r not in kept]
+        dropped = np.flatnonzero(status == Status.DROPPED)
+        assert len(dropped) == 2
         np.testing.assert_allclose(
-            halved.restart_errors[image, dropped], first[dropped, 0], rtol=1e-5
+            halved.restart_errors[image, dropped], first[image, dropped], rtol=1e-5
         )
-    assert len(early) == 2
+    assert differs == bool(penalty)
+
+
+@pytest.mark.parametrize("solver", [LBFGS(60), LevenbergMarquardt(60)], ids=str)
+def test_a_way_out_of_infinity_is_found(solver):
+    """Steps that lead to infinite objectives are taken back."""
+    solution = solver(
+        lambda z: jnp.exp(jnp.exp(6 * z)).reshape(1, 1, 1),
+        jnp.full((1, 1, 1), 1e4),
+        jnp.full((1,), 0.3),
+    )
+    assert float(solution.error) < 1.0
+
+
+def test_a_constraint_and_a_penalty_leave_the_class_alone():
+    prior = ClassesInTurn(Normal(1.0, 2.0), 2)
+    latent = jnp.array([5.0, 3.0, 9.0, -9.0])
+    for text in ("box(reach=0.5)", "shell(0.0, 0.5)"):
+        constraint = inversion.constraints_registry.build(text)
+        np.testing.assert_array_equal(constraint.project(latent, prior)[2:], [9, -9])
+        allowed = constraint.tangent(constraint.project(latent, prior), -latent, prior)
+        np.testing.assert_array_equal(allowed(jnp.ones(4))[2:], [1, 1])
+        assert (np.asarray(allowed(jnp.ones(4))[:2]) < 1).any()
+    problem = inversion.Problem(
+        lambda z: z.reshape(1, 4, 1), jnp.zeros((1, 4, 1)), prior
+    )
+    np.testing.assert_allclose(problem.offsets(latent), [2.0, 1.0])
+    regret = problem._replace(penalty=3.0).regret(latent)
+    assert float(regret) == pytest.approx(3.0 * (4 + 1) / 2)
+    found = LevenbergMarquardt(20, penalty=1e4)(
+        problem.generate, problem.image, latent, prior
+    )
+    np.testing.assert_allclose(found.latent[:2], [1.0, 1.0], atol=1e-3)
+    np.testing.assert_allclose(found.latent[2:], [0.0, 0.0], atol=1e-3)
 
 
 @pytest.mark.parametrize(
