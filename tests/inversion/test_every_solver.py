@@ -221,7 +221,10 @@ def test_the_optimum_on_a_bound_is_found(solver, text):
         solver=dataclasses.replace(solver, steps=steps, constraint=text),
         restarts=2,
     )
-    np.testing.assert_allclose(found.latent, expected, atol=2e-4)
+    # Along a curved bound the error is flat: the latents agree to its square root.
+    least = np.mean((expected * stretch / 4 + 0.5 - images.reshape(6, 3)) ** 2, axis=1)
+    np.testing.assert_allclose(found.error, least, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.latent, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("solver", FIRST, ids=str)
