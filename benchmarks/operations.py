@@ -13,8 +13,8 @@ operations of a step of one restart:
     transposed convolutions (channels in x channels out x the taps of the kernel that
     fall inside the result, summed over the inputs' places)
   gradient step: 2 x forward, since the gradient at the latent takes as many products
-  LM step: (3 + d) x forward + 2 x pixels x d^2, for the image, the Jacobian's d
-    columns, the model's prediction, and J'J; d is the size of the latent"""
+  LM step: (2 + d) x forward + 2 x pixels x d^2, for the image, the Jacobian's d
+    columns, and J'J; d is the size of the latent"""
 
 
 def forward(network) -> int:

@@ -24,7 +24,8 @@ from robust_manifold.stages import ALWAYS, RUNS, Context, trained
 FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
 """Keys of a config that may change in a run folder: no stored result depends on them.
 
-What data.data_dir leads to is compared by checksum instead.
+What data.data_dir leads to is compared by checksum instead, and whether the stages have
+an encoder by `Context.check_same_guesses`.
 """
 
 DIVERGED = 3
@@ -77,6 +78,7 @@ def run(
             trained.check_available(context, stages)
             if context.networks:
                 context.check_same_data()
+                context.check_same_guesses(stages)
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)

@@ -3,10 +3,10 @@ r"""Trains, attacks, defends and reports one experiment.
   python -m robust_manifold.main --config=experiments/mnist_quick.py
 
 runs every stage of the experiment that has not finished yet: fit_classifier,
-fit_generator, fit_encoder, measure, attack, evaluate, report, or those of
+fit_generator, fit_encoder, measure, diagnose, attack, evaluate, report, or those of
 config.stages. Killing it at any moment is safe; the same command goes on where it was.
-The results lie in the workdir: report/report.html is for reading, results.csv and
-measures.csv for further work.
+The results lie in the workdir: report/report.html is for reading, results.csv,
+measures.csv and diagnostics.csv for further work.
 
 Any key of the config can be changed on the command line:
 

@@ -36,8 +36,9 @@ import argparse
 import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 
@@ -47,6 +48,8 @@ from robust_manifold.evaluation import ProjectionSummary
 from robust_manifold.runtime import GracefulStop, Interrupted, console, devices
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.stages import projection, projection_files
+
+T = TypeVar("T")
 
 SKIPPED = 1
 """Exit code if images were skipped."""
@@ -118,8 +121,8 @@ def _request(arguments: argparse.Namespace) -> projection.Request:
         run=Path(arguments.run),
         images=Path(arguments.input),
         output=Path(arguments.output),
-        solver=inversion.as_solver(arguments.solver),
-        restarts=inversion.as_restarts(arguments.restarts),
+        solver=_spec("solver", inversion.as_solver, arguments.solver),
+        restarts=_spec("restarts", inversion.as_restarts, arguments.restarts),
         seed=arguments.seed,
         batch_size=arguments.batch_size,
         reject_above=limit,
@@ -127,6 +130,14 @@ def _request(arguments: argparse.Namespace) -> projection.Request:
         strict=arguments.strict,
         pictures=arguments.pictures,
     )
+
+
+def _spec(flag: str, build: Callable[[str], T], text: str) -> T:
+    """Returns what a flag's text describes; errors name the flag."""
+    try:
+        return build(text)
+    except UsageError as error:
+        raise UsageError(f"--{flag}: {error}") from None
 
 
 def describe(summary: ProjectionSummary, request: projection.Request) -> str:

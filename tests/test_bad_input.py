@@ -171,6 +171,16 @@ OVERRIDES = {
     "no neighbours": ("measures.neighbours", "0", "neighbours is 0"),
     "fewer samples than neighbours": ("measures.samples", "5", "samples is 5"),
     "zero restarts in measures": ("measures.restarts", "0", "restarts is 0"),
+    "a guess without an encoder": (
+        "measures.restarts",
+        "restarts(count=2, encoded=1)",
+        "config.measures.restarts: Restarts.encoded is 1; allowed: 0 or None",
+    ),
+    "a guess in a defence without an encoder": (
+        "evaluation.defences",
+        "('invert_and_classify(restarts=restarts(count=2, encoded=1))',)",
+        "config.evaluation.defences: Restarts.encoded is 1; allowed: 0 or None",
+    ),
     "more measured than there is": ("measures.examples", "21", "21.*20 test"),
     "an unknown crop": ("data.crop", "defence_gan", "'defence_gan'.*defense_gan"),
     "too large a crop": ("data.crop", "29", "29"),

@@ -16,7 +16,7 @@ from PIL import Image as pil
 from robust_manifold import models, project
 from robust_manifold.runtime import save_params
 from robust_manifold.runtime.output_folder import OutputFolder
-from robust_manifold.stages import projection
+from robust_manifold.stages import projection, trained
 from tests.conftest import Ended
 
 GENERATOR = "vae_decoder(latent_size=4, hidden=5)"
@@ -53,7 +53,7 @@ def inversions(monkeypatch):
     return sizes
 
 
-def store(run, role, text, **build):
+def store(run, role, text, made_for=None, **build):
     """Stores a fresh network as the end of a training does, and returns it."""
     model = models.build(text, **build)
     params = model.init(jax.random.key(1))
@@ -62,6 +62,7 @@ def store(run, role, text, **build):
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
         "data": "mnist_5k",
+        **({"generator_sha256": made_for} if made_for else {}),
     }
     save_params(run / "checkpoints" / role / "params", params, metadata)
     return model, params
@@ -391,7 +392,36 @@ def test_an_encoder_that_does_not_fit_is_not_used(command, folder, tmp_path):
     store(tmp_path / "run", "encoder", "vae_encoder(latent_size=3, hidden=3)")
     ended = command(*arguments(tmp_path / "run", folder, tmp_path / "out"))
     assert ended.code == 0
-    assert "does not fit" in ended.error and "encoder none" in ended.error
+    assert "for another generator" in ended.error and "encoder none" in ended.error
+
+
+def test_an_encoder_of_another_generator_is_not_used(command, folder, tmp_path):
+    _, params = store(tmp_path / "run", "generator", GENERATOR)
+    encoder = "vae_encoder(latent_size=4, hidden=3)"
+    own = trained.digest(GENERATOR, params)
+    for place, digest in enumerate([own, "0" * 64]):
+        store(tmp_path / "run", "encoder", encoder, made_for=digest)
+        output = tmp_path / f"out{place}"
+        ended = command(*arguments(tmp_path / "run", folder, output))
+        assert ended.code == 0, ended.error
+        assert ("for another generator" in ended.error) == (digest != own)
+
+
+def test_names_that_leave_no_file_for_the_projection(command, run_folder, tmp_path):
+    """Too long with the ending of a projection, or that of a folder of others."""
+    images = tmp_path / "images"
+    write(images / "good.png", pixels(0))
+    write(images / f"{'a' * 245}.jpg", pixels(1))
+    write(images / "b.png/inner.png", pixels(2))
+    write(images / "b.jpg", pixels(3))
+    (images / "b.jpg").rename(images / "b")
+    ended = command(*arguments(run_folder, images, tmp_path / "out"))
+    assert ended.code == 1
+    table = lines(tmp_path / "out")
+    assert "too long a name" in table[f"{'a' * 245}.jpg"]["reason"]
+    assert (tmp_path / "out/projections/good.png").is_file()
+    clashing = {name: table[name]["reason"] for name in ("b", "b.png/inner.png")}
+    assert sum("one projection file" in reason for reason in clashing.values()) == 1
 
 
 def one_sentence(ended, pattern):
@@ -428,7 +458,7 @@ MISTAKES = {
     "an unknown field": ("--solver=adam(step=3)", "step.*steps"),
     "no steps": ("--solver=adam(steps=0)", "steps is 0"),
     "bad restarts": ("--restarts=0", "restarts is 0"),
-    "restarts in words": ("--restarts=many", "many"),
+    "restarts in words": ("--restarts=many", "--restarts: .*many"),
     "encoded without encoder": ("--restarts=restarts(2, encoded=1)", "no encoder"),
     "a negative seed": ("--seed=-1", "seed is -1; allowed"),
     "a seed in words": ("--seed=one", "--seed: invalid int value: 'one'"),

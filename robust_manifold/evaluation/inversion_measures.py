@@ -93,7 +93,8 @@ class Recovery(NamedTuple):
       low: lower end of its Wilson interval.
       high: upper end of the same.
       error_median: median of the errors; None if it is not finite.
-      distance_median: median distance of the latent found from the true one.
+      distance_median: median distance of the latent found from the true one, the
+        entries that choose a class left out.
       apart_median: median distance of two independent latents, for comparison; None
         for a single latent.
     """

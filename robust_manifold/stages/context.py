@@ -15,6 +15,7 @@ from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
+from robust_manifold.inversion import as_restarts
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
 from robust_manifold.training import Setting, steps_of
 
@@ -241,6 +242,7 @@ class Context:
             _ = self.setting
         if "encoder" in self.networks:
             _ = self.encoder_setting
+        self._check_starts(stages)
 
     @functools.cached_property
     def digests(self) -> dict[str, dict[str, Any]]:
@@ -250,6 +252,54 @@ class Context:
             for name, split in self.dataset._asdict().items()
             if isinstance(split, data.Split)
         }
+
+    def check_same_guesses(self, stages: Collection[str]) -> None:
+        """Refuses to invert with an encoder beside what was inverted without one.
+
+        `config.stages`, which may change in a run folder, says whether there is one.
+
+        Args:
+          stages: those that are about to run.
+        """
+        inverting = self.networks_of(set(stages) - {"fit_generator", "fit_encoder"})
+        if "generator" not in inverting:
+            return
+        file, uses = "guesses.json", self.spanner.encode is not None
+        if not self.folder.has(file):
+            self.folder.write_json(file, {"encoder": uses})
+            devices.barrier(f"{file} written")
+        if self.folder.read_json(file)["encoder"] != uses:
+            was, now = ("without", "with") if uses else ("with", "without")
+            raise UsageError(
+                f"{self.folder.path} holds inversions {was} an encoder, and "
+                f"config.stages is now {now} fit_encoder; choose another --workdir, or "
+                "give the stored stages."
+            )
+
+    def _check_starts(self, stages: Collection[str]) -> None:
+        """Refuses restarts that ask for an encoder where none is trained."""
+        if "encoder" in self.networks:
+            return
+        blocks = self.experiment
+        asking = {
+            "measures.restarts": ("measure", [blocks.measures.restarts]),
+            "diagnostics.restarts": ("diagnose", [blocks.diagnostics.restarts]),
+            "evaluation.defences": (
+                "evaluate",
+                [
+                    as_restarts(defence.restarts)
+                    for defence in blocks.evaluation.defences
+                    if isinstance(defence, defenses.InvertAndClassify)
+                ],
+            ),
+        }
+        for name, (stage, every) in asking.items():
+            for restarts in every:
+                if stage in stages and restarts.encoded:
+                    raise UsageError(
+                        f"config.{name}: Restarts.encoded is {restarts.encoded}; "
+                        "allowed: 0 or None where config.stages has no fit_encoder."
+                    )
 
     def check_same_data(self) -> None:
         """Refuses a folder whose artefacts were made from other images."""

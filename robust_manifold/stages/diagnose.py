@@ -212,10 +212,12 @@ def _summary(context: Context) -> dict[str, Any]:
     recovery = None
     if n := context.experiment.diagnostics.recoveries:
         found = read_rounds(context, RECOVERY, n)
+        model = context.generator
+        size = model.input_shape[0] - model.latent_classes
         recovery = evaluation.summarise_recovery(
             errors=found["error"],
-            latents=found["latents"],
-            found=found["found"],
+            latents=found["latents"][:, :size],
+            found=found["found"][:, :size],
             confidence=context.experiment.evaluation.confidence,
         )._asdict()
     return {"repetition": repetition._asdict(), "recovery": recovery}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ from robust_manifold.stages.stored_networks import StoredNetwork
 
 _ROUND = 256
 """Images that are stored at a time, or one chunk where that is larger."""
+_LONGEST_NAME = 255 - len(".") - len(".partial")
+"""Bytes of a file's name, the usual limit less what a temporary name adds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +208,10 @@ class _Rounds(NamedTuple):
         if self.request.batch_size is not None:
             return min(largest, self.request.batch_size)
         search = inversion.Search(self.request.solver, self.request.restarts)
-        shape = _pixels(self.images[:1]).shape[1:]
-        examples = np.broadcast_to(np.float32(0), (largest, *shape))
-        return batching.default_batch_size(_Project(spanner, search), params, examples)
+        tile = batching.default_tile(
+            _Project(spanner, search), params, _pixels(self.images[:1])
+        )
+        return tile * jax.device_count()
 
     def _project(
         self,
@@ -265,11 +269,12 @@ def _encoder(request: Request, generator: StoredNetwork) -> StoredNetwork | None
         return None
     encoder, model = stored_networks.load(request.run, "encoder"), generator.model
     size = model.input_shape[0] - model.latent_classes
-    fits = encoder.model.input_shape == model.output_shape
-    if fits and encoder.model.output_shape == (2 * size,):
+    shapes = (encoder.model.input_shape, encoder.model.output_shape)
+    fits = shapes == (model.output_shape, (2 * size,))
+    if fits and encoder.made_for in (None, generator.sha256):
         return encoder
     console.warning(
-        f"the encoder of {request.run} does not fit its generator, and is not used."
+        f"the encoder of {request.run} was made for another generator, and is not used."
     )
     return None
 
@@ -311,9 +316,8 @@ def _read(
         for image in source.read(wanted):
             name = projection_files.shown(image.name)
             if image.pixels is not None:
-                other = files.setdefault(projection_files.file_of(image.name), name)
-                if other != name:
-                    reason = f"and {other} would have one projection file; rename one"
+                reason = _clash(projection_files.file_of(image.name), name, files)
+                if reason:
                     image = UserImage(image.name, None, reason)
             images.append(image)
             if image.reason and request.strict:
@@ -324,6 +328,30 @@ def _read(
             if stop.requested:
                 raise Interrupted("stopped while the images were read")
     return images
+
+
+def _clash(file: Path, name: str, files: dict[Path, str]) -> str:
+    """Returns why a projection cannot have its file beside the others, or nothing.
+
+    Args:
+      file: of the projection.
+      name: of the image.
+      files: of the projections before it, with their folders, by images' names; where
+        nothing is in the way, this one is added.
+    """
+    # Files are written under a temporary name that is a little longer.
+    if len(os.fsencode(file.name)) > _LONGEST_NAME:
+        return "has too long a name for its projection's file; rename it"
+    others = [files[file]] if file in files else []
+    others += [
+        other
+        for before, other in files.items()
+        if before in file.parents or file in before.parents
+    ]
+    if others:
+        return f"and {others[0]} would have one projection file; rename one"
+    files[file] = name
+    return ""
 
 
 def _digest(images: Sequence[UserImage]) -> str:

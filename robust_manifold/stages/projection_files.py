@@ -43,7 +43,7 @@ class _Projected(NamedTuple):
 
 
 def finished(folder: OutputFolder) -> bool:
-    """Returns whether all files were written and none was deleted since."""
+    """Returns whether all files were written; of PNG files it checks the folders."""
     if not folder.has(SUMMARY):
         return False
     trees = [name for name in (IMAGES, SHEETS) if (folder.path / name).is_dir()]

@@ -1,12 +1,9 @@
 """Networks of a finished run, built from what is stored beside their parameters."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from robust_manifold import models
 from robust_manifold.core.errors import UsageError
@@ -32,6 +29,8 @@ class StoredNetwork(NamedTuple):
     model: models.Model
     params: Params
     sha256: str
+    made_for: str | None
+    """Of an encoder: `sha256` of the generator it was made for, if that is known."""
 
 
 def roles_in(run: str | os.PathLike[str]) -> list[str]:
@@ -86,13 +85,7 @@ def load(run: str | os.PathLike[str], role: str) -> StoredNetwork:
         params = models.from_table(model, table)
     except UsageError as error:
         raise UsageError(f"--run: the {role} of {str(run)!r}: {error}") from None
-    return StoredNetwork(stored["model"], model, params, _digest(stored, table))
-
-
-def _digest(stored: Mapping[str, Any], table: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(stored["model"].encode())
-    for name in sorted(table):
-        array = np.asarray(table[name], order="C")
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    digest = trained.digest(stored["model"], params)
+    return StoredNetwork(
+        stored["model"], model, params, digest, stored.get(trained.GENERATOR)
+    )

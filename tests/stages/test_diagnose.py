@@ -10,6 +10,7 @@ import pytest
 from robust_manifold import data, models
 from robust_manifold.evaluation import inversion_measures
 from robust_manifold.inversion import LevenbergMarquardt
+from robust_manifold.reporting.html import explanation_of
 from robust_manifold.runtime import load_params
 from robust_manifold.stages import diagnose
 
@@ -17,7 +18,8 @@ SOLVERS = ("adam(steps=3)", "levenberg_marquardt(steps=2)")
 MODEL = "vae_decoder(latent_size=4, hidden=8)"
 ENCODER = "vae_encoder(latent_size=4, hidden=8)"
 SETTINGS = [
-    "--config.stages=('fit_generator','fit_encoder','diagnose','report')",
+    "--config.stages=('fit_classifier','fit_generator','fit_encoder','measure',"
+    "'diagnose','report')",
     f"--config.generator.model={MODEL}",
     f"--config.generator.training=vae({ENCODER})",
     "--config.generator.duration=2 steps",
@@ -70,7 +72,7 @@ def test_a_run_stores_and_shows_what_it_measured(
     page = (work / "report/report.html").read_text()
     assert "How inversion does, on 8 test images" in page
     assert "best of 4 starts (halve at (2,))" in page
-    assert "Inversion looks for the latent" in page
+    assert "Inversion looks for the latent" in explanation_of(["diagnose", "report"])
 
     # A run that was killed twice, and then draws the report anew, gives the same.
     curves, calls = diagnose._curves, []
@@ -126,6 +128,11 @@ def _check_repetition(project, work):
     source = f"npz:{project / 'digits.npz'}"
     test = data.load(source, validation_examples=20, test_examples=20).test
     np.testing.assert_array_equal(found["ids"], test.ids[:8])
+    # What is projected again is the projection that was measured.
+    measured = read(work, "measures/inversion")
+    shared = len(measured["error"])
+    np.testing.assert_array_equal(found["ids"][:shared], measured["ids"])
+    np.testing.assert_allclose(found["error"][:shared], measured["error"], rtol=1e-6)
     assert (found["again"] < found["error"]).all()
     summary = json.loads((work / "diagnostics.json").read_text())["repetition"]
     assert summary["n"] == 8 and summary["failed"] == 0

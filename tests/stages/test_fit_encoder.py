@@ -23,6 +23,7 @@ from tests.support import write_digits
 BOTH = "--config.stages=('fit_generator','fit_encoder')"
 VAE = "--config.generator.training=vae(vae_encoder(latent_size=4, hidden=8))"
 PARAMS = "checkpoints/encoder/params"
+ENCODED = ",'fit_encoder'"
 
 
 @pytest.fixture
@@ -264,3 +265,14 @@ def test_stages_that_use_it_want_it_made_first(program, command, source):
     ended = program(*command, "--stages=fit_classifier,fit_generator,measure")
     assert ended.code == 2 and "Traceback" not in ended.error
     assert "holds no finished encoder; run the stage fit_encoder first" in ended.error
+
+
+def test_inversions_with_and_without_an_encoder_are_not_mixed(program, command):
+    stages = "'fit_classifier','fit_generator'{},'measure'"
+    without = f"--config.stages=({stages.format('')})"
+    together = f"--config.stages=({stages.format(ENCODED)})"
+    assert program(*command[:2], without).code == 0
+    refused = program(*command[:2], together)
+    assert refused.code == 2
+    assert "holds inversions without an encoder" in refused.error
+    assert program(*command[:2], without).code == 0
