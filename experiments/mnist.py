@@ -6,10 +6,9 @@ Rows: clean and FGSM at 0.05, 0.1 and 0.2 as on the slides; RAND+FGSM and PGD be
 them.  The slides' Carlini-Wagner rows are not built yet.
 
 On two CPU cores with other work beside it: fit_classifier 84 s, fit_generator 686 s,
-attack 32 s, evaluate 492 s.  The figures are of the same networks, attacked and
-evaluated once more after a change of the random streams; those of the training have
-changed since, and the stage `measure` was added.  n = 1,000, seed 0, accuracy
-in % [95 % Wilson interval]:
+attack 32 s, evaluate 492 s.  The figures are of an earlier version: inversion was
+"adam(steps=200)" from 4 draws of the prior, there was no encoder, and the training had
+other random streams.  n = 1,000, seed 0, accuracy in % [95 % Wilson interval]:
 
                      no defence           Invert and Classify
   clean              98.8 [97.9, 99.3]    98.7 [97.8, 99.2]
