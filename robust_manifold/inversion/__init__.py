@@ -8,6 +8,7 @@ from robust_manifold.inversion.invert import (
     DEFAULT_SOLVER,
     LOOPS,
     error_curves,
+    images_at_once,
     invert,
     invert_one,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "as_solver",
     "constraints_registry",
     "error_curves",
+    "images_at_once",
     "invert",
     "invert_one",
     "registry",

@@ -160,6 +160,29 @@ def error_curves(
     )
 
 
+def images_at_once(
+    spanner: Spanner,
+    params: SpannerParams,
+    images: Any,
+    *,
+    solver: Solver | str = DEFAULT_SOLVER,
+    restarts: Restarts | str | int = DEFAULT_RESTARTS,
+) -> int:
+    """Returns how many images `invert` computes at once on all devices by itself.
+
+    Args:
+      spanner: the generator, and its encoder if there is one.
+      params: of both.
+      images: one or more of the images, as for `invert`.
+      solver: as for `invert`.
+      restarts: as for `invert`.
+    """
+    images = _checked(spanner, params, images)
+    search = Search(as_solver(solver), as_restarts(restarts))
+    tile = batching.default_tile(_Invert(spanner, search), params, images)
+    return tile * jax.device_count()
+
+
 @dataclasses.dataclass(frozen=True)
 class _Invert:
     """The inversion of one image, hashed by value: equal specs compile once."""

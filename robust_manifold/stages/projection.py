@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 from robust_manifold import inversion
-from robust_manifold.core import batching, keys
+from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
-from robust_manifold.core.types import Image, PRNGKey
 from robust_manifold.data.crops import crop_side
 from robust_manifold.data.images import Framing
 from robust_manifold.data.user_images import (
@@ -138,19 +137,6 @@ def run(request: Request, stop: GracefulStop) -> ProjectionSummary:
         ) from None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Project:
-    """The projection of one image; hashed by value."""
-
-    spanner: Spanner
-    search: inversion.Search
-
-    def __call__(
-        self, params: SpannerParams, key: PRNGKey, image: Image
-    ) -> inversion.Inversion:
-        return self.search(self.spanner.bind(params), image, key)
-
-
 class _Rounds(NamedTuple):
     """The images in pieces that are stored as they are done."""
 
@@ -207,11 +193,13 @@ class _Rounds(NamedTuple):
         largest = min(self.size, len(self.images))
         if self.request.batch_size is not None:
             return min(largest, self.request.batch_size)
-        search = inversion.Search(self.request.solver, self.request.restarts)
-        tile = batching.default_tile(
-            _Project(spanner, search), params, _pixels(self.images[:1])
+        return inversion.images_at_once(
+            spanner,
+            params,
+            _pixels(self.images[:1]),
+            solver=self.request.solver,
+            restarts=self.request.restarts,
         )
-        return tile * jax.device_count()
 
     def _project(
         self,
