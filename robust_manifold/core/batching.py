@@ -107,14 +107,17 @@ def map_examples(
     if tile is not None and tile < 1:
         raise UsageError(f"tile is {tile}; allowed: 1 or more.")
     devices = jax.device_count()
-    if getattr(function, "tiled", False):
+    tiled = getattr(function, "tiled", False)
+    if tiled:
         together = (tile or default_tile(function, params, examples)) * devices
         size = -(-(batch_size or n) // together) * together
     else:
         size = batch_size or default_batch_size(function, params, examples)
         together = size = -(-size // devices) * devices
     ids = _checked_ids(ids, n)
-    params, key = replicate((params, key))
+    # A tiled function has a copy of its parameters on each device of this process.
+    compute = _compute_tiles if tiled else _map_chunk
+    params = _on_each_device(params) if tiled else replicate(params)
 
     parts = []
     for start in range(0, n, size):
@@ -124,7 +127,7 @@ def map_examples(
             # Padding repeats real examples, so that it brings in no NaN of its own.
             rows = np.minimum(np.arange(place, place + together), n - 1)
             part_ids, part = jax.tree.map(lambda a: _shard(a[rows]), (ids, examples))  # noqa: B023
-            results.append(_compute(function, params, key, part_ids, part))
+            results.append(compute(function, params, key, part_ids, part))
         parts += [jax.tree.map(_gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
@@ -205,17 +208,22 @@ def _parts(function, params, examples) -> Iterator[tuple[Callable, tuple]]:
             state = jax.eval_shape(step, params, example, state)
 
 
-def _compute(function, params, key, ids, examples):
-    """Returns what a function or a pipeline makes of one chunk, over all devices."""
-    if not getattr(function, "tiled", False):
-        return _map_chunk(function, params, key, ids, examples)
-    whole = (params, key, ids, examples)
+def _compute_tiles(function, params, key, ids, examples):
+    """Returns what each device makes of its tile, as one array of the job.
+
+    Args:
+      function: of one example, or a pipeline.
+      params: one tree a device of this process.
+      key: of all examples.
+      ids: of the examples, spread over the devices of the job.
+      examples: likewise.
+    """
     # All parts first: an array that has been donated cannot be taken apart.
-    parts = [
-        jax.tree.map(functools.partial(_on, device), whole)
-        for device in data_mesh().local_devices
+    parts = _on_each_device((ids, examples))
+    results = [
+        _compute_tile(function, own_params, key, *part)
+        for own_params, part in zip(params, parts, strict=True)
     ]
-    results = [_compute_tile(function, *part) for part in parts]
     return jax.tree.map(lambda *tiles: _joined(tiles), *results)
 
 
@@ -264,10 +272,25 @@ def _map_chunk(function, params, key, ids, examples):
     )(params, key, ids, examples)
 
 
-def _on(device: Any, array: jax.Array) -> jax.Array:
-    """Returns the part of an array that lies on a device."""
-    (part,) = (p.data for p in array.addressable_shards if p.device == device)
-    return part
+def _on_each_device(tree: Any) -> list[Any]:
+    """Returns, for each device of this process, what lies on it of every array.
+
+    An array that this process holds whole, but not spread out, is copied to each.
+    """
+    return [
+        jax.tree.map(functools.partial(_on, device), tree)
+        for device in data_mesh().local_devices
+    ]
+
+
+def _on(device: Any, array: Any) -> jax.Array:
+    """Returns an array's part on a device, or a copy of it there."""
+    sharding = getattr(array, "sharding", None)
+    if isinstance(sharding, NamedSharding):
+        for part in array.addressable_shards:
+            if part.device == device:
+                return part.data
+    return jax.device_put(array, device)
 
 
 def _joined(tiles: Sequence[jax.Array]) -> jax.Array:
