@@ -326,7 +326,7 @@ def test_an_archive(command, run_folder, tmp_path):
     images[1, 0, 0], images[2, 3, 3] = np.nan, 1.5
     file, output = tmp_path / "images.npz", tmp_path / "out"
     labels = np.array([{}], dtype=object)
-    np.savez(file, images=images, labels=labels, allow_pickle=True)
+    np.savez(file, images=images, labels=labels)
     ended = command(*arguments(run_folder, file, output))
     assert ended.code == 1
     found = lines(output)

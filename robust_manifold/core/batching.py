@@ -84,7 +84,8 @@ def map_examples(
       key: folded with the id of each example.
       ids: global ids [n] of the examples; 0..n-1 by default.
       batch_size: examples handed to the devices at a time, rounded up to a multiple
-        of their number, or of their tiles; by default what memory allows.
+        of their number, or of their tiles; by default what memory allows, or one tile
+        each.
       tile: of a tiled function, the examples that a device computes at once; by
         default what `default_tile` returns.
       on_chunk: called with (examples done, n) after each chunk.
@@ -110,7 +111,7 @@ def map_examples(
     tiled = getattr(function, "tiled", False)
     if tiled:
         together = (tile or default_tile(function, params, examples)) * devices
-        size = -(-(batch_size or n) // together) * together
+        size = -(-(batch_size or together) // together) * together
     else:
         size = batch_size or default_batch_size(function, params, examples)
         together = size = -(-size // devices) * devices

@@ -119,6 +119,12 @@ def test_a_text_names_the_solver(linear):
     np.testing.assert_array_equal(by_text.latent, by_spec.latent)
 
 
+def test_progress_is_told_tile_by_tile(linear):
+    calls = []
+    _invert(linear, tile=2, on_chunk=lambda *a: calls.append(a))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
 def test_progress(linear):
     calls = []
     _invert(linear, batch_size=2, on_chunk=lambda *a: calls.append(a))
