@@ -92,7 +92,9 @@ def stop_at(run, images, setting, target) -> tuple[Setting | None, float]:
     if not enough.size:
         return None, float(curve[-1])
     first = max(int(enough[0]), 1)
-    for steps in range(first, min(first + TRIED_STEPS, setting.solver.steps) + 1):
+    most = setting.solver.steps
+    # A rate that drops towards the end may need all the steps it was made for.
+    for steps in (*range(first, min(first + TRIED_STEPS, most)), most):
         stopped = setting.stopped(steps)
         error = float(contenders.invert(run, images, stopped).error.mean())
         if error <= target:

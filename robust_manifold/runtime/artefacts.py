@@ -183,6 +183,10 @@ class Artefacts:
         write_atomically(self.path / _CHECKSUMS, text.encode())
 
 
+LONGEST_NAME = 255 - len(f".{_PARTIAL}")
+"""Bytes that the name of a file may have, so that its temporary name may still be."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all, making its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,14 +31,13 @@ from robust_manifold.runtime import (
     console,
     json_text,
 )
+from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
 from robust_manifold.stages import projection_files, stored_networks
 from robust_manifold.stages.stored_networks import StoredNetwork
 
 _ROUND = 256
 """Images that are stored at a time, or one chunk where that is larger."""
-_LONGEST_NAME = 255 - len(".") - len(".partial")
-"""Bytes of a file's name, the usual limit less what a temporary name adds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,8 +326,7 @@ def _clash(file: Path, name: str, files: dict[Path, str]) -> str:
       files: of the projections before it, with their folders, by images' names; where
         nothing is in the way, this one is added.
     """
-    # Files are written under a temporary name that is a little longer.
-    if len(os.fsencode(file.name)) > _LONGEST_NAME:
+    if len(os.fsencode(file.name)) > LONGEST_NAME:
         return "has too long a name for its projection's file; rename it"
     others = [files[file]] if file in files else []
     others += [
