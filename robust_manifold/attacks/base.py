@@ -1,44 +1,125 @@
-"""What an attack is: a frozen spec whose `run` attacks ONE image."""
+"""What an attack is: a frozen spec that attacks ONE image, step by step."""
 
 import abc
+import copy
+import dataclasses
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from jaxtyping import Array, Int
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
+from robust_manifold.attacks.losses import Loss, Objective
+from robust_manifold.core import loops
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.core.types import Classify, Image, Label, PRNGKey
+from robust_manifold.core.types import Classify, Image, Label, Logits, PRNGKey, Scalar
+
+State = TypeVar("State")
+
+Family: TypeAlias = Literal[
+    "budgeted", "minimum norm", "black box", "ensemble", "physical"
+]
+"""The kinds of attacks, as docs/attacks.md groups them."""
+
+
+class AttackWarning(UserWarning):
+    """What a reader of an attack's result should know."""
+
+
+class Queries(NamedTuple):
+    """What an attack asked of the classifier, per image; scoring not included."""
+
+    forwards: Int[Array, "*n"] | int
+    """Evaluations of the classifier, those inside a gradient included."""
+    backwards: Int[Array, "*n"] | int
+    """Gradients of one output (or loss) of the classifier."""
+
+
+class Passes(NamedTuple):
+    """What an attack on one image costs: at first, a step, and at the end."""
+
+    begin: Queries = Queries(0, 0)
+    step: Queries = Queries(0, 0)
+    finish: Queries = Queries(0, 0)
 
 
 class Attempt(NamedTuple):
-    """What an attack made of one image, and what that cost.
-
-    The counts are arrays, so that an attack that stops early can count as it goes.
-    """
+    """What an attack made of one image, and what that cost."""
 
     image: Image
     forwards: Int[Array, ""]
-    """Evaluations of the classifier, those inside a gradient included."""
     backwards: Int[Array, ""]
-    """Gradients of the classifier."""
+
+
+class LogitsAndJacobian(NamedTuple):
+    """The logits of one image, and the gradient of each of them."""
+
+    logits: Logits
+    jacobian: Float[Array, "classes height width channels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One image to be attacked.
+
+    Attributes:
+      classify: image -> logits, what the attack may differentiate.
+      image: pixels in [0, 1].
+      label: the class to get away from; in a targeted attack the class to reach.
+      epsilon: the radius of the ball, a traced scalar; 0 for attacks without a budget.
+      targeted: whether `label` is to be reached.
+    """
+
+    classify: Classify
+    image: Image
+    label: Label
+    epsilon: Scalar
+    targeted: bool = False
+
+    def objective(self, loss: Loss = "margin") -> Objective:
+        """Returns what an attack climbs: a loss, and whether it has succeeded."""
+        return Objective(self.classify, self.label, loss, self.targeted)
+
+    def succeeds(self, logits: Logits) -> Bool[Array, ""]:
+        """Returns whether logits are what the attack wants; never where one is NaN."""
+        return self.objective().succeeds(logits)
+
+    def logits_and_jacobian(self, image: Image) -> LogitsAndJacobian:
+        """Returns all logits and their gradients: a forward, `classes` backwards."""
+        logits, pull_back = jax.vjp(self.classify, image)
+        (jacobian,) = jax.vmap(pull_back)(jnp.eye(logits.size, dtype=logits.dtype))
+        return LogitsAndJacobian(logits, jacobian)
 
 
 class Attack(abc.ABC):
     """Base class of all attacks: subclasses are frozen dataclasses.
 
-    A subclass writes `run` for one image, in plain mathematics: `craft` vmaps it,
-    compiles it and spreads it over devices.  Its fields are static, so Python
-    control flow on them is fine; control flow on arrays must be JAX's.  The image it
-    returns lies in [0, 1] and, where the attack has a budget, in its ball.
+    Their fields are static, so Python control flow on them is fine; control flow on
+    arrays must be JAX's.  The image that an attack returns lies in [0, 1] and, where
+    the attack has a budget, in its ball.
     """
+
+    family: ClassVar[Family]
+    title: ClassVar[str]
+    """The attack's name in prose."""
+    source: ClassVar[str]
+    """Authors and year of the paper."""
 
     norm: Norm
     """The norm in which the attack measures its perturbation."""
 
     @abc.abstractmethod
     def run(
-        self, key: PRNGKey, classify: Classify, image: Image, label: Label
+        self,
+        key: PRNGKey,
+        classify: Classify,
+        image: Image,
+        label: Label,
+        *,
+        targeted: bool = False,
     ) -> Attempt:
         """Returns the adversarial image and its cost.
 
@@ -46,14 +127,192 @@ class Attack(abc.ABC):
           key: the image's own random key.
           classify: image -> logits; what the attack may differentiate.
           image: pixels in [0, 1].
-          label: the class to get away from.
+          label: the class to get away from; if `targeted`, the class to reach.
+          targeted: whether `label` is to be reached.
         """
 
     def __call__(
-        self, key: PRNGKey, classify: Classify, image: Image, label: Label
+        self,
+        key: PRNGKey,
+        classify: Classify,
+        image: Image,
+        label: Label,
+        *,
+        targeted: bool = False,
     ) -> Image:
         """Returns the adversarial image alone; arguments as for `run`."""
-        return self.run(key, classify, image, label).image
+        return self.run(key, classify, image, label, targeted=targeted).image
+
+    def for_classes(self, classes: int, targeted: bool = False) -> Any:
+        """Returns the attack as it is made for so many classes.
+
+        A loss that needs more classes is replaced by the margin; `craft` tells so.
+        """
+        del classes, targeted
+        return self
+
+    @property
+    def budget(self) -> float | None:
+        """The attack's `epsilon`; None for an attack that minimises the distance."""
+        return getattr(self, "epsilon", None)
+
+    @abc.abstractmethod
+    def cost(self, classes: int) -> Queries:
+        """Returns the most that an attack on one image asks of the classifier."""
+
+
+class SteppedAttack(Attack, Generic[State]):
+    """An attack that is a loop: how to begin, one step, and what comes out.
+
+    `craft` runs the loop for many images and drops those that are ready.  Neither
+    method reads `self.epsilon`, which is None there: budgets differ from image to
+    image under one compiled program, and `problem.epsilon` has it.
+    """
+
+    @property
+    @abc.abstractmethod
+    def iterations(self) -> int:
+        """How many steps are taken at most."""
+
+    @abc.abstractmethod
+    def begin(self, problem: Problem, key: PRNGKey) -> State:
+        """Returns the state before the first step: a tree of arrays, no typed keys."""
+
+    @abc.abstractmethod
+    def step(self, problem: Problem, key: PRNGKey, state: State) -> State:
+        """Returns the state one step on; `key` is the step's own."""
+
+    @abc.abstractmethod
+    def finish(self, problem: Problem, key: PRNGKey, state: State) -> Image:
+        """Returns the adversarial image, or the best that was found."""
+
+    @abc.abstractmethod
+    def passes(self, classes: int) -> Passes:
+        """Returns what the three methods ask of the classifier."""
+
+    ends_early: bool = False
+    """Whether `ended` can say so before all steps are taken."""
+
+    def ended(self, state: State) -> Bool[Array, ""]:
+        """Returns whether no further step would change what counts."""
+        raise NotImplementedError
+
+    def spent(self, state: State, steps: Int[Array, ""], classes: int) -> Queries:
+        """Returns what the attack has asked for, `finish` included.
+
+        Steps of unequal cost are counted in `state` by attacks that have them.
+        """
+        del state
+        passes = self.passes(classes)
+        return Queries(
+            *(
+                jnp.int32(begin + finish) + jnp.int32(step) * steps
+                for begin, step, finish in zip(*passes, strict=True)
+            )
+        )
+
+    def cost(self, classes: int) -> Queries:
+        """Returns the most that an attack on one image asks of the classifier."""
+        passes = self.passes(classes)
+        return Queries(
+            *(
+                int(begin + self.iterations * step + finish)
+                for begin, step, finish in zip(*passes, strict=True)
+            )
+        )
+
+    def without_budget(self) -> Any:
+        """Returns the attack as a part of a program that serves all budgets."""
+        if self.budget is None:
+            return self
+        shared = copy.copy(self)
+        object.__setattr__(shared, "epsilon", None)
+        return shared
+
+    def run(
+        self,
+        key: PRNGKey,
+        classify: Classify,
+        image: Image,
+        label: Label,
+        *,
+        targeted: bool = False,
+    ) -> Attempt:
+        """Returns the adversarial image and its cost; arguments as for `Attack`."""
+        classes = jax.eval_shape(classify, image).shape[0]
+        attack = self.for_classes(classes, targeted).without_budget()
+        epsilon = jnp.asarray(self.budget or 0, image.dtype)
+        problem = Problem(classify, image, label, epsilon, targeted)
+
+        def finish(params, key, example, state, steps):
+            del params, example
+            queries = attack.spent(state, steps, classes)
+            made = attack.finish(problem, key, state)
+            return Attempt(made, *map(jnp.int32, queries))
+
+        loop = loops.Loop(
+            begin=lambda params, key, example: attack.begin(problem, key),
+            step=lambda params, key, example, state: attack.step(problem, key, state),
+            finish=finish,
+            steps=attack.iterations,
+            ended=attack.ended if attack.ends_early else None,
+        )
+        return loops.run(loop, None, key, None)
+
+
+class Ensemble(Attack):
+    """Attacks one after another: each is made on the images that the last ones left.
+
+    What is returned for an image is the first success, or what the first member
+    makes of it.
+    """
+
+    @abc.abstractmethod
+    def members(self, classes: int) -> tuple[SteppedAttack[Any], ...]:
+        """Returns the attacks, in their order, for so many classes."""
+
+    def cost(self, classes: int) -> Queries:
+        """Returns the most that all members together ask of the classifier."""
+        costs = [member.cost(classes) for member in self.members(classes)]
+        return Queries(*(sum(counts) for counts in zip(*costs, strict=True)))
+
+    def run(
+        self,
+        key: PRNGKey,
+        classify: Classify,
+        image: Image,
+        label: Label,
+        *,
+        targeted: bool = False,
+    ) -> Attempt:
+        """Returns the first member's success; arguments as for `Attack`."""
+        classes = jax.eval_shape(classify, image).shape[0]
+        problem = Problem(classify, image, label, jnp.zeros(()), targeted)
+        members = self.members(classes)
+
+        def attack(place: int) -> Attempt:
+            member_key = jax.random.fold_in(key, place)
+            return members[place].run(
+                member_key, classify, image, label, targeted=targeted
+            )
+
+        best = attack(0)
+        broken = problem.succeeds(classify(best.image))
+        for place in range(1, len(members)):
+            nothing = Attempt(best.image, jnp.int32(0), jnp.int32(0))
+            tried = jax.lax.cond(
+                broken,
+                lambda nothing=nothing: nothing,
+                functools.partial(attack, place),
+            )
+            gained = ~broken & problem.succeeds(classify(tried.image))
+            best = Attempt(
+                jnp.where(gained, tried.image, best.image),
+                best.forwards + tried.forwards,
+                best.backwards + tried.backwards,
+            )
+            broken |= gained
+        return best
 
 
 registry: Registry[Attack] = Registry("attack")

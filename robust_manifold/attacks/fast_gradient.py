@@ -1,26 +1,62 @@
 """Single-step attacks along the sign of the gradient."""
 
 import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from robust_manifold.attacks import region
-from robust_manifold.attacks.base import Attack, Attempt, check_epsilon, registry
-from robust_manifold.attacks.losses import Loss, Objective, check_loss
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    check_epsilon,
+    registry,
+)
+from robust_manifold.attacks.losses import Loss, check_loss, with_enough_classes
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Classify, Image, Label, PRNGKey
+from robust_manifold.core.types import Image, PRNGKey, Scalar
+
+
+class _OneStep(SteppedAttack[Image]):
+    """What both attacks have in common: one gradient, one step."""
+
+    family: ClassVar[Family] = "budgeted"
+    loss: Loss
+
+    @property
+    def iterations(self) -> int:
+        """One step."""
+        return 1
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: one gradient."""
+        return Passes(step=Queries(1, 1))
+
+    def for_classes(self, classes: int, targeted: bool = False) -> Any:
+        """Returns the attack with a loss that so many classes have."""
+        return with_enough_classes(self, classes)
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Image) -> Image:
+        """Returns the moved image."""
+        return state
 
 
 @registry.register("fgsm")
 @dataclasses.dataclass(frozen=True)
-class FGSM(Attack):
+class FGSM(_OneStep):
     """Fast gradient sign method: one step of size `epsilon` (Goodfellow et al. 2015).
 
     The image is x + epsilon * sign(gradient), clipped to [0, 1]; where the gradient
     is zero the pixel stays.
     """
+
+    title: ClassVar[str] = "fast gradient sign method"
+    source: ClassVar[str] = "Goodfellow et al. 2015"
 
     epsilon: float
     """Largest change of a pixel, on pixels in [0, 1]."""
@@ -31,27 +67,27 @@ class FGSM(Attack):
         check_epsilon(self)
         check_loss(self)
 
-    def run(
-        self, key: PRNGKey, classify: Classify, image: Image, label: Label
-    ) -> Attempt:
+    def begin(self, problem: Problem, key: PRNGKey) -> Image:
+        """Returns the image itself."""
+        return problem.image
+
+    def step(self, problem: Problem, key: PRNGKey, state: Image) -> Image:
         """Returns the image one step along the sign of its gradient."""
-        del key
-        objective = Objective(classify, label, self.loss)
-        gradient = objective.evaluate_with_gradient(image).gradient
-        project = region.projection(image, self.epsilon, self.norm)
-        stepped = project(image + self.epsilon * jnp.sign(gradient))
-        return Attempt(stepped, jnp.int32(1), jnp.int32(1))
+        return _signed_step(problem, self.loss, state, problem.epsilon)
 
 
 @registry.register("rand_fgsm")
 @dataclasses.dataclass(frozen=True)
-class RandFGSM(Attack):
+class RandFGSM(_OneStep):
     """RAND+FGSM: a random step of size `alpha`, then FGSM with what is left.
 
     x' = x + alpha * sign(N(0, 1)), clipped to [0, 1], then FGSM from x' with
     epsilon - alpha (Tramer et al. 2018; alpha = 0.05 in Defense-GAN,
     Samangouei et al. 2018).
     """
+
+    title: ClassVar[str] = "RAND+FGSM"
+    source: ClassVar[str] = "Tramèr et al. 2018"
 
     epsilon: float
     """Largest change of a pixel, both steps together, on pixels in [0, 1]."""
@@ -61,22 +97,27 @@ class RandFGSM(Attack):
 
     def __post_init__(self):
         check_epsilon(self)
+        check_loss(self)
         check(
             0 <= self.alpha <= self.epsilon,
             self,
             "alpha",
             f"0 to epsilon, which is {self.epsilon}",
         )
-        check_loss(self)
 
-    def run(
-        self, key: PRNGKey, classify: Classify, image: Image, label: Label
-    ) -> Attempt:
-        """Returns the image after the random step and the gradient step."""
-        project = region.projection(image, self.epsilon, self.norm)
+    def begin(self, problem: Problem, key: PRNGKey) -> Image:
+        """Returns the image after the random step."""
+        image = problem.image
+        project = region.projection(image, problem.epsilon, self.norm)
         noise = jnp.sign(jax.random.normal(key, image.shape, image.dtype))
-        start = project(image + self.alpha * noise)
-        objective = Objective(classify, label, self.loss)
-        gradient = objective.evaluate_with_gradient(start).gradient
-        stepped = project(start + (self.epsilon - self.alpha) * jnp.sign(gradient))
-        return Attempt(stepped, jnp.int32(1), jnp.int32(1))
+        return project(image + self.alpha * noise)
+
+    def step(self, problem: Problem, key: PRNGKey, state: Image) -> Image:
+        """Returns the image after the gradient step with what is left."""
+        return _signed_step(problem, self.loss, state, problem.epsilon - self.alpha)
+
+
+def _signed_step(problem: Problem, loss: Any, image: Image, size: Scalar) -> Image:
+    gradient = problem.objective(loss).evaluate_with_gradient(image).gradient
+    project = region.projection(problem.image, problem.epsilon, "linf")
+    return project(image + size * jnp.sign(gradient))

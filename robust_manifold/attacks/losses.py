@@ -12,7 +12,10 @@ from jaxtyping import Array, Bool
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Classify, Image, Label, Logits, Scalar
 
-Loss: TypeAlias = Literal["margin", "ce"]
+Loss: TypeAlias = Literal["margin", "ce", "dlr", "difference"]
+
+CLASSES_NEEDED = {"dlr": 3}
+"""Fewest classes of a loss that needs more than two; 4 where it has a target."""
 
 
 def margin(logits: Logits, label: Label) -> Scalar:
@@ -21,8 +24,7 @@ def margin(logits: Logits, label: Label) -> Scalar:
     Cross-entropy is softplus of it, so both rise in the same direction, but the
     margin's gradient does not vanish where the classifier is sure of itself.
     """
-    others = jnp.where(jnp.arange(logits.size) == label, -jnp.inf, logits)
-    return jax.nn.logsumexp(others) - logits[label]
+    return jax.nn.logsumexp(_others(logits, label)) - logits[label]
 
 
 def cross_entropy(logits: Logits, label: Label) -> Scalar:
@@ -30,9 +32,46 @@ def cross_entropy(logits: Logits, label: Label) -> Scalar:
     return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
+def difference(logits: Logits, label: Label) -> Scalar:
+    """Returns the largest other logit less the label's (Carlini and Wagner 2017)."""
+    return jnp.max(_others(logits, label)) - logits[label]
+
+
+def dlr(logits: Logits, label: Label) -> Scalar:
+    """Returns the difference of logits ratio (Croce and Hein 2020, equation 6).
+
+    The largest other logit less the label's, over the distance between the largest and
+    the third largest, so that neither scale nor shift of the logits matters.
+    """
+    ordered = jax.lax.top_k(logits, 3)[0]
+    return difference(logits, label) / _divisor(ordered[0] - ordered[2])
+
+
+def targeted_dlr(logits: Logits, label: Label, target: Label) -> Scalar:
+    """Returns the targeted difference of logits ratio (Croce and Hein 2020, eq. 7).
+
+    The target's logit less the label's, over the distance between the largest and the
+    mean of the third and the fourth.
+    """
+    ordered = jax.lax.top_k(logits, 4)[0]
+    divisor = _divisor(ordered[0] - (ordered[2] + ordered[3]) / 2)
+    return (logits[target] - logits[label]) / divisor
+
+
+def _others(logits: Logits, label: Label) -> Logits:
+    return jnp.where(jnp.arange(logits.size) == label, -jnp.inf, logits)
+
+
+def _divisor(distance: Scalar) -> Scalar:
+    """Returns a distance to divide by: equal logits have no ratio, but no NaN."""
+    return jnp.where(distance > 0, distance, 1)
+
+
 LOSSES: dict[str, Callable[[Logits, Label], Scalar]] = {
     "margin": margin,
     "ce": cross_entropy,
+    "dlr": dlr,
+    "difference": difference,
 }
 """Losses by the names that attacks take; higher is worse for the classifier."""
 
@@ -57,21 +96,65 @@ class GradientEvaluation(NamedTuple):
     gradient: Image
 
 
+class Candidate(NamedTuple):
+    """An image with its evaluation."""
+
+    image: Image
+    evaluation: Evaluation
+
+    @classmethod
+    def nothing(cls, image: Image) -> "Candidate":
+        """Returns the image as one that anything with a loss beats."""
+        lowest = jnp.full((), -jnp.inf, image.dtype)
+        return cls(image, Evaluation(lowest, jnp.bool_(False)))
+
+    def better_of(self, other: "Candidate") -> "Candidate":
+        """Returns `other` if it is strictly better, this one otherwise."""
+        better = other.evaluation.beats(self.evaluation)
+        return jax.tree.map(lambda a, b: jnp.where(better, b, a), self, other)
+
+
+def best_of(candidates: Candidate) -> Candidate:
+    """Returns the best of candidates stacked along a leading axis."""
+    loss, adversarial = candidates.evaluation
+    eligible = adversarial == adversarial.any()
+    best = jnp.argmax(jnp.where(eligible & ~jnp.isnan(loss), loss, -jnp.inf))
+    return jax.tree.map(lambda leaf: leaf[best], candidates)
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The loss of a classifier on candidates for one image of class `label`."""
+    """The loss of a classifier on candidates for one image.
+
+    Untargeted, it is the loss of class `label`, which is to be left.  Targeted, it is
+    the same loss of the class to be reached, with the opposite sign.
+    """
 
     classify: Classify
     label: Label
     loss: Loss = "margin"
+    targeted: bool = False
+
+    def succeeds(self, logits: Logits) -> Bool[Array, ""]:
+        """Returns whether the prediction is what the attack wants.
+
+        The first NaN wins an argmax: a broken logit is no success.
+        """
+        hit = jnp.argmax(logits) == self.label
+        return (hit == self.targeted) & ~jnp.isnan(logits).any()
+
+    def of(self, logits: Logits) -> Evaluation:
+        """Returns the evaluation of one logit vector."""
+        loss = LOSSES[self.loss](logits, self.label)
+        return Evaluation(-loss if self.targeted else loss, self.succeeds(logits))
 
     def evaluate(self, image: Image) -> Evaluation:
         """Returns the evaluation of a candidate: one forward pass."""
-        logits = self.classify(image)
-        loss = LOSSES[self.loss](logits, self.label)
-        # The largest NaN wins an argmax: a broken logit is not an adversarial one.
-        wrong = (jnp.argmax(logits) != self.label) & ~jnp.isnan(logits).any()
-        return Evaluation(loss, wrong)
+        return self.of(self.classify(image))
+
+    def candidate(self, image: Image) -> Candidate:
+        """Returns the image with its evaluation: one forward pass."""
+        return Candidate(image, self.evaluate(image))
 
     def evaluate_with_gradient(self, image: Image) -> GradientEvaluation:
         """Returns the evaluation and its gradient: one forward, one backward pass.
@@ -89,6 +172,20 @@ class Objective:
         return GradientEvaluation(evaluation, gradient)
 
 
-def check_loss(attack: Any) -> None:
-    """Raises a `UsageError` unless the attack's `loss` is known."""
-    check(attack.loss in LOSSES, attack, "loss", " or ".join(get_args(Loss)))
+def check_loss(attack: Any, *more: str) -> None:
+    """Raises a `UsageError` unless the attack's `loss` is known.
+
+    Args:
+      attack: the spec.
+      *more: losses that this attack alone has.
+    """
+    known = (*get_args(Loss), *more)
+    check(attack.loss in known, attack, "loss", " or ".join(known))
+
+
+def with_enough_classes(attack: Any, classes: int, targeted: bool = False) -> Any:
+    """Returns the attack, with the margin where its loss needs more classes."""
+    needed = CLASSES_NEEDED.get(attack.loss, 2)
+    if classes >= needed:
+        return attack
+    return dataclasses.replace(attack, loss="margin")

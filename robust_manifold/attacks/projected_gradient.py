@@ -1,36 +1,45 @@
 """Projected gradient ascent in a ball, with restarts and the best of the trajectory."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool
 
 from robust_manifold.attacks import region
-from robust_manifold.attacks.base import Attack, Attempt, check_epsilon, registry
-from robust_manifold.attacks.losses import Evaluation, Loss, Objective, check_loss
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    check_epsilon,
+    registry,
+)
+from robust_manifold.attacks.losses import (
+    Candidate,
+    Loss,
+    best_of,
+    check_loss,
+    with_enough_classes,
+)
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Classify, Image, Label, PRNGKey
+from robust_manifold.core.types import Image, PRNGKey
 
 
-class Candidate(NamedTuple):
-    """An image with its evaluation."""
+class Climb(NamedTuple):
+    """Where the restarts stand, along a leading axis."""
 
     image: Image
-    evaluation: Evaluation
-
-    def better_of(self, other: "Candidate") -> "Candidate":
-        """Returns `other` if it is strictly better, this one otherwise."""
-        better = other.evaluation.beats(self.evaluation)
-        return jax.tree.map(lambda a, b: jnp.where(better, b, a), self, other)
+    best: Candidate
 
 
 @registry.register("pgd")
 @dataclasses.dataclass(frozen=True)
-class PGD(Attack):
+class PGD(SteppedAttack[Climb]):
     """Projected gradient ascent (Madry et al. 2018), best of the whole trajectory.
 
     Every step moves by `step_size` along the steepest direction of the norm and
@@ -39,6 +48,10 @@ class PGD(Attack):
     then the higher loss wins.  Restart r draws from the key folded with r, so more
     restarts only add candidates.
     """
+
+    family: ClassVar[Family] = "budgeted"
+    title: ClassVar[str] = "projected gradient descent"
+    source: ClassVar[str] = "Madry et al. 2018"
 
     epsilon: float
     """Radius of the ball, in the plain norm, on pixels in [0, 1]."""
@@ -51,6 +64,9 @@ class PGD(Attack):
     random_start: bool = True
     """Start from a uniform point of the ball; otherwise from the image itself."""
     loss: Loss = "margin"
+    stop: bool = False
+    """End an image's search at its first success: successes stay the same, but the
+    image is then the first adversarial one, not the worst."""
 
     def __post_init__(self):
         check_epsilon(self)
@@ -71,75 +87,76 @@ class PGD(Attack):
         )
         check_loss(self)
 
-    def run(
-        self, key: PRNGKey, classify: Classify, image: Image, label: Label
-    ) -> Attempt:
-        """Returns the best image over all steps of all restarts."""
-        objective = Objective(classify, label, self.loss)
-        project = region.projection(image, self.epsilon, self.norm)
-        clean = self._clean(objective, image)
+    @property
+    def iterations(self) -> int:
+        """The steps."""
+        return self.steps
 
-        def climb(restart_key: PRNGKey) -> Candidate:
-            start = self._start(restart_key, image, project)
-            (last, best), _ = jax.lax.scan(
-                lambda carry, _: (self.step(objective, project, *carry), None),
-                (start, clean),
-                length=self.steps,
-            )
-            return best.better_of(Candidate(last, objective.evaluate(last)))
+    @property
+    def ends_early(self) -> bool:  # type: ignore[override]
+        """Whether the first success ends the search."""
+        return self.stop
 
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: a gradient a step, and the value of both ends."""
+        restarts = self.restarts
+        return Passes(
+            begin=Queries(int(self.random_start), 0),
+            step=Queries(restarts, restarts),
+            finish=Queries(restarts, 0),
+        )
+
+    def for_classes(self, classes: int, targeted: bool = False) -> Any:
+        """Returns the attack with a loss that so many classes have."""
+        return with_enough_classes(self, classes)
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Climb:
+        """Returns the starts, and the clean image as the first best."""
+        clean = self._clean(problem)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
             key, jnp.arange(self.restarts)
         )
-        best = _best_of(jax.vmap(climb)(keys))
-        forwards = self.restarts * (self.steps + 1) + int(self.random_start)
-        backwards = self.restarts * self.steps
-        return Attempt(best.image, jnp.int32(forwards), jnp.int32(backwards))
+        return jax.vmap(lambda key: Climb(self._start(problem, key), clean))(keys)
 
-    def step(
-        self,
-        objective: Objective,
-        project: Callable[[Image], Image],
-        image: Image,
-        best: Candidate,
-    ) -> tuple[Image, Candidate]:
-        """Returns the next image, and the better of `best` and `image`."""
-        evaluation, gradient = objective.evaluate_with_gradient(image)
-        best = best.better_of(Candidate(image, evaluation))
+    def step(self, problem: Problem, key: PRNGKey, state: Climb) -> Climb:
+        """Returns every restart one step on."""
+        return jax.vmap(lambda climb: self.climb(problem, climb))(state)
+
+    def climb(self, problem: Problem, climb: Climb) -> Climb:
+        """Returns one restart one step on, its last image compared with the best."""
+        image = climb.image
+        evaluation, gradient = problem.objective(self.loss).evaluate_with_gradient(
+            image
+        )
+        best = climb.best.better_of(Candidate(image, evaluation))
         size = self.step_size
         if size is None:
-            size = 2.5 * self.epsilon / self.steps
+            size = 2.5 * problem.epsilon / self.steps
         direction = norms.steepest_direction(gradient, self.norm)
-        return project(image + size * direction), best
+        project = region.projection(problem.image, problem.epsilon, self.norm)
+        return Climb(project(image + size * direction), best)
 
-    def _clean(self, objective: Objective, image: Image) -> Candidate:
+    def ended(self, state: Climb) -> Bool[Array, ""]:
+        """Returns whether some restart has met an adversarial image."""
+        return state.best.evaluation.adversarial.any()
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Climb) -> Image:
+        """Returns the best image over all steps of all restarts."""
+        last = jax.vmap(problem.objective(self.loss).candidate)(state.image)
+        return best_of(jax.vmap(Candidate.better_of)(state.best, last)).image
+
+    def _clean(self, problem: Problem) -> Candidate:
         """Returns the clean image as the first best."""
+        clean = problem.image
         if self.random_start:
-            return Candidate(image, objective.evaluate(image))
+            return problem.objective(self.loss).candidate(clean)
         # The first step evaluates the very same image: any loss beats this one.
-        nothing = Evaluation(jnp.full((), -jnp.inf, image.dtype), jnp.bool_(False))
-        return Candidate(image, nothing)
+        return Candidate.nothing(clean)
 
-    def _start(
-        self, key: PRNGKey, image: Image, project: Callable[[Image], Image]
-    ) -> Image:
+    def _start(self, problem: Problem, key: PRNGKey) -> Image:
+        image = problem.image
         if not self.random_start:
             return image
-        if self.norm == "linf":
-            unit = jax.random.uniform(key, image.shape, image.dtype, -1, 1)
-        else:
-            direction_key, radius_key = jax.random.split(key)
-            normal = jax.random.normal(direction_key, image.shape, image.dtype)
-            direction = norms.steepest_direction(normal, "l2")
-            # The share of the ball within radius r is r**n.
-            share = jax.random.uniform(radius_key, dtype=image.dtype)
-            unit = direction * share ** (1 / image.size)
-        return project(image + self.epsilon * unit)
-
-
-def _best_of(candidates: Candidate) -> Candidate:
-    """Returns the best of candidates stacked along a leading axis."""
-    loss, adversarial = candidates.evaluation
-    eligible = adversarial == adversarial.any()
-    best = jnp.argmax(jnp.where(eligible & ~jnp.isnan(loss), loss, -jnp.inf))
-    return jax.tree.map(lambda leaf: leaf[best], candidates)
+        project = region.projection(image, problem.epsilon, self.norm)
+        unit = norms.uniform_in_ball(key, image, self.norm)
+        return project(image + problem.epsilon * unit)

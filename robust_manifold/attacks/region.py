@@ -2,18 +2,21 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.types import Image
+from robust_manifold.core.types import Image, Scalar
 
 
-def projection(image: Image, epsilon: float, norm: Norm) -> Callable[[Image], Image]:
+def projection(
+    image: Image, epsilon: float | Scalar, norm: Norm
+) -> Callable[[Image], Image]:
     """Returns the map of any image into the ball around `image` and into [0, 1].
 
-    For `linf` it is the exact projection onto the intersection; otherwise onto the
-    ball, then onto the box, which stays in the ball since `image` is in the box.
+    For `linf` and `l1` it is the exact projection onto the intersection; for `l2` onto
+    the ball, then onto the box, which stays in the ball since `image` is in the box.
     Rounding never leaves the ball: the bounds are rounded towards `image`.
 
     Args:
@@ -28,6 +31,9 @@ def projection(image: Image, epsilon: float, norm: Norm) -> Callable[[Image], Im
         lower, upper = jnp.maximum(lower, 0), jnp.minimum(upper, 1)
         return lambda candidate: jnp.clip(candidate, lower, upper)
 
+    if norm == "l1":
+        return lambda candidate: _projected_l1(image, candidate - image, epsilon)
+
     # Writing a pixel rounds it by at most eps / 4; the radius makes room for that.
     rounding = norms.norm(jnp.full_like(image, jnp.finfo(image.dtype).eps / 4), norm)
     radius = jnp.maximum(epsilon - rounding, 0)
@@ -37,3 +43,39 @@ def projection(image: Image, epsilon: float, norm: Norm) -> Callable[[Image], Im
         return jnp.clip(image + delta, 0, 1)
 
     return project
+
+
+def _projected_l1(image: Image, delta: Image, epsilon: float | Scalar) -> Image:
+    """Returns the point of the l1 ball and of the box nearest to `image + delta`.
+
+    Every pixel's change is shortened by one and the same amount, the multiplier of
+    the ball's constraint, and cut off at the box; nothing is shortened where the box
+    alone suffices.  The changes' sum falls with the multiplier, piece by piece
+    linearly: bisection finds the piece, to the last bit of a pixel, and interpolation
+    the point on it, so that all images cost the same.
+    """
+    # The sum of n changes is rounded by less than this share of it.
+    precision = jnp.finfo(image.dtype)
+    radius = epsilon * (1 - precision.eps * image.size**0.5)
+    wanted = jnp.abs(delta)
+    room = jnp.where(delta > 0, 1 - image, image)
+
+    def changes(multiplier: Scalar) -> Image:
+        return jnp.minimum(jnp.maximum(wanted - multiplier, 0), room)
+
+    def halved(_, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+        low, high = bounds
+        middle = (low + high) / 2
+        outside = jnp.sum(changes(middle)) > radius
+        return jnp.where(outside, middle, low), jnp.where(outside, high, middle)
+
+    start = jnp.zeros((), image.dtype), jnp.max(wanted)
+    low, high = jax.lax.fori_loop(0, precision.nmant + 2, halved, start)
+    outer, inner = jnp.sum(changes(low)), jnp.sum(changes(high))
+    share = (outer - radius) / jnp.where(outer > inner, outer - inner, 1)
+    # Where the whole of `delta` is in the ball, `outer` is its sum and `low` is 0.
+    multiplier = low + jnp.clip(share, 0, 1) * (high - low)
+    change = jnp.where(jnp.max(wanted) > 0, changes(multiplier), 0)
+    moved = jnp.clip(image + jnp.sign(delta) * change, 0, 1)
+    further = jnp.abs(moved - image) > change
+    return jnp.where(further, jnp.nextafter(moved, image), moved)

@@ -94,20 +94,8 @@ def map_examples(
       UsageError: if the leading axes differ, `batch_size` is below 1 or `ids` are
         not n whole numbers from 0 to 2**31 - 1.
     """
-    examples = jax.tree.map(np.asarray, examples)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(examples)}
-    if len(sizes) != 1 or sizes == {()}:
-        raise UsageError(
-            f"examples have the leading axes {sorted(sizes)}; allowed: one common axis."
-        )
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size is {batch_size}; allowed: 1 or more.")
-    ((n,),) = sizes
-    if n == 0:
-        raise UsageError("there are 0 examples; allowed: 1 or more.")
-    if tile is not None and tile < 1:
-        raise UsageError(f"tile is {tile}; allowed: 1 or more.")
-    devices = jax.device_count()
+    examples, ids = checked_examples(examples, ids, batch_size, tile)
+    n, devices = len(ids), jax.device_count()
     tiled = getattr(function, "tiled", False)
     if tiled:
         together = (tile or default_tile(function, params, examples)) * devices
@@ -115,10 +103,9 @@ def map_examples(
     else:
         size = batch_size or default_batch_size(function, params, examples)
         together = size = -(-size // devices) * devices
-    ids = _checked_ids(ids, n)
     # A tiled function has a copy of its parameters on each device of this process.
     compute = _compute_tiles if tiled else _map_chunk
-    params = _on_each_device(params) if tiled else replicate(params)
+    params = on_each_device(params) if tiled else replicate(params)
 
     parts = []
     for start in range(0, n, size):
@@ -127,12 +114,34 @@ def map_examples(
         for place in range(start, stop, together):
             # Padding repeats real examples, so that it brings in no NaN of its own.
             rows = np.minimum(np.arange(place, place + together), n - 1)
-            part_ids, part = jax.tree.map(lambda a: _shard(a[rows]), (ids, examples))  # noqa: B023
+            part_ids, part = jax.tree.map(lambda a: shard(a[rows]), (ids, examples))  # noqa: B023
             results.append(compute(function, params, key, part_ids, part))
-        parts += [jax.tree.map(_gather, result) for result in results]
+        parts += [jax.tree.map(gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:n]), *parts)
+
+
+def checked_examples(
+    examples: Any,
+    ids: np.ndarray | jax.Array | None,
+    batch_size: int | None,
+    tile: int | None,
+) -> tuple[Any, np.ndarray]:
+    """Returns the examples as NumPy arrays, and their ids; see `map_examples`."""
+    examples = jax.tree.map(np.asarray, examples)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(examples)}
+    if len(sizes) != 1 or sizes == {()}:
+        raise UsageError(
+            f"examples have the leading axes {sorted(sizes)}; allowed: one common axis."
+        )
+    ((n,),) = sizes
+    if n == 0:
+        raise UsageError("there are 0 examples; allowed: 1 or more.")
+    for name, value in {"batch_size": batch_size, "tile": tile}.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; allowed: 1 or more.")
+    return examples, _checked_ids(ids, n)
 
 
 def _checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
@@ -220,12 +229,12 @@ def _compute_tiles(function, params, key, ids, examples):
       examples: likewise.
     """
     # All parts first: an array that has been donated cannot be taken apart.
-    parts = _on_each_device((ids, examples))
+    parts = on_each_device((ids, examples))
     results = [
         _compute_tile(function, own_params, key, *part)
         for own_params, part in zip(params, parts, strict=True)
     ]
-    return jax.tree.map(lambda *tiles: _joined(tiles), *results)
+    return jax.tree.map(lambda *tiles: joined(tiles), *results)
 
 
 def _compute_tile(function, params, key, ids, examples):
@@ -273,7 +282,7 @@ def _map_chunk(function, params, key, ids, examples):
     )(params, key, ids, examples)
 
 
-def _on_each_device(tree: Any) -> list[Any]:
+def on_each_device(tree: Any) -> list[Any]:
     """Returns, for each device of this process, what lies on it of every array.
 
     An array that this process holds whole, but not spread out, is copied to each.
@@ -294,7 +303,7 @@ def _on(device: Any, array: Any) -> jax.Array:
     return jax.device_put(array, device)
 
 
-def _joined(tiles: Sequence[jax.Array]) -> jax.Array:
+def joined(tiles: Sequence[jax.Array]) -> jax.Array:
     """Returns the tiles of this process's devices as rows of one array of the job."""
     rows = tiles[0].shape[0] * jax.device_count()
     return jax.make_array_from_single_device_arrays(
@@ -304,7 +313,7 @@ def _joined(tiles: Sequence[jax.Array]) -> jax.Array:
     )
 
 
-def _shard(array: np.ndarray) -> jax.Array:
+def shard(array: np.ndarray) -> jax.Array:
     """Spreads the leading axis over all devices, on one host or on many."""
     sharding = NamedSharding(data_mesh(), PartitionSpec(DATA_AXIS))
     return jax.make_array_from_callback(
@@ -312,7 +321,8 @@ def _shard(array: np.ndarray) -> jax.Array:
     )
 
 
-def _gather(array: jax.Array) -> np.ndarray:
+def gather(array: jax.Array) -> np.ndarray:
+    """Returns an array of the job whole, on this process's host."""
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

@@ -5,11 +5,12 @@ All norms are plain: over every entry, never a mean.
 
 from typing import Literal, TypeAlias, get_args
 
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from robust_manifold.core.types import Scalar
+from robust_manifold.core.types import PRNGKey, Scalar
 
 Norm: TypeAlias = Literal["linf", "l2", "l1", "l0"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -48,6 +49,29 @@ def project_ball(
     raise ValueError(f"no projection for norm {kind!r}; allowed: linf, l2, l1.")
 
 
+def uniform_in_ball(
+    key: PRNGKey, like: Float[Array, "*shape"], kind: Norm
+) -> Float[Array, "*shape"]:
+    """Returns a uniform draw from the unit ball of a norm, shaped as `like`."""
+    shape, dtype = like.shape, like.dtype
+    if kind == "linf":
+        return jax.random.uniform(key, shape, dtype, -1, 1)
+    direction_key, radius_key = jax.random.split(key)
+    match kind:
+        case "l2":
+            normal = jax.random.normal(direction_key, shape, dtype)
+            direction = steepest_direction(normal, "l2")
+        case "l1":
+            # Laplace draws over their l1 norm are uniform on the ball's surface.
+            laplace = jax.random.laplace(direction_key, shape, dtype)
+            direction = laplace / norm(laplace, "l1")
+        case _:
+            raise ValueError(f"no uniform draw for norm {kind!r}.")
+    # The share of the ball within radius r is r**n.
+    share = jax.random.uniform(radius_key, dtype=dtype)
+    return direction * share ** (1 / like.size)
+
+
 def steepest_direction(
     gradient: Float[Array, "*shape"], kind: Norm
 ) -> Float[Array, "*shape"]:
@@ -70,3 +94,23 @@ def steepest_direction(
             step = jnp.zeros_like(flat).at[top].set(jnp.sign(flat[top]))
             return step.reshape(gradient.shape)
     raise ValueError(f"no steepest step for norm {kind!r}; allowed: linf, l2, l1.")
+
+
+def sparse_direction(
+    gradient: Float[Array, "*shape"], count: int | Int[Array, ""]
+) -> Float[Array, "*shape"]:
+    """Returns a step of l1 norm 1, spread evenly over the entries of largest gradient.
+
+    Along it the gradient rises more slowly than along the steepest direction, which
+    moves one entry, but many entries move at once (Tramer and Boneh 2019).  Entries
+    that tie with the last one move too; those with a zero gradient never do.
+
+    Args:
+      gradient: of any shape.
+      count: of the entries that move, 1 or more; may be traced.
+    """
+    size = jnp.abs(gradient)
+    least = jnp.sort(size, axis=None)[gradient.size - count]
+    direction = jnp.where(size >= least, jnp.sign(gradient), 0)
+    moved = norm(direction, "l1")
+    return direction / jnp.where(moved > 0, moved, 1)

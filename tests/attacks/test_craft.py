@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import FGSM, PGD, craft
+from robust_manifold.attacks import FGSM, PGD, AttackWarning, craft
 from robust_manifold.core.errors import UsageError
 
 KEY = jax.random.key(0)
@@ -25,18 +25,23 @@ class Counted(FGSM):
 
     traces: ClassVar[list] = []
 
-    def run(self, key, classify, image, label):
-        self.traces.append(self.epsilon)
-        return super().run(key, classify, image, label)
+    def step(self, problem, key, state):
+        self.traces.append(1)
+        return super().step(problem, key, state)
 
 
 def test_equal_specs_compile_once():
-    """One trace is compiled, one tells how much memory an image needs."""
+    """One trace is compiled, one tells how much memory an image needs.
+
+    Another budget is the same program.
+    """
     for params in (1.0, 2.0, 3.0):
         craft(Counted(0.25), apply, jnp.float32(params), IMAGES, LABELS, key=KEY)
-    assert Counted.traces == [0.25] * 2
+    assert len(Counted.traces) == 2
     craft(Counted(0.125), apply, jnp.float32(1.0), IMAGES, LABELS, key=KEY)
-    assert Counted.traces == [0.25] * 2 + [0.125] * 2
+    assert len(Counted.traces) == 2
+    craft(Counted(0.25, loss="ce"), apply, jnp.float32(1.0), IMAGES, LABELS, key=KEY)
+    assert len(Counted.traces) == 4
 
 
 def test_everything_by_hand():
@@ -71,7 +76,10 @@ def _broken(params, image):
 
 
 def test_nan_logits_are_no_success():
-    crafted = craft(PGD(0.1), _broken, jnp.float32(1.0), IMAGES, LABELS * 0, key=KEY)
+    with pytest.warns(AttackWarning, match="NaN logits for 3 of 3 clean images"):
+        crafted = craft(
+            PGD(0.1), _broken, jnp.float32(1.0), IMAGES, LABELS * 0, key=KEY
+        )
     assert not crafted.success.any()
     np.testing.assert_array_equal(crafted.images, IMAGES)
     assert np.isnan(crafted.logits).any()

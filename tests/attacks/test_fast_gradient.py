@@ -31,11 +31,16 @@ def test_fgsm_at_the_edge_of_the_box_takes_what_room_there_is():
     np.testing.assert_allclose(moved, expected, rtol=1e-6)
 
 
+def _noise(key):
+    """Returns the random signs of an attack whose key this is."""
+    return np.sign(jax.random.normal(jax.random.fold_in(key, 0), GREY.shape))
+
+
 def test_rand_fgsm_by_hand():
     """A random step, then a gradient step with what is left."""
     epsilon, alpha, key = 0.1, 0.03, jax.random.key(5)
     image = RandFGSM(epsilon, alpha)(key, classify, GREY, jnp.int32(0))
-    noise = np.sign(jax.random.normal(key, GREY.shape))
+    noise = _noise(key)
     expected = 0.5 + alpha * noise + (epsilon - alpha) * np.sign(WEIGHTS)
     np.testing.assert_allclose(image, expected, rtol=1e-6)
 
@@ -46,7 +51,7 @@ def test_rand_fgsm_at_the_edge_of_the_box_starts_inside_it(label):
     epsilon, alpha, key = 0.1, 0.03, jax.random.key(5)
     image = jnp.where(jnp.arange(9).reshape(3, 3, 1) % 2 == 0, 1.0, 0.0)
     moved = RandFGSM(epsilon, alpha)(key, classify, image, jnp.int32(label))
-    start = np.clip(image + alpha * np.sign(jax.random.normal(key, image.shape)), 0, 1)
+    start = np.clip(image + alpha * _noise(key), 0, 1)
     gradient = np.sign(WEIGHTS) if label == 0 else -np.sign(WEIGHTS)
     expected = np.clip(start + (epsilon - alpha) * gradient, 0, 1)
     np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-7)
@@ -64,7 +69,7 @@ def test_rand_fgsm_differs_by_key():
         ("fgsm(-0.1)", "FGSM.epsilon is -0.1"),
         ("fgsm(1e999)", "FGSM.epsilon is inf"),
         ("fgsm()", "lacks the argument 'epsilon'"),
-        ("fgsm(0.1, loss='hinge')", "known: ce, margin"),
+        ("fgsm(0.1, loss='hinge')", "known: ce, difference, dlr, margin"),
         ("fgsm(0.1, norm='l2')", "'norm'"),
         ("rand_fgsm(0.01)", "RandFGSM.alpha is 0.05; allowed: 0 to epsilon"),
         ("rand_fgsm(0.1, alpha=-0.1)", "RandFGSM.alpha is -0.1"),

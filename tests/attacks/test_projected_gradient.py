@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import PGD, registry
+from robust_manifold.attacks import PGD, Problem, registry
 from robust_manifold.core.errors import UsageError
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
@@ -114,8 +114,9 @@ def test_random_starts_fill_the_ball(norm):
     """With a flat loss all candidates tie, so look at the start itself."""
     attack = PGD(0.2, norm)
     image = jnp.full((4, 4, 1), 0.5)
+    problem = Problem(linear, image, jnp.int32(0), jnp.float32(0.2))
     keys = jax.random.split(KEY, 200)
-    starts = jax.vmap(lambda key: attack._start(key, image, lambda x: x))(keys)
+    starts = jax.vmap(lambda key: attack._start(problem, key))(keys)
     delta = (starts - image[None]).reshape(200, -1)
     size = jnp.abs(delta).max(1) if norm == "linf" else jnp.linalg.norm(delta, axis=1)
     assert float(size.max()) <= 0.2

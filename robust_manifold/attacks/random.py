@@ -1,0 +1,58 @@
+"""Random classifiers: a key for each call, and the expectation over the keys."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Classify, Image, Logits, Params, PRNGKey
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """The mean logits of a random classifier over fresh keys.
+
+    Handed to `craft`, it has another key in every step of an attack, so that the
+    attack climbs the expectation over the keys (Athalye et al. 2018, "EOT").  With
+    one sample it is the random classifier itself.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def noisy(params, image, key):
+    ...     noise = jax.random.normal(key, image.shape)
+    ...     return jnp.stack([0.0, params * (image + noise).sum()])
+    >>> image, key = jnp.ones((2, 2, 1)), jax.random.key(0)
+    >>> Expectation(noisy, samples=4)(1.0, image, key).shape
+    (2,)
+    """
+
+    apply: Callable[[Params, Image, PRNGKey], Logits]
+    """`apply(params, image, key) -> logits`, for one image."""
+    samples: int = 1
+
+    def __post_init__(self):
+        if not isinstance(self.samples, int) or self.samples < 1:
+            raise UsageError(
+                f"Expectation.samples is {self.samples!r}; allowed: 1 or more."
+            )
+
+    def __call__(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+        """Returns the mean over the samples."""
+        keys = jax.random.split(key, self.samples)
+        logits = jax.vmap(self.apply, in_axes=(None, None, 0))(params, image, keys)
+        return jnp.mean(logits, axis=0)
+
+
+Apply: TypeAlias = Callable[[Params, Array], Array] | Expectation
+"""A classifier as `craft` takes it: `apply(params, image)`, or a random one."""
+
+
+def bound(apply: Apply, params: Params, key: PRNGKey) -> Classify:
+    """Returns the classifier of one image; a random one with this key in each call."""
+    if isinstance(apply, Expectation):
+        return lambda image: apply(params, image, key)
+    return functools.partial(apply, params)

@@ -1,0 +1,297 @@
+"""Loops over single steps for many examples, in which whoever is ready drops out.
+
+The mathematics is written for one example: how to begin, one step, when to end.  Here
+it becomes a compiled loop over a tile of examples that ends when all of the tile have.
+Between stretches of such loops the examples that are not ready yet are gathered into
+fewer tiles, so that one slow example does not keep a whole tile busy.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from robust_manifold.core import batching, keys
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Params, PRNGKey
+
+_FIRST_STRETCH = 8
+"""Steps before the first look at who is ready; each later stretch is half as long as
+all before it together, so that looking costs little however long the loop is."""
+
+
+class Loop(NamedTuple):
+    """One example's computation, cut into steps.  All fields hash by value."""
+
+    begin: Callable[[Params, PRNGKey, Any], Any]
+    """(params, key, example) -> state, a tree of arrays without typed keys."""
+    step: Callable[[Params, PRNGKey, Any, Any], Any]
+    """(params, key, example, state) -> state; each step has a key of its own."""
+    finish: Callable[[Params, PRNGKey, Any, Any, Int[Array, ""]], Any]
+    """(params, key, example, state, steps taken) -> result."""
+    steps: int
+    """How many are taken at most."""
+    ended: Callable[[Any], Bool[Array, ""]] | None = None
+    """state -> whether no further step is needed; None: all steps always are."""
+
+
+class _Running(NamedTuple):
+    """Where an example stands."""
+
+    id: Int[Array, ""]
+    example: Any
+    state: Any
+    steps: Int[Array, ""]
+    ended: Bool[Array, ""]
+
+
+def run(loop: Loop, params: Params, key: PRNGKey, example: Any) -> Any:
+    """Returns the result for ONE example, as `map_loop` gives it."""
+    running = _begun(loop, params, key, jnp.int32(0), example)
+    running = jax.lax.while_loop(
+        lambda running: ~running.ended,
+        lambda running: _stepped(loop, params, key, running),
+        running,
+    )
+    return _finished(loop, params, key, running)
+
+
+def map_loop(
+    loop: Loop,
+    params: Params,
+    examples: Any,
+    *,
+    key: PRNGKey,
+    ids: np.ndarray | jax.Array | None = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    form: str = "scan",
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Returns the result of every example, stacked along the leading axis.
+
+    The result for an example depends on its id, never on its batch mates, and not even
+    by rounding: all programs are compiled for tiles of one size.
+
+    Args:
+      loop: of one example; equal loops compile once.
+      params: passed through; an argument of the compiled programs.
+      examples: a tree of arrays with a common leading axis [n, ...].
+      key: folded with the id of each example, then with the number of the step.
+      ids: global ids [n] of the examples; 0..n-1 by default.
+      batch_size: examples worked on together; by default a tile each a device, or 16
+        where examples may end early.
+      tile: examples that a device computes at once; see `batching.default_tile`.
+      form: "scan" compiles stretches of steps as one program, "python" calls a compiled
+        step again and again, which is faster on a CPU for functions that hold XLA's own
+        convolutions.
+      on_chunk: called with (examples ready, n) whenever some are.
+
+    Raises:
+      UsageError: as `batching.map_examples`.
+    """
+    if form not in ("scan", "python"):
+        raise UsageError(f"loop is {form!r}; allowed: scan, python or None.")
+    examples, ids = batching.checked_examples(examples, ids, batch_size, tile)
+    n, devices = len(ids), jax.device_count()
+    tile = tile or batching.default_tile(_Body(loop), params, examples)
+    together = tile * devices
+    wanted = batch_size or (together if loop.ended is None else 16 * together)
+    size = -(-wanted // together) * together
+    call = _Caller(loop, form, together, key, batching.on_each_device(params))
+
+    parts = []
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        rows = slice(start, stop)
+        tell = None
+        if on_chunk is not None:
+            tell = lambda ready, start=start: on_chunk(start + ready, n)  # noqa: E731
+        part = jax.tree.map(lambda a, rows=rows: a[rows], examples)
+        parts.append(_map_batch(call, ids[rows], part, tell))
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *parts)
+
+
+def _map_batch(
+    call: "_Caller",
+    ids: np.ndarray,
+    examples: Any,
+    tell: Callable[[int], None] | None,
+) -> Any:
+    """Returns the results of one batch, on the host."""
+    n, total = len(ids), call.loop.steps
+    rows = _tiles(np.arange(n), call.together)
+    tiles = [call.begin(ids[r], jax.tree.map(lambda a: a[r], examples)) for r in rows]  # noqa: B023
+    ready: Any = None
+    taken = 0
+    while taken < total:
+        stretch = total - taken
+        if call.loop.ended is not None:
+            stretch = min(stretch, max(_FIRST_STRETCH, taken // 2))
+        tiles = [call.advance(tile, stretch) for tile in tiles]
+        taken += stretch
+        if call.loop.ended is None or taken >= total:
+            break
+        ended = np.concatenate([batching.gather(tile.ended) for tile in tiles])
+        places = np.concatenate(rows)
+        going = np.unique(places[~ended])
+        if tell is not None and len(going) < n:
+            tell(n - len(going))
+        if not len(going):
+            break
+        if -(-len(going) // call.together) < len(tiles):
+            # Fewer tiles hold those who are not ready: store all, go on with these.
+            ready = _stored(ready, n, places, tiles)
+            rows = _tiles(going, call.together)
+            tiles = [call.place(jax.tree.map(lambda a: a[r], ready)) for r in rows]  # noqa: B023
+    if ready is not None:
+        ready = _stored(ready, n, np.concatenate(rows), tiles)
+        rows = _tiles(np.arange(n), call.together)
+        tiles = [call.place(jax.tree.map(lambda a: a[r], ready)) for r in rows]  # noqa: B023
+    results = [jax.tree.map(batching.gather, call.finish(tile)) for tile in tiles]
+    if tell is not None:
+        tell(n)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *results)
+
+
+def _tiles(places: np.ndarray, together: int) -> list[np.ndarray]:
+    """Returns the places tile by tile; the last tile repeats its last place."""
+    count = -(-len(places) // together)
+    padded = np.pad(places, (0, count * together - len(places)), mode="edge")
+    return list(padded.reshape(count, together))
+
+
+def _stored(ready: Any, n: int, places: np.ndarray, tiles: list[_Running]) -> _Running:
+    """Returns all examples' states on the host, those of `places` renewed."""
+    new = jax.tree.map(
+        lambda *parts: np.concatenate([batching.gather(p) for p in parts]), *tiles
+    )
+    if ready is None:
+        ready = jax.tree.map(lambda a: np.empty((n, *a.shape[1:]), a.dtype), new)
+
+    def renewed(old: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        old[places] = rows
+        return old
+
+    return jax.tree.map(renewed, ready, new)
+
+
+class _Caller(NamedTuple):
+    """Calls the compiled programs on each device's tile."""
+
+    loop: Loop
+    form: str
+    together: int
+    key: PRNGKey
+    params: list[Params]
+    """One copy on each device of this process."""
+
+    def begin(self, ids: np.ndarray, examples: Any) -> _Running:
+        """Returns the states of a tile of examples."""
+        return self._each(_begin, self.place((ids, examples)))
+
+    def advance(self, running: _Running, steps: int) -> _Running:
+        """Returns the states after so many steps, or once all have ended."""
+        if self.form == "scan":
+            return self._each(_advance, running, np.int32(steps))
+        for place in range(steps):
+            # Asking whether all have ended waits for the device.
+            if self.loop.ended is not None and place % 8 == 7:
+                if batching.gather(running.ended).all():
+                    break
+            running = self._each(_advance_once, running)
+        return running
+
+    def finish(self, running: _Running) -> Any:
+        """Returns the results of a tile."""
+        return self._each(_finish, running)
+
+    def place(self, tree: Any) -> Any:
+        """Returns a tile's arrays spread over the devices."""
+        return jax.tree.map(batching.shard, tree)
+
+    def _each(self, compute: Callable, tree: Any, *arguments: Any) -> Any:
+        parts = batching.on_each_device(tree)
+        results = [
+            compute(self.loop, params, self.key, part, *arguments)
+            for params, part in zip(self.params, parts, strict=True)
+        ]
+        return jax.tree.map(lambda *tiles: batching.joined(tiles), *results)
+
+
+class _Body(NamedTuple):
+    """A loop as one function of one example, of which the memory is estimated."""
+
+    loop: Loop
+
+    def __call__(self, params: Params, key: PRNGKey, example: Any) -> Any:
+        return run(self.loop, params, key, example)
+
+
+def _begun(loop, params, key, id, example) -> _Running:
+    state = loop.begin(params, jax.random.fold_in(key, 0), example)
+    ended = jnp.bool_(False) if loop.ended is None else loop.ended(state)
+    ended |= loop.steps == 0
+    return _Running(id, example, state, jnp.int32(0), ended)
+
+
+def _stepped(loop, params, key, running: _Running) -> _Running:
+    """Returns the example one step on; `key` is its own."""
+    step_key = jax.random.fold_in(key, running.steps + 1)
+    state = loop.step(params, step_key, running.example, running.state)
+    steps = running.steps + 1
+    ended = steps >= loop.steps
+    if loop.ended is not None:
+        ended |= loop.ended(state)
+    return running._replace(state=state, steps=steps, ended=ended)
+
+
+def _finished(loop, params, key, running: _Running) -> Any:
+    final_key = jax.random.fold_in(key, loop.steps + 1)
+    return loop.finish(params, final_key, running.example, running.state, running.steps)
+
+
+@jax.jit(static_argnames="loop")
+def _begin(loop, params, key, part):
+    ids, examples = part
+    begin = jax.vmap(_begun, in_axes=(None, None, 0, 0, 0))
+    return begin(loop, params, keys.per_example(key, ids), ids, examples)
+
+
+def _tile_stepped(loop, params, key, running: _Running) -> _Running:
+    """Returns a tile one step on; whoever has ended stays as it is."""
+
+    def one(own_key, before: _Running) -> _Running:
+        after = _stepped(loop, params, own_key, before)
+        if loop.ended is None:
+            return after
+        return jax.tree.map(lambda a, b: jnp.where(before.ended, a, b), before, after)
+
+    return jax.vmap(one)(keys.per_example(key, running.id), running)
+
+
+@jax.jit(static_argnames="loop")
+def _advance(loop, params, key, running, steps):
+    def going(carry):
+        place, running = carry
+        return (place < steps) & ~running.ended.all()
+
+    def step(carry):
+        place, running = carry
+        return place + 1, _tile_stepped(loop, params, key, running)
+
+    return jax.lax.while_loop(going, step, (jnp.int32(0), running))[1]
+
+
+@jax.jit(static_argnames="loop")
+def _advance_once(loop, params, key, running):
+    return _tile_stepped(loop, params, key, running)
+
+
+@jax.jit(static_argnames="loop")
+def _finish(loop, params, key, running):
+    finish = jax.vmap(lambda k, r: _finished(loop, params, k, r))
+    return finish(keys.per_example(key, running.id), running)
