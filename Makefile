@@ -27,7 +27,7 @@ quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real dig
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.develop ## Run the test suite
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --cov --cov-report=term:skip-covered
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.develop ## Check style, types and layers
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from robust_manifold.data import crop_side, densities
 
 T = TypeVar("T")
 
-ADVERSARIES = ("oblivious",)
+ADVERSARIES = ("oblivious", "substitute")
 """What an attack may differentiate; see docs/design.md, section 4."""
 
 STAGES = (
@@ -36,6 +36,8 @@ STAGES = (
 
 REGISTRIES: tuple[Registry[Any], ...] = (
     attacks.registry,
+    attacks.masks_registry,
+    attacks.transformations_registry,
     defenses.registry,
     inversion.registry,
     inversion.restarts_registry,
@@ -45,6 +47,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     training.generator_trainings,
     training.encoder_trainings,
     training.optimizers,
+    training.substitutes,
     densities.registry,
 )
 """Every component that a config can name."""
@@ -143,7 +146,15 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "convergence.frames": (60, "pictures of the animation, 2 or more"),
     "evaluation.examples": (1000, "how many test images, from the first; 0: all"),
     "evaluation.attacks": (("fgsm(epsilon=0.1)",), "one row of the table each"),
-    "evaluation.adversaries": (("oblivious",), "what the attacks differentiate"),
+    "evaluation.adversaries": (
+        ("oblivious",),
+        "what the attacks differentiate: oblivious (the bare classifier), substitute "
+        "(a network trained on the defended classifier's labels)",
+    ),
+    "evaluation.substitute": (
+        "substitute",
+        "how that network is trained, as in substitute(seeds=150, rounds=6, step=0.1)",
+    ),
     "evaluation.defences": (
         ("none", "invert_and_classify"),
         "one column of the table each",
@@ -319,6 +330,7 @@ class Evaluation:
     examples: int
     attacks: tuple[attacks.Attack, ...]
     adversaries: tuple[str, ...]
+    substitute: training.Substitute
     defences: tuple[defenses.Defense, ...]
     round_size: int
     batch_size: int
@@ -459,6 +471,7 @@ def validate(config: Any) -> Experiment:
                 attacks=_each(attacks.registry),
                 defences=_each(defenses.registry),
                 adversaries=tuple,
+                substitute=training.substitutes.build,
             ),
             "training": _block(Training, "training", values["training"]),
             "report": _block(Report, "report", values["report"]),

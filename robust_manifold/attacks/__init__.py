@@ -1,5 +1,7 @@
 """Attacks: each is the mathematics of one paper for one image, vmapped for many."""
 
+from robust_manifold.attacks.apgd import APGD
+from robust_manifold.attacks.auto_attack import AutoAttack
 from robust_manifold.attacks.base import (
     Attack,
     AttackWarning,
@@ -11,31 +13,70 @@ from robust_manifold.attacks.base import (
     SteppedAttack,
     registry,
 )
+from robust_manifold.attacks.carlini_wagner import CarliniWagner
 from robust_manifold.attacks.craft import Crafted, craft, craft_grid
+from robust_manifold.attacks.decoupling import DDN
+from robust_manifold.attacks.deepfool import DeepFool
+from robust_manifold.attacks.elastic_net import ElasticNet
+from robust_manifold.attacks.fast_adaptive_boundary import FAB
 from robust_manifold.attacks.fast_gradient import FGSM, RandFGSM
+from robust_manifold.attacks.fast_minimum_norm import FMN
+from robust_manifold.attacks.hop_skip_jump import HopSkipJump
+from robust_manifold.attacks.jsma import JSMA
 from robust_manifold.attacks.losses import Evaluation, Objective
-from robust_manifold.attacks.projected_gradient import PGD
+from robust_manifold.attacks.masks import SquareMask, StickersMask, masks_registry
+from robust_manifold.attacks.momentum import MomentumPGD
+from robust_manifold.attacks.patch import Patch
+from robust_manifold.attacks.physical import PhysicalSuccess, physical_success
+from robust_manifold.attacks.projected_gradient import BIM, PGD
 from robust_manifold.attacks.random import Expectation
+from robust_manifold.attacks.spsa import SPSA
 from robust_manifold.attacks.square import Square
+from robust_manifold.attacks.transfer import transfer
+from robust_manifold.attacks.transformations import (
+    Transformations,
+    transformations_registry,
+)
 
 __all__ = [
+    "APGD",
+    "BIM",
+    "DDN",
+    "FAB",
     "FGSM",
+    "FMN",
     "PGD",
+    "SPSA",
     "Attack",
     "AttackWarning",
     "Attempt",
+    "AutoAttack",
+    "CarliniWagner",
     "Crafted",
+    "DeepFool",
+    "ElasticNet",
     "Ensemble",
     "Evaluation",
     "Expectation",
+    "HopSkipJump",
+    "MomentumPGD",
     "Objective",
     "Passes",
+    "Patch",
+    "PhysicalSuccess",
     "Problem",
     "Queries",
     "RandFGSM",
     "Square",
+    "SquareMask",
     "SteppedAttack",
+    "StickersMask",
+    "Transformations",
     "craft",
     "craft_grid",
+    "masks_registry",
+    "physical_success",
     "registry",
+    "transfer",
+    "transformations_registry",
 ]

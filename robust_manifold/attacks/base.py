@@ -24,6 +24,9 @@ Family: TypeAlias = Literal[
 ]
 """The kinds of attacks, as docs/attacks.md groups them."""
 
+ThreatModel: TypeAlias = Literal["white box", "scores", "labels"]
+"""What an attack is told by the classifier: gradients, logits, or the prediction."""
+
 
 class AttackWarning(UserWarning):
     """What a reader of an attack's result should know."""
@@ -107,6 +110,7 @@ class Attack(abc.ABC):
     """The attack's name in prose."""
     source: ClassVar[str]
     """Authors and year of the paper."""
+    threat_model: ClassVar[ThreatModel] = "white box"
 
     norm: Norm
     """The norm in which the attack measures its perturbation."""

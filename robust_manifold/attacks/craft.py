@@ -340,7 +340,7 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
     fitting = attack.for_classes(seen.classes, seen.targeted)
     if fitting != attack:
         warnings.warn(
-            f"{attack} needs more than {seen.classes} classes; {fitting} is made "
+            f"{attack} does not suit {seen.classes} classes; {fitting} is made "
             "instead.",
             AttackWarning,
             stacklevel=3,
@@ -351,7 +351,8 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
 def _members(attack: Attack, seen: _Seen) -> list[SteppedAttack[Any]]:
     """Returns an ensemble's attacks, or the attack alone."""
     if isinstance(attack, Ensemble):
-        return [_fitting(member, seen) for member in attack.members(seen.classes)]
+        members = attack.members(seen.classes)
+        return [member.for_classes(seen.classes, seen.targeted) for member in members]
     assert isinstance(attack, SteppedAttack)
     return [attack]
 

@@ -39,7 +39,7 @@ class _OneStep(SteppedAttack[Image]):
 
     def for_classes(self, classes: int, targeted: bool = False) -> Any:
         """Returns the attack with a loss that so many classes have."""
-        return with_enough_classes(self, classes)
+        return with_enough_classes(self, classes, targeted)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Image) -> Image:
         """Returns the moved image."""

@@ -127,7 +127,8 @@ class Objective:
     """The loss of a classifier on candidates for one image.
 
     Untargeted, it is the loss of class `label`, which is to be left.  Targeted, it is
-    the same loss of the class to be reached, with the opposite sign.
+    the same loss of the class to be reached, with the opposite sign; for "dlr" the
+    targeted ratio against the largest other logit.
     """
 
     classify: Classify
@@ -145,8 +146,14 @@ class Objective:
 
     def of(self, logits: Logits) -> Evaluation:
         """Returns the evaluation of one logit vector."""
-        loss = LOSSES[self.loss](logits, self.label)
-        return Evaluation(-loss if self.targeted else loss, self.succeeds(logits))
+        if self.targeted and self.loss == "dlr":
+            # The plain ratio is constant while the target's logit is the third.
+            leader = jnp.argmax(_others(logits, self.label))
+            loss = targeted_dlr(logits, leader, self.label)
+        else:
+            loss = LOSSES[self.loss](logits, self.label)
+            loss = -loss if self.targeted else loss
+        return Evaluation(loss, self.succeeds(logits))
 
     def evaluate(self, image: Image) -> Evaluation:
         """Returns the evaluation of a candidate: one forward pass."""
@@ -186,6 +193,8 @@ def check_loss(attack: Any, *more: str) -> None:
 def with_enough_classes(attack: Any, classes: int, targeted: bool = False) -> Any:
     """Returns the attack, with the margin where its loss needs more classes."""
     needed = CLASSES_NEEDED.get(attack.loss, 2)
+    if targeted and attack.loss == "dlr":
+        needed = 4
     if classes >= needed:
         return attack
     return dataclasses.replace(attack, loss="margin")

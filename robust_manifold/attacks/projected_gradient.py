@@ -1,6 +1,8 @@
-"""Projected gradient ascent in a ball, with restarts and the best of the trajectory."""
+"""Gradient ascent in a ball with steps of one size, and the best of the trajectory."""
 
+import abc
 import dataclasses
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -27,7 +29,7 @@ from robust_manifold.attacks.losses import (
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Image, PRNGKey
+from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 
 class Climb(NamedTuple):
@@ -35,45 +37,58 @@ class Climb(NamedTuple):
 
     image: Image
     best: Candidate
+    memory: Any = ()
+    """What the next direction depends on beside the gradient."""
 
 
-@registry.register("pgd")
-@dataclasses.dataclass(frozen=True)
-class PGD(SteppedAttack[Climb]):
-    """Projected gradient ascent (Madry et al. 2018), best of the whole trajectory.
+class GradientAscent(SteppedAttack[Climb]):
+    """What attacks with steps of one size have in common: all but the direction.
 
-    Every step moves by `step_size` along the steepest direction of the norm and
-    projects onto the ball and onto [0, 1].  What is returned is the best image met,
-    the clean one and the last one included: an adversarial image beats any other,
-    then the higher loss wins.  Restart r draws from the key folded with r, so more
-    restarts only add candidates.
+    Every step moves by `step_size` along a direction and projects onto the ball and
+    onto [0, 1].  What is returned is the best image met, the clean one and the last
+    one included: an adversarial image beats any other, then the higher loss wins.
+    Restart r draws from the key folded with r, so more restarts only add candidates.
     """
 
     family: ClassVar[Family] = "budgeted"
-    title: ClassVar[str] = "projected gradient descent"
-    source: ClassVar[str] = "Madry et al. 2018"
 
-    epsilon: float
-    """Radius of the ball, in the plain norm, on pixels in [0, 1]."""
-    norm: Norm = "linf"
-    """`linf` or `l2`."""
-    steps: int = 40
-    step_size: float | None = None
-    """By default 2.5 * epsilon / steps, Madry et al.'s choice for l2 balls."""
-    restarts: int = 1
-    random_start: bool = True
+    steps: int
+    step_size: float | None
+    restarts: int
+    random_start: bool
     """Start from a uniform point of the ball; otherwise from the image itself."""
-    loss: Loss = "margin"
-    stop: bool = False
-    """End an image's search at its first success: successes stay the same, but the
-    image is then the first adversarial one, not the worst."""
+    loss: Loss
+    stop: bool
+    """End an image's search at its first success."""
 
-    def __post_init__(self):
+    @abc.abstractmethod
+    def default_size(self, epsilon: Scalar) -> Scalar:
+        """Returns the size of a step where none is given."""
+
+    @abc.abstractmethod
+    def direction(
+        self, image: Image, gradient: Image, memory: Any
+    ) -> tuple[Image, Any]:
+        """Returns the direction of a step, and what the next one depends on.
+
+        Args:
+          image: where the step starts.
+          gradient: of the loss there.
+          memory: what the last step returned; `remember` before the first.
+        """
+
+    def remember(self, image: Image) -> Any:
+        """Returns the memory before the first step, for a start at `image`."""
+        del image
+        return ()
+
+    def check_fields(self, *allowed: Norm) -> None:
+        """Raises a `UsageError` unless all that the attacks share is valid."""
         check_epsilon(self)
-        check(self.norm in ("linf", "l2"), self, "norm", "linf or l2")
+        check(self.norm in allowed, self, "norm", " or ".join(allowed))
         check(self.steps >= 1, self, "steps", "1 or more")
         check(
-            self.step_size is None or 0 < self.step_size < float("inf"),
+            self.step_size is None or 0 < self.step_size < math.inf,
             self,
             "step_size",
             "a finite number above 0, or None",
@@ -108,7 +123,7 @@ class PGD(SteppedAttack[Climb]):
 
     def for_classes(self, classes: int, targeted: bool = False) -> Any:
         """Returns the attack with a loss that so many classes have."""
-        return with_enough_classes(self, classes)
+        return with_enough_classes(self, classes, targeted)
 
     def begin(self, problem: Problem, key: PRNGKey) -> Climb:
         """Returns the starts, and the clean image as the first best."""
@@ -116,7 +131,12 @@ class PGD(SteppedAttack[Climb]):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
             key, jnp.arange(self.restarts)
         )
-        return jax.vmap(lambda key: Climb(self._start(problem, key), clean))(keys)
+
+        def start(key: PRNGKey) -> Climb:
+            image = self._start(problem, key)
+            return Climb(image, clean, self.remember(image))
+
+        return jax.vmap(start)(keys)
 
     def step(self, problem: Problem, key: PRNGKey, state: Climb) -> Climb:
         """Returns every restart one step on."""
@@ -131,10 +151,10 @@ class PGD(SteppedAttack[Climb]):
         best = climb.best.better_of(Candidate(image, evaluation))
         size = self.step_size
         if size is None:
-            size = 2.5 * problem.epsilon / self.steps
-        direction = norms.steepest_direction(gradient, self.norm)
+            size = self.default_size(problem.epsilon)
+        direction, memory = self.direction(image, gradient, climb.memory)
         project = region.projection(problem.image, problem.epsilon, self.norm)
-        return Climb(project(image + size * direction), best)
+        return Climb(project(image + size * direction), best, memory)
 
     def ended(self, state: Climb) -> Bool[Array, ""]:
         """Returns whether some restart has met an adversarial image."""
@@ -160,3 +180,102 @@ class PGD(SteppedAttack[Climb]):
         project = region.projection(image, problem.epsilon, self.norm)
         unit = norms.uniform_in_ball(key, image, self.norm)
         return project(image + problem.epsilon * unit)
+
+
+@registry.register("pgd")
+@dataclasses.dataclass(frozen=True)
+class PGD(GradientAscent):
+    """Projected gradient ascent (Madry et al. 2018), best of the whole trajectory.
+
+    A step goes along the steepest direction of the norm.  In l1 that direction moves a
+    single pixel; the step is spread over more of them (Tramer and Boneh 2019), and
+    pixels that the box holds back are passed over.
+    """
+
+    title: ClassVar[str] = "projected gradient descent"
+    source: ClassVar[str] = "Madry et al. 2018"
+
+    epsilon: float
+    """Radius of the ball, in the plain norm, on pixels in [0, 1]."""
+    norm: Norm = "linf"
+    """`linf`, `l2` or `l1`."""
+    steps: int = 40
+    step_size: float | None = None
+    """By default 2.5 * epsilon / steps, Madry et al.'s choice for l2 balls."""
+    restarts: int = 1
+    random_start: bool = True
+    """Start from a uniform point of the ball; otherwise from the image itself."""
+    loss: Loss = "margin"
+    stop: bool = False
+    """End an image's search at its first success: successes stay the same, but the
+    image is then the first adversarial one, not the worst."""
+    sparsity: float = 0.05
+    """Share of the entries that an l1 step moves, those of largest gradient."""
+
+    def __post_init__(self):
+        self.check_fields("linf", "l2", "l1")
+        check(0 < self.sparsity <= 1, self, "sparsity", "above 0, up to 1")
+
+    def default_size(self, epsilon: Scalar) -> Scalar:
+        """Returns a size with which the steps together cross the ball."""
+        return 2.5 * epsilon / self.steps
+
+    def direction(
+        self, image: Image, gradient: Image, memory: Any
+    ) -> tuple[Image, Any]:
+        """Returns the steepest direction."""
+        if self.norm != "l1":
+            return norms.steepest_direction(gradient, self.norm), memory
+        count = math.ceil(self.sparsity * image.size)
+        return _sparse_inside_box(image, gradient, count), memory
+
+
+def _sparse_inside_box(image: Image, gradient: Image, count: int) -> Image:
+    """Returns an l1 step for the entries of largest gradient that the box lets move.
+
+    Entries that the box holds, and of a gradient as large, are pushed on against it:
+    the projection onto the ball would else take them back into the box.
+    """
+    held = jnp.where(gradient > 0, image >= 1, image <= 0)
+    direction = norms.sparse_direction(jnp.where(held, 0, gradient), count)
+    size = jnp.abs(gradient)
+    least = jnp.min(jnp.where(direction != 0, size, jnp.inf))
+    pushed = jnp.sign(gradient) * jnp.max(jnp.abs(direction))
+    return jnp.where(held & (size >= least), pushed, direction)
+
+
+@registry.register("bim")
+@dataclasses.dataclass(frozen=True)
+class BIM(GradientAscent):
+    """Basic iterative method: FGSM in small steps from the image (Kurakin et al. 2017).
+
+    The best of the trajectory is returned, not the last image.
+    """
+
+    title: ClassVar[str] = "basic iterative method"
+    source: ClassVar[str] = "Kurakin et al. 2017"
+
+    epsilon: float
+    """Largest change of a pixel, on pixels in [0, 1]."""
+    steps: int = 10
+    step_size: float | None = None
+    """By default epsilon / steps: the last step can just reach the ball's edge."""
+    loss: Loss = "margin"
+    stop: bool = False
+    """End an image's search at its first success."""
+    norm: Norm = dataclasses.field(default="linf", init=False, repr=False)
+    restarts: int = dataclasses.field(default=1, init=False, repr=False)
+    random_start: bool = dataclasses.field(default=False, init=False, repr=False)
+
+    def __post_init__(self):
+        self.check_fields("linf")
+
+    def default_size(self, epsilon: Scalar) -> Scalar:
+        """Returns the steps' equal share of the budget."""
+        return epsilon / self.steps
+
+    def direction(
+        self, image: Image, gradient: Image, memory: Any
+    ) -> tuple[Image, Any]:
+        """Returns the signs of the gradient."""
+        return jnp.sign(gradient), memory

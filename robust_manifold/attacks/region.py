@@ -75,7 +75,7 @@ def _projected_l1(image: Image, delta: Image, epsilon: float | Scalar) -> Image:
     share = (outer - radius) / jnp.where(outer > inner, outer - inner, 1)
     # Where the whole of `delta` is in the ball, `outer` is its sum and `low` is 0.
     multiplier = low + jnp.clip(share, 0, 1) * (high - low)
-    change = jnp.where(jnp.max(wanted) > 0, changes(multiplier), 0)
+    change = changes(multiplier)
     moved = jnp.clip(image + jnp.sign(delta) * change, 0, 1)
     further = jnp.abs(moved - image) > change
     return jnp.where(further, jnp.nextafter(moved, image), moved)

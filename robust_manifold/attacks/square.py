@@ -17,6 +17,7 @@ from robust_manifold.attacks.base import (
     Problem,
     Queries,
     SteppedAttack,
+    ThreatModel,
     check_epsilon,
     registry,
 )
@@ -60,6 +61,7 @@ class Square(SteppedAttack[Search]):
     """
 
     family: ClassVar[Family] = "black box"
+    threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "Square attack"
     source: ClassVar[str] = "Andriushchenko et al. 2020"
     ends_early: ClassVar[bool] = True  # type: ignore[assignment]
@@ -108,9 +110,7 @@ class Square(SteppedAttack[Search]):
             # A first image of NaN logits is one that any other beats.
             best = lowest.better_of(objective.candidate(image))
             adversarial = clean.evaluation.adversarial
-            return jax.tree.map(
-                lambda a, b: jnp.where(adversarial, a, b), clean, best
-            )
+            return jax.tree.map(lambda a, b: jnp.where(adversarial, a, b), clean, best)
 
         return Search(jax.vmap(start)(self._keys(key)), jnp.int32(1))
 
@@ -196,7 +196,8 @@ class Square(SteppedAttack[Search]):
     ) -> Image:
         """Returns the image with one window changed."""
         height, width, channels = image.shape
-        side = jnp.asarray(self._sizes(height, width), jnp.int32)[phase]
+        sizes = self._sizes(height, width)
+        side = jnp.asarray(sizes, jnp.int32)[phase]
         place_key, sign_key, turn_key = jax.random.split(key, 3)
         # Uniform in 0 ... height - side, without the rejection loop of randint.
         draws = jax.random.uniform(place_key, (4,))
@@ -208,9 +209,9 @@ class Square(SteppedAttack[Search]):
             return image + jnp.where(first, 2 * problem.epsilon * signs, 0)
         second = _window(image, places[2], places[3], side)
         turned = jax.random.bernoulli(turn_key)
-        patterns = _patterns(tuple(self._sizes(height, width)), image.shape, self.norm)
+        patterns = _patterns(tuple(sizes.tolist()), image.shape, self.norm)
         pattern = jnp.asarray(patterns, image.dtype)[phase, turned.astype(jnp.int32)]
-        pattern = jnp.roll(pattern, (places[0], places[1]), (0, 1))[:, :, None]
+        pattern = jnp.roll(pattern, places[:2], (0, 1))[:, :, None]
         delta = self._moved(
             image - problem.image, pattern * signs, first, second, problem.epsilon
         )

@@ -42,6 +42,8 @@ class Cell(NamedTuple):
         over the pixels; None without a projection.
       forwards_mean: forward passes that the attack took, per image.
       backwards_mean: backward passes that the attack took, per image.
+      label_queries: labels of the defended classifier that the adversary asked for,
+        once for all images and attacks, to train its substitute; None without one.
       seconds: wall time of the cell; None if not measured.
     """
 
@@ -64,6 +66,7 @@ class Cell(NamedTuple):
     error_mean: float | None
     forwards_mean: float | None
     backwards_mean: float | None
+    label_queries: int | None
     seconds: float | None
 
 
@@ -76,7 +79,12 @@ _FILE = RecordFile(
     texts=("classifier", "defence", "adversary", "attack", "norm"),
     counts=("n", "correct"),
     required=("n", "correct", "accuracy", "accuracy_low", "accuracy_high"),
-    formats={"epsilon": ".6g", "error_mean": ".8f", "seconds": ".3f"},
+    formats={
+        "epsilon": ".6g",
+        "error_mean": ".8f",
+        "label_queries": ".0f",
+        "seconds": ".3f",
+    },
 )
 
 
@@ -140,6 +148,7 @@ def summarise(
     errors: Real[np.ndarray, " n"] | None = None,
     forwards: Real[np.ndarray, " n"] | None = None,
     backwards: Real[np.ndarray, " n"] | None = None,
+    label_queries: int | None = None,
     seconds: float | None = None,
     confidence: float = 0.95,
 ) -> Cell:
@@ -165,6 +174,7 @@ def summarise(
       errors: reconstruction error of each image, a mean square over its pixels.
       forwards: forward passes per image.
       backwards: backward passes per image.
+      label_queries: as in `Cell`.
       seconds: wall time of the cell.
       confidence: coverage of the Wilson interval.
 
@@ -193,6 +203,7 @@ def summarise(
         error_mean=_mean(errors),
         forwards_mean=_mean(forwards),
         backwards_mean=_mean(backwards),
+        label_queries=label_queries,
         seconds=seconds,
     )
 

@@ -32,6 +32,7 @@ from robust_manifold.reporting.inversion import (
 )
 from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.measures import measures_table
+from robust_manifold.reporting.substitutes import substitutes_table
 from robust_manifold.reporting.tables import (
     WRITERS,
     Table,
@@ -44,6 +45,7 @@ from robust_manifold.reporting.tables import (
     to_markdown,
     values_table,
 )
+from robust_manifold.reporting.views import ViewsLine, views_table
 
 __all__ = [
     "WRITERS",
@@ -55,6 +57,7 @@ __all__ = [
     "SheetRow",
     "SolverCurve",
     "Table",
+    "ViewsLine",
     "accuracy_curves",
     "checks_table",
     "convergence_animation",
@@ -75,6 +78,7 @@ __all__ = [
     "side_by_side",
     "solver_curves",
     "solvers_table",
+    "substitutes_table",
     "to_console",
     "to_csv",
     "to_latex",
@@ -82,4 +86,5 @@ __all__ = [
     "to_png",
     "training_curves",
     "values_table",
+    "views_table",
 ]

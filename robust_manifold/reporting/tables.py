@@ -160,6 +160,9 @@ def cost_table(
         "Forwards": lambda row: _number(row.forwards_mean, ",.0f"),
         "Backwards": lambda row: _number(row.backwards_mean, ",.0f"),
     }
+    asked = any(not math.isnan(row.label_queries) for row in rows)
+    if asked:
+        columns["Labels"] = lambda row: _number(row.label_queries, ",.0f")
     names_columns = 2
     for name in ("adversary", "classifier"):
         if len({getattr(row, name) for row in rows if row.attack != CLEAN}) > 1:
@@ -174,6 +177,11 @@ def cost_table(
         "pixels between the image and its projection. Forwards, backwards: passes "
         "that the attack took."
     )
+    if asked:
+        caption += (
+            " Labels: those asked of the target to train the substitute, once for all "
+            "images and attacks."
+        )
     return Table(
         caption,
         pd.DataFrame({head: [of(row) for row in rows] for head, of in columns.items()}),
@@ -372,6 +380,10 @@ def _caption(
         known = ADVERSARIES.get(adversary.replace("-", "_"))
         words = name_label(adversary).lower() + (f" ({known})" if known else "")
         sentences.append(f"Adversary: {words}.")
+    asked = {cell.label_queries for cell in cells if not math.isnan(cell.label_queries)}
+    if asked:
+        spent = " to ".join(f"{number:,.0f}" for number in sorted(asked))
+        sentences.append(f"To train it took {spent} label queries a defence.")
     if not all(math.isnan(cell.epsilon) for cell in cells):
         sentences.append(
             "ε is the ℓ∞ budget on pixels in [0, 1] unless a row names another norm."

@@ -78,6 +78,15 @@ class Progress:
         else:
             self._bar.update(self._task, completed=done, line=self.line())
 
+    def chunk(self, done: int, total: int) -> None:
+        """Reports that `done` units of `total` are done, as `on_chunk` of long calls.
+
+        with Progress(len(images), "attack", "images") as progress:
+            attacks.craft(..., on_chunk=progress.chunk)
+        """
+        self._total = total
+        self.update(done)
+
     def line(self, *, final: bool = False) -> str:
         """Returns the report: count, share, rate, time left or taken, and values."""
         percent = 100 * self._done // self._total if self._total else 100

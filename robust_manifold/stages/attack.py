@@ -2,20 +2,26 @@
 
 import numpy as np
 
-from robust_manifold import attacks, data
+from robust_manifold import attacks, data, models
+from robust_manifold.core.types import Params
 from robust_manifold.runtime import Progress
-from robust_manifold.stages import trained
+from robust_manifold.stages import substitutes, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, round_paths
 from robust_manifold.stages.rows import Row, adversarial_folder, rows
 
 
 def run(context: Context) -> list[str]:
-    """Writes `adversarial/<target>/<adversary>/<attack>/round-NNN.npz`."""
+    """Writes `adversarial/<target>/<adversary>/<attack>/round-NNN.npz`.
+
+    Where an adversary trains substitutes, these come first.
+    """
     todo = [row for row in rows(context.experiment.evaluation) if row.attack]
     if not todo:
         return []
     params = trained.load(context, "classifier")
+    targets = substitutes.targets(context)
+    taught = {target: substitutes.fit(context, target) for target in targets}
     with Progress(len(todo) * context.test.size, "attack", "images") as progress:
         done = 0
         for row in todo:
@@ -28,19 +34,29 @@ def run(context: Context) -> list[str]:
             compute_rounds(
                 context,
                 adversarial_folder(row),
-                lambda _, part, row=row: _craft(context, params, row, part),
+                lambda _, part, row=row: _craft(
+                    context, *_seen(context, row, params, taught), row, part
+                ),
                 advance,
             )
-    return round_paths(context, [adversarial_folder(row) for row in todo])
+    rounds = round_paths(context, [adversarial_folder(row) for row in todo])
+    return [*substitutes.outputs(context, targets), *rounds]
 
 
-def _craft(context: Context, params, row: Row, part: data.Split):
+def _seen(context: Context, row: Row, params, taught) -> tuple[models.Model, Params]:
+    """Returns the network that a row's attack differentiates, and its parameters."""
+    if row.adversary == substitutes.ADVERSARY:
+        return context.substitute, taught[row.target]
+    return context.classifier, params
+
+
+def _craft(context: Context, model: models.Model, params, row: Row, part: data.Split):
     """Returns what is stored of one round of adversarial images."""
     assert row.attack is not None
     images = data.to_float(part.images)
     crafted = attacks.craft(
         row.attack,
-        context.classifier.apply,
+        model.apply,
         params,
         images,
         part.labels,

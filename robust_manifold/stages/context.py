@@ -184,11 +184,7 @@ class Context:
 
     def networks_of(self, stages: Collection[str]) -> tuple[str, ...]:
         """Returns those of the run's networks that some stages train or use."""
-        projects = any(
-            isinstance(defence, defenses.ProjectionDefense)
-            for defence in self.experiment.evaluation.defences
-        )
-        inverts = {"measure", "diagnose"} | ({"evaluate"} if projects else set())
+        inverts = {"measure", "diagnose"} | self._projecting_stages
         needed = {
             "classifier": {"fit_classifier", "measure", "attack", "evaluate"},
             "generator": {"fit_generator", "fit_encoder"} | inverts,
@@ -196,6 +192,38 @@ class Context:
         if "fit_encoder" in self.experiment.stages:
             needed["encoder"] = {"fit_encoder"} | inverts
         return tuple(name for name, users in needed.items() if users & set(stages))
+
+    @property
+    def _projecting_stages(self) -> set[str]:
+        """The stages that classify behind a defence, where one of these projects."""
+        block = self.experiment.evaluation
+        if not any(isinstance(d, defenses.ProjectionDefense) for d in block.defences):
+            return set()
+        # A substitute is trained on the labels of the defended classifier.
+        return {"evaluate"} | ({"attack"} if self._trains_substitutes else set())
+
+    @property
+    def _trains_substitutes(self) -> bool:
+        block = self.experiment.evaluation
+        return "substitute" in block.adversaries and bool(block.attacks)
+
+    @functools.cached_property
+    def substitute(self) -> models.Model:
+        """The network of the substitute adversary, without its parameters."""
+        try:
+            return self._build(self.experiment.evaluation.substitute.model)
+        except UsageError as error:
+            raise UsageError(f"config.evaluation.substitute: {error}") from None
+
+    def _check_substitute(self) -> None:
+        """Refuses a substitute that can't be trained on this run's images."""
+        _ = self.substitute
+        seeds = self.experiment.evaluation.substitute.seeds
+        if seeds > self.dataset.validation.size:
+            raise UsageError(
+                f"config.evaluation.substitute: Substitute.seeds is {seeds}; allowed: "
+                f"at most the {self.dataset.validation.size} validation images."
+            )
 
     def _steps(self, name: str, duration: str, batch_size: int) -> int:
         examples = len(self.dataset.train.labels)
@@ -238,6 +266,8 @@ class Context:
             )
         if "classifier" in self.networks:
             _ = self.classifier, self.classifier_steps
+        if "attack" in stages and self._trains_substitutes:
+            self._check_substitute()
         if "generator" in self.networks:
             _ = self.setting
         if "encoder" in self.networks:
@@ -282,10 +312,10 @@ class Context:
             return
         blocks = self.experiment
         asking = {
-            "measures.restarts": ("measure", [blocks.measures.restarts]),
-            "diagnostics.restarts": ("diagnose", [blocks.diagnostics.restarts]),
+            "measures.restarts": ({"measure"}, [blocks.measures.restarts]),
+            "diagnostics.restarts": ({"diagnose"}, [blocks.diagnostics.restarts]),
             "evaluation.defences": (
-                "evaluate",
+                self._projecting_stages,
                 [
                     as_restarts(defence.restarts)
                     for defence in blocks.evaluation.defences
@@ -293,9 +323,9 @@ class Context:
                 ],
             ),
         }
-        for name, (stage, every) in asking.items():
+        for name, (users, every) in asking.items():
             for restarts in every:
-                if stage in stages and restarts.encoded:
+                if users & set(stages) and restarts.encoded:
                     raise UsageError(
                         f"config.{name}: Restarts.encoded is {restarts.encoded}; "
                         "allowed: 0 or None where config.stages has no fit_encoder."

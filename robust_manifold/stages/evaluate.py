@@ -1,11 +1,12 @@
 """Stage `evaluate`: classifies every row's images behind every defence."""
 
+from typing import Any
+
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation
-from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.runtime import Progress, console
-from robust_manifold.stages import trained
+from robust_manifold.stages import physical, substitutes, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
 from robust_manifold.stages.rows import (
@@ -17,14 +18,9 @@ from robust_manifold.stages.rows import (
 
 
 def run(context: Context) -> list[str]:
-    """Writes `outcomes/<defence>/...` for each cell, then `results.csv`."""
+    """Writes `outcomes/<defence>/...` for each cell, `results.csv` and `views/...`."""
     block = context.experiment.evaluation
-    # Without a defence that projects there need not be a generator.
-    projects = "generator" in context.networks
-    params = defenses.DefenseParams(
-        spanner=trained.load_spanner(context) if projects else SpannerParams(None),
-        classifier=trained.load(context, "classifier"),
-    )
+    params = trained.load_defence(context)
     cells = [(d, row) for d in block.defences for row in rows_of(d, block)]
     with Progress(len(cells) * context.test.size, "evaluate", "images") as progress:
         done = 0
@@ -48,7 +44,8 @@ def run(context: Context) -> list[str]:
     table = evaluation.to_csv(_cell(context, *cell) for cell in cells)
     context.folder.write_text("results.csv", table)
     stored = round_paths(context, [outcome_folder(*cell) for cell in cells])
-    return ["results.csv", *stored]
+    views = physical.measure(context, params.classifier)
+    return ["results.csv", *substitutes.summarise(context), *views, *stored]
 
 
 def images_of(context: Context, row: Row) -> np.ndarray:
@@ -92,13 +89,15 @@ def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.C
             "wrong."
         )
     seconds = float(outcomes["seconds"])
-    measured = {}
+    measured: dict[str, Any] = {}
+    if row.adversary == substitutes.ADVERSARY:
+        measured["label_queries"] = substitutes.queries(context, row.target)
     if row.attack is not None:
         crafted = read_rounds(context, adversarial_folder(row))
         clean = data.to_float(context.test.images)
         norms = evaluation.perturbation_norms(clean, crafted["images"])
         seconds += float(crafted["seconds"])
-        measured = {
+        measured |= {
             "norm": row.attack.norm,
             "epsilon": getattr(row.attack, "epsilon", None),
             "success": crafted["success"],

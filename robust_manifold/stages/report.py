@@ -18,7 +18,14 @@ from robust_manifold.reporting import (
     tables,
 )
 from robust_manifold.runtime import console, devices, load_params, read_metrics
-from robust_manifold.stages import convergence, diagnostics_shown, measure, trained
+from robust_manifold.stages import (
+    convergence,
+    diagnostics_shown,
+    measure,
+    physical,
+    substitutes_shown,
+    trained,
+)
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
@@ -58,8 +65,10 @@ def _tables(context: Context, results: pd.DataFrame | None) -> Iterator[tables.T
     confidence = context.experiment.evaluation.confidence
     if results is not None:
         yield from tables.paper_tables(results, confidence=confidence)
+        yield from physical.tables(context)
         if separations := list(_separations(context)):
             yield separation_table(separations, confidence=confidence)
+        yield from substitutes_shown.shown_tables(context)
     if "measure" in context.experiment.stages:
         measured = evaluation.read_measures(context.folder.read_text("measures.csv"))
         yield measures_table(measured, confidence=confidence)
@@ -102,6 +111,10 @@ def _evaluation_figures(
     """Yields what the attacks did, with and without the defences."""
     for defence in _projecting(context):
         yield from _projection_sheets(context, defence)
+    yield from substitutes_shown.shown_figures(
+        context,
+        _one_of_each_class(context.test.labels, context.experiment.report.pictures),
+    )
     if np.isfinite(results["epsilon"].to_numpy()).any():
         yield (
             "accuracy",
@@ -215,13 +228,13 @@ def _projection_sheets(
             projections = outcomes["projections"][chosen]
             probabilities = _softmax(outcomes["logits"][chosen])
             sheet.append(figures.SheetRow("projection", projections, probabilities))
-            heading = ": ".join(filter(None, (_label(row), title)))
+            heading = ": ".join(filter(None, (_distinct_label(context, row), title)))
             labels_of = context.test.labels[chosen]
             groups.append(figures.SheetGroup(heading, labels_of, sheet))
         yield (
             f"projections-{_file(defence)}-{row.folder.replace('/', '-')}",
             html.ReportFigure(
-                f"{_label(row)}: projections by {_title(defence)}",
+                f"{_distinct_label(context, row)}: projections by {_title(defence)}",
                 "Under each image: the class that the classifier gives it and its "
                 "probability. The defence classifies the projections."
                 + _adversary(row),
@@ -235,8 +248,8 @@ def _shown(
 ) -> figures.SheetRow:
     """Returns a row of images, with what the bare classifier says if that is stored."""
     images = images_of(context, row)[chosen]
-    none = defenses.NoDefense()
-    if none not in context.experiment.evaluation.defences:
+    none, block = defenses.NoDefense(), context.experiment.evaluation
+    if none not in block.defences or row not in rows_of(none, block):
         return figures.SheetRow(name, images)
     outcomes = read_rounds(context, outcome_folder(none, row))
     return figures.SheetRow(name, images, _softmax(outcomes["logits"][chosen]))
@@ -256,6 +269,14 @@ def _adversary(row: Row) -> str:
         return ""
     known = tables.ADVERSARIES.get(row.adversary, "")
     return f" Adversary: {row.adversary} ({known})."
+
+
+def _distinct_label(context: Context, row: Row) -> str:
+    """Returns the label of a row, with its adversary where there are several."""
+    alone = len(context.experiment.evaluation.adversaries) == 1
+    if row.attack is None or alone:
+        return _label(row)
+    return f"{_label(row)}, {labels.name_label(row.adversary).lower()}"
 
 
 def _label(row: Row) -> str:
@@ -281,7 +302,9 @@ def _sample_figure(images: np.ndarray) -> html.ReportFigure:
 
 def _error_histogram(context: Context, defence: defenses.Defense) -> html.ReportFigure:
     errors = {
-        _label(row): read_rounds(context, outcome_folder(defence, row))["error"]
+        _distinct_label(context, row): read_rounds(
+            context, outcome_folder(defence, row)
+        )["error"]
         for row in rows_of(defence, context.experiment.evaluation)
     }
     return html.ReportFigure(

@@ -51,13 +51,19 @@ def rows(evaluation: Evaluation) -> list[Row]:
 def rows_of(defence: defenses.Defense, evaluation: Evaluation) -> list[Row]:
     """Returns the rows that a defence meets: all that were not made for another."""
     return [
-        row for row in rows(evaluation) if row.target in (defenses.NoDefense(), defence)
+        row
+        for row in rows(evaluation)
+        if row.adversary in _FOR_ALL or row.target == defence
     ]
+
+
+_FOR_ALL = ("none", "oblivious")
+"""The adversaries whose images are made once, and meet every defence."""
 
 
 def _targets(adversary: str, evaluation: Evaluation) -> tuple[defenses.Defense, ...]:
     """Returns the defences that an adversary makes images for, one set each."""
-    if adversary == "oblivious":
+    if adversary in _FOR_ALL:
         return (defenses.NoDefense(),)
     return evaluation.defences
 

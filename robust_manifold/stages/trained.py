@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from robust_manifold import models, training
+from robust_manifold import defenses, models, training
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import Params
@@ -64,6 +64,20 @@ def load_spanner(context: Context) -> SpannerParams:
     encodes = context.spanner.encode is not None
     return SpannerParams(
         load(context, "generator"), load(context, "encoder") if encodes else None
+    )
+
+
+def load_defence(context: Context) -> defenses.DefenseParams:
+    """Returns the parameters of all networks behind the run's defences.
+
+    Raises:
+      UsageError: if a stage that makes them has not finished.
+    """
+    # Without a defence that projects there need not be a generator.
+    projects = "generator" in context.networks
+    return defenses.DefenseParams(
+        spanner=load_spanner(context) if projects else SpannerParams(None),
+        classifier=load(context, "classifier"),
     )
 
 

@@ -1,6 +1,7 @@
 """Pure train steps: of classifiers, generators with their partners, and encoders."""
 
 # Importing a file of trainings enters them in the registry.
+from robust_manifold.training.adversarial import Adversarial
 from robust_manifold.training.classifier import (
     ClassifierMetrics,
     ClassifierState,
@@ -23,10 +24,18 @@ from robust_manifold.training.generator import GeneratorTraining, Setting
 from robust_manifold.training.generator import registry as generator_trainings
 from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_optimizer
 from robust_manifold.training.optimizers import registry as optimizers
+from robust_manifold.training.substitute import (
+    Substitute,
+    SubstituteRound,
+    TrainedSubstitute,
+    train_substitute,
+)
+from robust_manifold.training.substitute import registry as substitutes
 from robust_manifold.training.vae import VaeMetrics, VaeState, VaeTraining
 
 __all__ = [
     "Adam",
+    "Adversarial",
     "ClassifierMetrics",
     "ClassifierState",
     "ClassifierTraining",
@@ -43,6 +52,9 @@ __all__ = [
     "Momentum",
     "Optimizer",
     "Setting",
+    "Substitute",
+    "SubstituteRound",
+    "TrainedSubstitute",
     "VaeMetrics",
     "VaeState",
     "VaeTraining",
@@ -53,4 +65,6 @@ __all__ = [
     "guessed_images",
     "optimizers",
     "steps_of",
+    "substitutes",
+    "train_substitute",
 ]

@@ -125,7 +125,9 @@ class CrossEntropy(ClassifierTraining):
     def init(self, model: Model, key: PRNGKey, steps: int) -> ClassifierState:
         """Returns the state before the first step; see `ClassifierTraining.init`."""
         if steps < 1:
-            raise UsageError(f"steps of CrossEntropy is {steps}; allowed: 1 or more.")
+            raise UsageError(
+                f"steps of {type(self).__name__} is {steps}; allowed: 1 or more."
+            )
         params = model.init(keys.stream(key, "init"))
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),

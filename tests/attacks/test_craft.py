@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import FGSM, PGD, AttackWarning, craft
+from robust_manifold.attacks import (
+    FGSM,
+    PGD,
+    AttackWarning,
+    Ensemble,
+    Expectation,
+    craft,
+    craft_grid,
+)
+from robust_manifold.attacks.outputs import loop_form
 from robust_manifold.core.errors import UsageError
 
 KEY = jax.random.key(0)
@@ -132,3 +141,230 @@ def test_bad_data_give_one_sentence(images, labels, words):
     with pytest.raises(UsageError) as error:
         craft(FGSM(0.1), apply, jnp.float32(1.0), images, labels, key=KEY)
     assert words in str(error.value)
+
+
+def three(params, image):
+    """Class 0 for dark images, 1 for bright ones, 2 for very bright ones."""
+    bright = params * (image.mean() - 0.5)
+    return jnp.stack([-bright, bright, 2 * bright - 0.1 * params])
+
+
+def test_a_targeted_attack_reaches_its_target_and_nothing_else():
+    attack = PGD(0.3, steps=20, random_start=False)
+    images = np.full((2, 2, 2, 1), 0.45, np.float32)
+    labels = np.zeros(2, np.int32)
+    crafted = craft(
+        attack, three, jnp.float32(1), images, labels, key=KEY, targets=[1, 2]
+    )
+    np.testing.assert_array_equal(np.argmax(crafted.logits, -1), [1, 2])
+    assert crafted.success.all()
+    near = craft(
+        FGSM(0.06), three, jnp.float32(1), images, labels, key=KEY, targets=[1, 2]
+    )
+    # Both images leave class 0, only one reaches what it was to reach.
+    np.testing.assert_array_equal(np.argmax(near.logits, -1), [1, 1])
+    np.testing.assert_array_equal(near.success, [True, False])
+
+
+def test_a_target_is_another_class():
+    with pytest.raises(UsageError, match=r"targets\[1\] is 1, the image's own label"):
+        craft(
+            FGSM(0.1), apply, jnp.float32(1), IMAGES, LABELS, key=KEY, targets=[1] * 3
+        )
+    with pytest.raises(UsageError, match="targets have shape"):
+        craft(FGSM(0.1), apply, jnp.float32(1), IMAGES, LABELS, key=KEY, targets=[1])
+
+
+def _flipped(params, image):
+    return apply(-params, image)
+
+
+def test_the_attack_sees_the_view_and_success_is_against_the_classifier():
+    """A view that points the wrong way: no image falls, and the logits are true."""
+    crafted = craft(
+        FGSM(0.1), apply, jnp.float32(1.0), IMAGES, LABELS, key=KEY, view=_flipped
+    )
+    np.testing.assert_allclose(crafted.images[:, 0, 0, 0], [0.4, 0.6, 0.6], rtol=1e-6)
+    assert not crafted.success.any()
+    np.testing.assert_allclose(crafted.logits[:, 1], [-0.4, 0.4, 0.4], rtol=1e-5)
+
+
+def test_a_view_has_as_many_logits():
+    with pytest.raises(UsageError, match="view gives 3 logits and apply 2"):
+        craft(FGSM(0.1), apply, jnp.float32(1), IMAGES, LABELS, key=KEY, view=three)
+
+
+def _noisy(params, image, key):
+    return apply(params, image) + 0.01 * jax.random.normal(key, (2,))
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_a_random_classifier_has_other_keys_in_each_step(samples):
+    seen = []
+
+    def noisy(params, image, key):
+        jax.debug.callback(
+            lambda k: seen.append(tuple(k.tolist())), jax.random.key_data(key)
+        )
+        return _noisy(params, image, key)
+
+    random = Expectation(noisy, samples=samples)
+    crafted = craft(
+        PGD(0.1, steps=3, random_start=False),
+        random,
+        jnp.float32(1.0),
+        IMAGES[:1],
+        LABELS[:1],
+        key=KEY,
+        tile=1,
+    )
+    jax.effects_barrier()
+    # Clean outputs, three steps, the last image, and its evaluation.
+    assert len(seen) == len(set(seen)) == samples * (1 + 3 + 1 + 1)
+    assert crafted.success.all()
+    np.testing.assert_array_equal(crafted.queries.forwards, [4])
+
+
+def test_a_random_classifier_gives_the_same_twice():
+    random = Expectation(_noisy, samples=2)
+    one, two = (
+        craft(PGD(0.1, steps=3), random, jnp.float32(1), IMAGES, LABELS, key=KEY)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(one.logits, two.logits)
+
+
+def test_a_grid_carries_successes_upwards():
+    """One is wrong from the start, a grey one falls at 0.05, the dark one at 0.3."""
+    images = np.concatenate([IMAGES[:2], np.full((1, 2, 2, 1), 0.3, np.float32)])
+    labels, epsilons = np.array([0, 1, 0]), [0.0, 0.05, 0.3, 0.4]
+    grid = craft_grid(
+        FGSM(0.0), apply, jnp.float32(1), images, labels, epsilons, key=KEY
+    )
+    np.testing.assert_array_equal(
+        grid.success, [[0, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    )
+    # Whoever has fallen is kept as it was and asks for nothing more.
+    np.testing.assert_allclose(grid.distance[2], [0.05, 0.0, 0.3], rtol=1e-6)
+    np.testing.assert_array_equal(
+        grid.queries.forwards, [[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 0, 0]]
+    )
+    single = craft(FGSM(0.3), apply, jnp.float32(1), images, labels, key=KEY)
+    np.testing.assert_array_equal(grid.images[2, 2], single.images[2])
+
+
+@pytest.mark.parametrize("epsilons", [[], [0.1, 0.1], [0.2, 0.1]])
+def test_a_grid_rises(epsilons):
+    with pytest.raises(UsageError, match="allowed: one or more, rising"):
+        craft_grid(FGSM(0.0), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+
+
+def test_a_grid_needs_one_program():
+    Counted.traces.clear()
+    jax.clear_caches()
+    craft_grid(
+        Counted(0.0),
+        three,
+        jnp.float32(1),
+        IMAGES,
+        LABELS * 0,
+        [0.0, 0.1, 0.2],
+        key=KEY,
+    )
+    assert len(Counted.traces) == 2
+
+
+def _softmax(params, image):
+    return jax.nn.softmax(apply(params, image))
+
+
+def test_probabilities_are_noticed():
+    with pytest.warns(AttackWarning, match="look like probabilities"):
+        craft(FGSM(0.1), _softmax, jnp.float32(1), IMAGES, LABELS, key=KEY)
+
+
+def test_a_loss_that_needs_more_classes_is_replaced_and_told():
+    with pytest.warns(AttackWarning, match=r"loss='dlr'\) does not suit 2 classes"):
+        crafted = craft(
+            FGSM(0.1, loss="dlr"), apply, jnp.float32(1), IMAGES, LABELS, key=KEY
+        )
+    expected = craft(FGSM(0.1), apply, jnp.float32(1), IMAGES, LABELS, key=KEY)
+    np.testing.assert_array_equal(crafted.images, expected.images)
+
+
+def _whole(params, image):
+    return jnp.zeros(2, jnp.int32)
+
+
+def test_whole_numbers_are_no_logits():
+    with pytest.raises(UsageError, match="logits of type int32"):
+        craft(FGSM(0.1), _whole, jnp.float32(1), IMAGES, LABELS, key=KEY)
+
+
+def _convolved(params, image):
+    kernel = jnp.ones((2, 2, 1, 2)) * params
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    mapped = jax.lax.conv_general_dilated(
+        image[None], kernel, (1, 1), "VALID", dimension_numbers=dimensions
+    )
+    return jnp.tanh(mapped[0, 0, 0]) * jnp.array([1.0, -1.0])
+
+
+@pytest.mark.parametrize(
+    ("function", "form"), [(apply, "scan"), (_convolved, "python")]
+)
+def test_the_loop_suits_the_classifier(function, form):
+    assert loop_form(function, jnp.float32(1), IMAGES) == form
+
+
+def test_both_loops_give_the_same():
+    """Cut into other programs, a step may be rounded otherwise."""
+    attack = PGD(0.1, steps=5)
+    one, two = (
+        craft(attack, _convolved, jnp.float32(1), IMAGES, LABELS, key=KEY, loop=loop)
+        for loop in ("scan", "python")
+    )
+    np.testing.assert_allclose(one.images, two.images, atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Both(Ensemble):
+    """A small budget first, then a large one."""
+
+    norm: str = "linf"
+
+    def members(self, classes):
+        return FGSM(0.05), FGSM(0.3)
+
+
+def test_an_ensemble_goes_on_with_what_is_left():
+    images = np.concatenate([IMAGES[:2], np.full((1, 2, 2, 1), 0.3, np.float32)])
+    told = []
+    crafted = craft(
+        Both(),
+        apply,
+        jnp.float32(1),
+        images,
+        np.array([0, 1, 0]),
+        key=KEY,
+        on_chunk=lambda *counts: told.append(counts),
+    )
+    assert crafted.success.all()
+    np.testing.assert_array_equal(crafted.member, [0, 0, 1])
+    np.testing.assert_array_equal(crafted.queries.forwards, [1, 1, 2])
+    np.testing.assert_allclose(crafted.distance, [0.05, 0.05, 0.3], rtol=1e-6)
+    assert told[-1] == (3, 3) and told == sorted(told)
+    alone = Both().run(
+        KEY, lambda x: apply(1.0, x), jnp.asarray(images[2]), jnp.int32(0)
+    )
+    np.testing.assert_allclose(alone.image, images[2] + 0.3, rtol=1e-6)
+    assert (int(alone.forwards), int(alone.backwards)) == (2, 2)
+
+
+def test_what_no_member_breaks_is_the_first_members():
+    images = np.full((1, 2, 2, 1), 0.1, np.float32)
+    crafted = craft(Both(), apply, jnp.float32(1), images, np.array([0]), key=KEY)
+    assert not crafted.success.any()
+    np.testing.assert_allclose(crafted.images, images + 0.05, rtol=1e-6)
+    np.testing.assert_array_equal(crafted.member, [0])
+    np.testing.assert_array_equal(crafted.queries.forwards, [2])

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import PGD, Problem, registry
+from robust_manifold.attacks import BIM, PGD, Problem, registry
 from robust_manifold.core.errors import UsageError
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
@@ -23,7 +23,11 @@ def gain(image, start, label):
 @pytest.mark.parametrize(("label", "random_start"), [(0, True), (1, False)])
 @pytest.mark.parametrize(
     ("norm", "dual"),
-    [("linf", np.abs(WEIGHTS).sum()), ("l2", np.linalg.norm(WEIGHTS))],
+    [
+        ("linf", np.abs(WEIGHTS).sum()),
+        ("l2", np.linalg.norm(WEIGHTS)),
+        ("l1", np.abs(WEIGHTS).max()),
+    ],
 )
 def test_a_linear_margin_rises_by_the_dual_norm(norm, dual, random_start, label):
     grey = jnp.full((3, 3, 1), 0.5)
@@ -38,6 +42,38 @@ def test_linf_with_an_active_box_reaches_the_optimum():
     image = PGD(0.4)(KEY, linear, start, jnp.int32(0))
     best = np.clip(np.asarray(start) + 0.4 * np.sign(WEIGHTS), 0, 1)
     np.testing.assert_allclose(image, best, atol=1e-6)
+
+
+def test_l1_with_an_active_box_fills_the_pixels_that_gain_most():
+    start = jnp.asarray(np.random.default_rng(1).uniform(size=(3, 3, 1)), jnp.float32)
+    image = PGD(1.5, "l1", steps=100)(KEY, linear, start, jnp.int32(0))
+    weights = np.abs(WEIGHTS).ravel()
+    room = np.where(WEIGHTS > 0, 1 - start, start).ravel()
+    best, left = 0.0, 1.5
+    for place in np.argsort(-weights):
+        spent = min(left, room[place])
+        best, left = best + spent * weights[place], left - spent
+    # A step of 2.5 * 1.5 / 100 goes back and forth about the optimum.
+    lost = 0.0375 * weights.max()
+    assert best - lost <= gain(image, start, 0) <= best * (1 + 1e-6)
+
+
+def test_an_l1_step_moves_the_largest_entries_that_the_box_lets_move():
+    gradient = jnp.array([9.0, -8.0, 7.0, -6.0, 0.1, 0.0, -1.0, 0.0, 5.0])
+    image = jnp.array([1.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5])
+    image, gradient = image.reshape(3, 3, 1), gradient.reshape(3, 3, 1)
+    direction, _ = PGD(1.0, "l1", sparsity=0.3).direction(image, gradient, ())
+    # The box holds the first two, which are pushed on, and the seventh, which is not.
+    expected = np.array([1, -1, 1, -1, 0, 0, 0, 0, 1]) / 3
+    np.testing.assert_allclose(direction.ravel(), expected, rtol=1e-6)
+
+
+def test_bim_takes_equal_shares_of_the_budget_from_the_image():
+    start = jnp.asarray(np.random.default_rng(1).uniform(size=(3, 3, 1)), jnp.float32)
+    attempt = BIM(0.4, steps=4).run(KEY, linear, start, jnp.int32(0))
+    best = np.clip(np.asarray(start) + 0.4 * np.sign(WEIGHTS), 0, 1)
+    np.testing.assert_allclose(attempt.image, best, atol=1e-6)
+    assert (int(attempt.forwards), int(attempt.backwards)) == (5, 4)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -158,7 +194,10 @@ def test_nan_logits_leave_the_image():
     [
         ("pgd(-1)", "PGD.epsilon is -1.0; allowed: a finite number, 0 or more."),
         ("pgd(0.1, norm='l7')", "'l7'"),
-        ("pgd(0.1, norm='l1')", "PGD.norm is 'l1'; allowed: linf or l2."),
+        ("pgd(0.1, norm='l0')", "PGD.norm is 'l0'; allowed: linf or l2 or l1."),
+        ("pgd(0.1, sparsity=0.0)", "PGD.sparsity is 0.0; allowed: above 0, up to 1."),
+        ("bim(0.1, steps=0)", "BIM.steps is 0; allowed: 1 or more."),
+        ("bim(0.1, norm='l2')", "'norm'"),
         ("pgd(0.1, steps=0)", "PGD.steps is 0; allowed: 1 or more."),
         ("pgd(0.1, steps=2.5)", "allowed: a whole number"),
         ("pgd(0.1, step_size=0.0)", "PGD.step_size is 0.0"),

@@ -40,16 +40,17 @@ ATTACKED = summarise(
     errors=np.array([0.001, 0.002, 0.003, 0.002]),
     forwards=np.array([40, 40, 10, 40]),
     backwards=np.array([40, 40, 10, 40]),
+    label_queries=4800,
     seconds=1.23456,
 )
 GOLDEN = (
     "classifier,defence,adversary,attack,norm,epsilon,n,correct,accuracy,accuracy_low,"
     "accuracy_high,attack_success,distance_mean,distance_median,l2_mean,linf_mean,"
-    "error_mean,forwards_mean,backwards_mean,seconds\n"
-    "small_cnn,none,none,clean,,,4,4,1.000000,0.510109,1.000000,,,,,,,,,\n"
+    "error_mean,forwards_mean,backwards_mean,label_queries,seconds\n"
+    "small_cnn,none,none,clean,,,4,4,1.000000,0.510109,1.000000,,,,,,,,,,\n"
     "small_cnn,invert_and_classify(restarts=4),oblivious,"
     "\"pgd(epsilon=1.5, norm='l2')\",l2,1.5,4,3,0.750000,0.300642,0.954413,0.750000,"
-    "1.000000,1.000000,1.000000,0.375000,0.00200000,32.500000,32.500000,1.235\n"
+    "1.000000,1.000000,1.000000,0.375000,0.00200000,32.500000,32.500000,4800,1.235\n"
 )
 
 
@@ -66,7 +67,7 @@ def test_summary_counts_and_averages():
 def test_what_is_not_given_is_none():
     assert CLEAN.norm == "" and CLEAN.epsilon is None
     after = CLEAN[COLUMNS.index("attack_success") :]
-    assert after == (None,) * 9
+    assert after == (None,) * 10
 
 
 def test_confidence_reaches_the_interval():
@@ -153,6 +154,7 @@ def test_round_trip():
     assert frame["n"].dtype == np.int64
     assert frame["norm"].tolist() == ["", "l2"]
     assert math.isnan(frame["epsilon"][0]) and frame["epsilon"][1] == 1.5
+    assert math.isnan(frame["label_queries"][0]) and frame["label_queries"][1] == 4800
     assert frame["seconds"].dtype == np.float64 and math.isnan(frame["seconds"][0])
     assert frame["accuracy_low"][1] == 0.300642
 

@@ -303,20 +303,29 @@ def test_what_is_dropped_in_training(text):
 NEEDED = ("ROBUST_MANIFOLD_REFERENCE", "TFDS_DATA_DIR")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+released = pytest.mark.skipif(
     not all(os.environ.get(name) for name in NEEDED),
     reason="set ROBUST_MANIFOLD_REFERENCE to the folder of convex_adversarial_mnist"
     ".npz and TFDS_DATA_DIR to that of a prepared mnist",
 )
-def test_errors_of_the_weights_that_wong_and_kolter_released():
-    """1.80 % clean; under FGSM with linf 0.1 3.93 %, or 3.90 % with pixels clipped."""
+
+
+def weights_that_wong_and_kolter_released():
+    """Returns their network for linf 0.1, its parameters, and MNIST's test digits."""
     folder = pathlib.Path(os.environ["ROBUST_MANIFOLD_REFERENCE"])
     state = weight_files.read(folder / "convex_adversarial_mnist.npz").table
     model, params = models.build("wong_cnn"), models.from_torch("wong_cnn", state)
     digits = data.load("tfds:mnist", data_dir=os.environ["TFDS_DATA_DIR"]).test
     images, labels = data.to_float(digits.images), jnp.asarray(digits.labels)
     assert len(images) == 10_000
+    return model, params, images, labels
+
+
+@pytest.mark.slow
+@released
+def test_errors_of_the_weights_that_wong_and_kolter_released():
+    """1.80 % clean; under FGSM with linf 0.1 3.93 %, or 3.90 % with pixels clipped."""
+    model, params, images, labels = weights_that_wong_and_kolter_released()
 
     @jax.jit
     def error(images):
@@ -338,3 +347,16 @@ def test_errors_of_the_weights_that_wong_and_kolter_released():
     )
     assert error(jnp.asarray(crafted.images)) == pytest.approx(3.90, abs=1e-4)
     assert np.mean(crafted.success) == pytest.approx(0.0390, abs=1e-6)
+
+
+@pytest.mark.slow
+@released
+@pytest.mark.parametrize("random_start", [False, True])
+def test_pgd_on_the_weights_that_wong_and_kolter_released(random_start):
+    """4.11 % were published for 100 steps without pixels clipped."""
+    model, params, images, labels = weights_that_wong_and_kolter_released()
+    attack = attacks.PGD(0.1, steps=40, step_size=0.01, random_start=random_start)
+    crafted = attacks.craft(
+        attack, model.apply, params, images, labels, key=jax.random.key(0)
+    )
+    assert 0.0403 <= np.mean(crafted.success) <= 0.0415

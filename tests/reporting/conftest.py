@@ -29,6 +29,7 @@ def cell(attack, correct, *, defence="none", norm="", epsilon=None, n=500, **cha
         error_mean=None if defence == "none" else 0.0123,
         forwards_mean=1234.0 if attacked else None,
         backwards_mean=41.0 if attacked else None,
+        label_queries=None,
         seconds=1.5,
     )
     return made._replace(**changes)

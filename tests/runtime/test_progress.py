@@ -119,3 +119,11 @@ def test_large_values_are_written_in_full(clock):
     progress = Progress(1, "x", clock=clock)
     progress.update(1, a=12345.6, b=1e9, c=float("nan"), d=-0.000123456)
     assert progress.line().endswith("a 12346 b 1e+09 c nan d -0.000123")
+
+
+def test_chunks_tell_the_total_themselves(clock, log_file):
+    with Progress(0, "attack", "images", clock=clock) as progress:
+        progress.chunk(32, 100)
+        clock.now += 10
+        progress.chunk(64, 100)
+    assert lines(log_file)[0] == "attack  64/100 images  64 %  3.2 images/s  ETA 11 s"

@@ -1,0 +1,181 @@
+"""Carlini and Wagner's l2 attack: a change of variables, Adam, a search for c."""
+
+import dataclasses
+import math
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Int
+
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+)
+from robust_manifold.attacks.trade_off import (
+    Constant,
+    Goal,
+    Look,
+    choose,
+    finite,
+    repeats,
+)
+from robust_manifold.core.norms import Norm, norm
+from robust_manifold.core.types import Image, PRNGKey, Scalar
+
+_INSIDE = 0.999999
+"""Keeps the ends of the box at finite values of the new variable."""
+
+
+class Round(NamedTuple):
+    """One descent with one constant."""
+
+    delta: Image
+    """The move in the new variable."""
+    adam: optax.OptState
+    steps: Int[Array, ""]
+    found: Bool[Array, ""]
+    checked: Scalar
+    """The loss when progress was last checked."""
+
+
+class Search(NamedTuple):
+    """Where the attack stands."""
+
+    round: Round
+    rounds: Int[Array, ""]
+    constant: Constant
+    goal: Goal
+    best: Image
+    distance: Scalar
+    """Of the best image; infinite while there is none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class L2Search(SteppedAttack[Search]):
+    """The search for one norm; `CarliniWagner` says what it does."""
+
+    family: ClassVar[Family] = "minimum norm"
+    title: ClassVar[str] = "Carlini-Wagner l2"
+    source: ClassVar[str] = "Carlini and Wagner 2017"
+    norm: ClassVar[Norm] = "l2"  # type: ignore[misc]
+    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+
+    binary_search_steps: int
+    steps: int
+    learning_rate: float
+    initial_const: float
+    confidence: float
+    abort_early: bool
+    normalise: bool
+
+    @property
+    def iterations(self) -> int:
+        """All steps of all rounds."""
+        return self.binary_search_steps * self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: the clean image, then a gradient a step."""
+        return Passes(begin=Queries(1, 0), step=Queries(1, 1))
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+        """Returns the start of the first round."""
+        image = problem.image
+        goal, there = Goal.of(problem, self.confidence, self.normalise)
+        # Nothing is nearer than the image itself: there is nothing to search.
+        rounds = jnp.where(there, self.binary_search_steps, 0)
+        constant = Constant.starting(self.initial_const, image)
+        infinite = jnp.full((), jnp.inf, image.dtype)
+        return Search(self._fresh(image), rounds, constant, goal, image, infinite)
+
+    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+        """Returns the search one step of Adam on."""
+        image, descent = problem.image, state.round
+        start = jnp.arctanh(_INSIDE * (2 * image - 1))
+        rebuilt = _to_image(start)
+
+        def loss(delta: Image) -> tuple[Scalar, tuple[Image, Look]]:
+            moved = _to_image(start + delta)
+            look = state.goal.look(problem, problem.classify(moved))
+            squared = jnp.sum((moved - rebuilt) ** 2)
+            return state.constant.value * look.shortfall + squared, (moved, look)
+
+        (value, (moved, look)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            descent.delta
+        )
+        update, adam = self._adam.update(finite(gradient), descent.adam)
+        descent = Round(
+            descent.delta + self._share(image, state) * update,  # type: ignore[operator]
+            adam,
+            descent.steps + 1,
+            descent.found | look.adversarial,
+            descent.checked,
+        )
+        distance = norm(moved - image, "l2")
+        nearer = look.adversarial & (distance < state.distance)
+        best = jnp.where(nearer, moved, state.best)
+        distance = jnp.where(nearer, distance, state.distance)
+        state = state._replace(round=descent, best=best, distance=distance)
+        return self._end_of_round(image, value, state)
+
+    def ended(self, state: Search) -> Bool[Array, ""]:
+        """Returns whether all rounds are done."""
+        return state.rounds >= self.binary_search_steps
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+        """Returns the nearest adversarial image of all rounds."""
+        return state.best
+
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def _share(self, image: Image, state: Search) -> Scalar | float:
+        """Returns the share of Adam's step that keeps it below the distance.
+
+        Adam's first step moves every pixel by the learning rate.  Where the boundary
+        is much nearer than that, all rounds would only overshoot it.
+        """
+        if not self.normalise:
+            return 1.0
+        longest = self.learning_rate * math.sqrt(image.size)
+        return jnp.minimum(1, state.distance / longest)
+
+    def _fresh(self, image: Image) -> Round:
+        zeros = jnp.zeros_like(image)
+        infinite = jnp.full((), jnp.inf, image.dtype)
+        adam = self._adam.init(zeros)
+        return Round(zeros, adam, jnp.int32(0), jnp.bool_(False), infinite)
+
+    def _end_of_round(self, image: Image, loss: Scalar, state: Search) -> Search:
+        """Returns the state, in the next round if this one is over."""
+        descent = state.round
+        over = descent.steps >= self.steps
+        if self.abort_early:
+            due = (descent.steps - 1) % math.ceil(self.steps / 10) == 0
+            over |= due & ~(loss <= 0.9999 * descent.checked)
+            checked = jnp.where(due, loss, descent.checked)
+            state = state._replace(round=descent._replace(checked=checked))
+        rounds = state.rounds + 1
+        constant = state.constant.after(
+            descent.found, repeats(self.binary_search_steps, rounds)
+        )
+        if self.normalise:
+            # Where the shortfall falls evenly from 1 to 0, the constant of distance d
+            # is 2 d^2, and the best image so far is no nearer than that.
+            value = jnp.minimum(constant.value, 4 * state.distance**2)
+            value = jnp.where(value > constant.lower, value, constant.value)
+            constant = constant._replace(value=value)
+        after = state._replace(
+            round=self._fresh(image), rounds=rounds, constant=constant
+        )
+        return choose(over, after, state)
+
+
+def _to_image(variable: Image) -> Image:
+    # Rounding must not leave the box.
+    return jnp.clip((jnp.tanh(variable) + 1) / 2, 0, 1)

@@ -1,0 +1,121 @@
+"""Decoupled direction and norm: gradient steps on a sphere that shrinks and grows."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    registry,
+)
+from robust_manifold.attacks.losses import Loss, check_loss, with_enough_classes
+from robust_manifold.attacks.nearest import Nearest
+from robust_manifold.core import norms
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, PRNGKey, Scalar
+
+_LAST_STEP_SIZE = 0.01
+"""The first one is 1; both are the paper's."""
+
+
+class Sphere(NamedTuple):
+    """Where the search stands."""
+
+    image: Image
+    radius: Scalar
+    nearest: Nearest
+    taken: Int[Array, ""]
+
+
+@registry.register("ddn")
+@dataclasses.dataclass(frozen=True)
+class DDN(SteppedAttack[Sphere]):
+    """Minimum-norm l2 attack by decoupled direction and norm (Rony et al. 2019).
+
+    Each step follows the gradient and is put back on a sphere around the image, whose
+    radius then shrinks by `gamma` if the image is adversarial and grows by as much if
+    it is not.  The step sizes fall from 1 to 0.01 along a cosine.  The nearest
+    adversarial image met is returned.
+
+    The paper climbs the cross-entropy; the margin, the default here, has the same
+    direction and does not underflow.  A zero gradient leaves the direction as it is,
+    where the paper draws one at random.
+    """
+
+    family: ClassVar[Family] = "minimum norm"
+    title: ClassVar[str] = "decoupled direction and norm"
+    source: ClassVar[str] = "Rony et al. 2019"
+    norm: ClassVar[Norm] = "l2"  # type: ignore[misc]
+
+    steps: int = 100
+    init_epsilon: float = 1.0
+    """The first radius, in the plain l2 norm, on pixels in [0, 1]."""
+    gamma: float = 0.05
+    loss: Loss = "margin"
+
+    def __post_init__(self):
+        check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
+        check(
+            0 < self.init_epsilon < math.inf,
+            self,
+            "init_epsilon",
+            "a finite number above 0",
+        )
+        check(0 < self.gamma < 1, self, "gamma", "a number between 0 and 1")
+        check_loss(self)
+
+    @property
+    def iterations(self) -> int:
+        """The steps."""
+        return self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: a gradient a step."""
+        return Passes(step=Queries(1, 1))
+
+    def for_classes(self, classes: int, targeted: bool = False) -> Any:
+        """Returns the attack with a loss that so many classes have."""
+        return with_enough_classes(self, classes, targeted)
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Sphere:
+        """Returns the image itself and the first radius."""
+        image = problem.image
+        radius = jnp.full((), self.init_epsilon, image.dtype)
+        return Sphere(image, radius, Nearest.nothing(image), jnp.int32(0))
+
+    def step(self, problem: Problem, key: PRNGKey, state: Sphere) -> Sphere:
+        """Returns the search one step on; the image it came from is compared."""
+        original, image = problem.image, state.image
+        evaluation, gradient = problem.objective(self.loss).evaluate_with_gradient(
+            image
+        )
+        adversarial = evaluation.adversarial
+        nearest = state.nearest.met(original, image, adversarial, self.norm)
+        factor = jnp.where(adversarial, 1 - self.gamma, 1 + self.gamma)
+        farthest = norms.norm(jnp.maximum(original, 1 - original), self.norm)
+        radius = jnp.minimum(state.radius * factor, farthest)
+        moved = (
+            image
+            - original
+            + self._step_size(state.taken, image.dtype)
+            * norms.steepest_direction(gradient, self.norm)
+        )
+        delta = radius * norms.steepest_direction(moved, self.norm)
+        image = jnp.clip(original + delta, 0, 1)
+        return Sphere(image, radius, nearest, state.taken + 1)
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Sphere) -> Image:
+        """Returns the nearest adversarial image, or the original."""
+        return state.nearest.image
+
+    def _step_size(self, count: Int[Array, ""], dtype: Any) -> Scalar:
+        angle = jnp.pi * count.astype(dtype) / self.steps
+        return _LAST_STEP_SIZE + (1 - _LAST_STEP_SIZE) * (1 + jnp.cos(angle)) / 2

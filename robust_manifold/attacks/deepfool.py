@@ -1,0 +1,155 @@
+"""DeepFool: step by step to the nearest linearised boundary."""
+
+import dataclasses
+import math
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from robust_manifold.attacks import hyperplane
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    registry,
+)
+from robust_manifold.core import norms
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, PRNGKey
+
+_BEYOND = 1e-4
+"""How far beyond the linearised boundary a step goes, in the attack's norm: the
+overshoot alone is lost to rounding near the boundary."""
+
+
+class Walk(NamedTuple):
+    """Where the walk stands."""
+
+    position: Image
+    """May be outside the box unless steps are solved in it; the image is its clip."""
+    found: Bool[Array, ""]
+    others: Int[Array, " others"]
+    """The candidate classes, the likeliest first."""
+    backwards: Int[Array, ""]
+
+
+@registry.register("deepfool")
+@dataclasses.dataclass(frozen=True)
+class DeepFool(SteppedAttack[Walk]):
+    """Steps to the nearest boundary, linearised anew (Moosavi-Dezfooli et al. 2016).
+
+    The candidate classes are those likeliest on the clean image; a targeted attack has
+    one boundary, that to the class likeliest beside the target.  The first adversarial
+    image is returned.
+
+    In the paper a step ignores the box, and the image is clipped afterwards: what the
+    clipping takes away can hold the walk short of the boundary for ever.  Here the
+    shortest step inside the box is taken, unless `inside_box` is off.
+    """
+
+    family: ClassVar[Family] = "minimum norm"
+    title: ClassVar[str] = "DeepFool"
+    source: ClassVar[str] = "Moosavi-Dezfooli et al. 2016"
+    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+
+    norm: Norm = "l2"
+    """`l2` or `linf`."""
+    steps: int = 50
+    overshoot: float = 0.02
+    """Each step is longer than to the boundary by this share."""
+    candidates: int = 10
+    """Classes looked at, the label included."""
+    inside_box: bool = True
+    """Solve each step inside [0, 1]; if off, steps are clipped, as in the paper."""
+
+    def __post_init__(self):
+        check(self.norm in ("linf", "l2"), self, "norm", "linf or l2")
+        check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
+        check(
+            0 <= self.overshoot < math.inf,
+            self,
+            "overshoot",
+            "a finite number, 0 or more",
+        )
+        check(
+            is_whole(self.candidates, 2),
+            self,
+            "candidates",
+            "a whole number, 2 or more",
+        )
+
+    @property
+    def iterations(self) -> int:
+        """The steps."""
+        return self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: a gradient for each candidate, and the new image's value.
+
+        A targeted attack has but one candidate.
+        """
+        others = min(self.candidates, classes) - 1
+        return Passes(begin=Queries(1, 0), step=Queries(2, others))
+
+    def spent(self, state: Walk, steps: Int[Array, ""], classes: int) -> Queries:
+        """Returns what was asked for; the gradients are counted in the state."""
+        forwards = super().spent(state, steps, classes).forwards
+        return Queries(forwards, state.backwards)
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Walk:
+        """Returns the clean image with its candidate classes."""
+        logits = problem.classify(problem.image)
+        others = hyperplane.rivals(problem, logits)
+        count = min(self.candidates, logits.size) - 1
+        found = problem.succeeds(logits)
+        return Walk(problem.image, found, others[:count], jnp.int32(0))
+
+    def step(self, problem: Problem, key: PRNGKey, state: Walk) -> Walk:
+        """Returns the walk one step nearer to, or beyond, the nearest boundary."""
+        image = jnp.clip(state.position, 0, 1)
+        near = hyperplane.boundaries(problem, image, state.others)
+        delta = (1 + self.overshoot) * self._shortest(image, near)
+        if self.inside_box:
+            position = jnp.clip(image + delta, 0, 1)
+        else:
+            position = state.position + delta
+        found = problem.succeeds(problem.classify(jnp.clip(position, 0, 1)))
+        backwards = state.backwards + near.values.size
+        return Walk(position, found, state.others, backwards)
+
+    def ended(self, state: Walk) -> Bool[Array, ""]:
+        """Returns whether the image is adversarial."""
+        return state.found
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+        """Returns the adversarial image, or the original."""
+        return jnp.where(state.found, jnp.clip(state.position, 0, 1), problem.image)
+
+    def _shortest(self, image: Image, near: hyperplane.Boundaries) -> Image:
+        """Returns the step to the boundary that is nearest, if any can be reached."""
+
+        def gain(value, gradient):
+            return jnp.abs(value) + _BEYOND * hyperplane.dual_norm(gradient, self.norm)
+
+        gains = jax.vmap(gain)(near.values, near.gradients)
+        if not self.inside_box:
+            best = jnp.argmin(
+                jax.vmap(lambda v, g: hyperplane.distance(v, g, self.norm))(
+                    near.values, near.gradients
+                )
+            )
+            return hyperplane.free_step(near.gradients[best], gains[best], self.norm)
+        delta, reached = jax.vmap(
+            lambda g, gain: hyperplane.step(image, g, gain, self.norm)
+        )(near.gradients, gains)
+        lengths = jax.vmap(lambda d: norms.norm(d, self.norm))(delta)
+        nearest = jnp.argmin(jnp.where(reached, lengths, jnp.inf))
+        # Where the box holds no boundary, the one that is approached the most.
+        gained = jax.vmap(jnp.vdot)(near.gradients, delta)
+        closest = jnp.argmax(gained / jnp.where(gains > 0, gains, 1))
+        return delta[jnp.where(reached.any(), nearest, closest)]

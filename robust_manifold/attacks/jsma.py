@@ -1,0 +1,192 @@
+"""Jacobian-based saliency map attack: the two pixels that matter most, step by step."""
+
+import dataclasses
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    registry,
+)
+from robust_manifold.core.norms import Norm, norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, Label, Logits, PRNGKey
+
+_ROWS = 64
+"""Pixels of which the saliency with every other one is computed at once."""
+
+Flat = Float[Array, " pixels"]
+
+
+class Climb(NamedTuple):
+    """The way to one class."""
+
+    image: Image
+    target: Label
+    logits: Logits
+    ended: Bool[Array, ""]
+
+
+class Pair(NamedTuple):
+    """Two pixels, by their places in the flat image."""
+
+    first: Int[Array, ""]
+    second: Int[Array, ""]
+    exists: Bool[Array, ""]
+
+
+@registry.register("jsma")
+@dataclasses.dataclass(frozen=True)
+class JSMA(SteppedAttack[Climb]):
+    """Jacobian-based saliency map attack (Papernot et al. 2016, algorithms 2 and 3).
+
+    Every step moves two pixels by `theta`: those with the largest product of how much
+    they raise the target's logit and lower the sum of the others', both of which they
+    must.  A pixel at the end of the box, or changed as often as `theta` fits into the
+    box, takes no further part.  Saliency is taken of the logits; a factor on them
+    changes no choice.
+
+    Untargeted, the attack makes for the likeliest other class of the clean image, or
+    for every other class, of which the image with the fewest changed pixels counts.
+    """
+
+    family: ClassVar[Family] = "minimum norm"
+    title: ClassVar[str] = "Jacobian-based saliency map"
+    source: ClassVar[str] = "Papernot et al. 2016"
+    norm: ClassVar[Norm] = "l0"  # type: ignore[misc]
+    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+
+    theta: float = 1.0
+    """By how much a pixel moves in a step: -1 to 1, but not 0."""
+    gamma: float = 0.145
+    """Share of the pixels that may be changed."""
+    steps: int = 1000
+    """Steps at most; small `theta` needs more of them."""
+    classes: Literal["nearest", "all"] = "nearest"
+    """Untargeted, the classes to make for."""
+
+    def __post_init__(self):
+        fits = 0 < abs(self.theta) <= 1
+        check(fits, self, "theta", "a number from -1 to 1, but not 0")
+        check(0 < self.gamma <= 1, self, "gamma", "a number above 0, at most 1")
+        check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
+        known = ("nearest", "all")
+        check(self.classes in known, self, "classes", " or ".join(known))
+
+    @property
+    def iterations(self) -> int:
+        """Steps at most."""
+        return self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: for each class made for, two gradients a step."""
+        climbs = classes - 1 if self.classes == "all" else 1
+        return Passes(
+            begin=Queries(1, 0),
+            step=Queries(climbs, 2 * climbs),
+            finish=Queries(climbs, 0),
+        )
+
+    def for_classes(self, classes: int, targeted: bool = False) -> "JSMA":
+        """Returns the attack itself: a target leaves nothing to choose."""
+        if targeted and self.classes == "all":
+            return dataclasses.replace(self, classes="nearest")
+        return self
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Climb:
+        """Returns a climb for each class made for, along a leading axis."""
+        logits = problem.classify(problem.image)
+        places = jnp.arange(logits.size)
+        if problem.targeted:
+            targets = problem.label[None]
+        elif self.classes == "all":
+            targets = places[:-1] + (places[:-1] >= problem.label)
+        else:
+            others = jnp.where(places == problem.label, -jnp.inf, logits)
+            targets = jnp.argmax(others)[None]
+        there = problem.succeeds(logits)
+        return jax.vmap(lambda target: Climb(problem.image, target, logits, there))(
+            targets.astype(jnp.int32)
+        )
+
+    def step(self, problem: Problem, key: PRNGKey, state: Climb) -> Climb:
+        """Returns every climb two pixels on."""
+        return jax.vmap(lambda climb: self.climb(problem, climb))(state)
+
+    def climb(self, problem: Problem, climb: Climb) -> Climb:
+        """Returns one climb two pixels on; it ends with success or for lack of them."""
+        logits, raised, lowered = _slopes(problem, climb)
+        ended = climb.ended | problem.succeeds(logits)
+        sign = 1 if self.theta > 0 else -1
+        pair = _best_pair(
+            sign * raised, sign * lowered, self._domain(problem.image, climb.image)
+        )
+        ended |= ~pair.exists
+        flat = climb.image.reshape(-1)
+        moved = flat.at[jnp.stack([pair.first, pair.second])].add(self.theta)
+        moved = jnp.clip(moved, 0, 1).reshape(climb.image.shape)
+        image = jnp.where(ended, climb.image, moved)
+        return Climb(image, climb.target, logits, ended)
+
+    def ended(self, state: Climb) -> Bool[Array, ""]:
+        """Returns whether all climbs have ended."""
+        return state.ended.all()
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Climb) -> Image:
+        """Returns the adversarial image with the fewest changed pixels, if any."""
+        adversarial = jax.vmap(lambda x: problem.succeeds(problem.classify(x)))(
+            state.image
+        )
+        changed = jax.vmap(lambda x: norm(x - problem.image, "l0"))(state.image)
+        best = jnp.argmin(jnp.where(adversarial, changed, jnp.inf))
+        return jnp.where(adversarial[best], state.image[best], problem.image)
+
+    def _domain(self, clean: Image, image: Image) -> Bool[Array, " pixels"]:
+        """Returns which pixels may still be moved."""
+        room = image < 1 if self.theta > 0 else image > 0
+        changed = image != clean
+        full = jnp.sum(changed) + 2 > self.gamma * image.size
+        return (room & (changed | ~full)).reshape(-1)
+
+
+def _slopes(problem: Problem, climb: Climb) -> tuple[Logits, Flat, Flat]:
+    """Returns the logits, and the gradients of the target's and of all others' sum."""
+    logits, pull_back = jax.vjp(problem.classify, climb.image)
+    target = (jnp.arange(logits.size) == climb.target).astype(logits.dtype)
+    others = 1 - target
+    if logits.size == 2:
+        # One of two logits may be constant: only their difference has a meaning.
+        target, others = target - others, others - target
+    slopes = [pull_back(weights)[0].reshape(-1) for weights in (target, others)]
+    raised, lowered = (jnp.where(jnp.isfinite(slope), slope, 0) for slope in slopes)
+    return logits, raised, lowered
+
+
+def _best_pair(raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]) -> Pair:
+    """Returns the most salient pair of pixels of the domain.
+
+    Args:
+      raised: how fast each pixel raises the target's logit.
+      lowered: how fast it raises the sum of the others.
+      domain: pixels to choose from.
+    """
+    places = jnp.arange(raised.size)
+
+    def row(first: Int[Array, ""]) -> tuple[Array, Array]:
+        gain, loss = raised + raised[first], lowered + lowered[first]
+        allowed = domain & domain[first] & (places != first)
+        salient = allowed & (gain > 0) & (loss < 0)
+        saliency = jnp.where(salient, -gain * loss, -1)
+        second = jnp.argmax(saliency)
+        return saliency[second], second
+
+    saliency, seconds = jax.lax.map(row, places, batch_size=_ROWS)
+    first = jnp.argmax(saliency)
+    return Pair(first, seconds[first], saliency[first] >= 0)

@@ -1,0 +1,94 @@
+"""Where a sticker lies on an image: shapes in shares of the image, as pixels."""
+
+import abc
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool
+
+from robust_manifold.core.spec import Registry, check
+
+
+class Mask(abc.ABC):
+    """Base class of all masks: subclasses are frozen dataclasses."""
+
+    @abc.abstractmethod
+    def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+        """Returns which pixels of an image the sticker covers; one or more."""
+
+
+masks_registry: Registry[Mask] = Registry("mask")
+"""The masks by the names that configs use."""
+
+
+@masks_registry.register("square")
+@dataclasses.dataclass(frozen=True)
+class SquareMask(Mask):
+    """One square.
+
+    >>> SquareMask(size=0.5).pixels(4, 4).sum()
+    np.int64(4)
+    """
+
+    size: float
+    """Its side, as a share of the image's shorter side."""
+    row: float = 0.5
+    """Of its centre, as a share of the image's height from the top."""
+    column: float = 0.5
+    """Of its centre, as a share of the image's width from the left."""
+
+    def __post_init__(self):
+        _check_shares(self, "size")
+
+    def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+        """Returns the square, moved as little as it takes to lie on the image."""
+        side = self.size * min(height, width)
+        rows = _stretch(self.row, side, height)
+        return np.outer(rows, _stretch(self.column, side, width))
+
+
+@masks_registry.register("stickers")
+@dataclasses.dataclass(frozen=True)
+class StickersMask(Mask):
+    """Two horizontal bars, as on the stop signs of Eykholt et al. (2018)."""
+
+    length: float = 0.6
+    """As a share of the image's width."""
+    thickness: float = 0.15
+    """As a share of the image's height."""
+    upper: float = 0.25
+    """Middle of the upper bar, as a share of the image's height from the top."""
+    lower: float = 0.75
+    """Likewise of the lower bar."""
+
+    def __post_init__(self):
+        _check_shares(self, "length", "thickness")
+
+    def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+        """Returns both bars, moved as little as it takes to lie on the image."""
+        thickness = self.thickness * height
+        rows = _stretch(self.upper, thickness, height)
+        rows |= _stretch(self.lower, thickness, height)
+        return np.outer(rows, _stretch(0.5, self.length * width, width))
+
+
+def as_mask(mask: Mask | str) -> Mask:
+    """Returns the mask that a config's text describes; a mask as it is."""
+    return masks_registry.build(mask) if isinstance(mask, str) else mask
+
+
+def _check_shares(mask: Mask, *positive: str) -> None:
+    for field in dataclasses.fields(mask):  # type: ignore[arg-type]
+        share = getattr(mask, field.name)
+        if field.name in positive:
+            check(0 < share <= 1, mask, field.name, "above 0, at most 1")
+        else:
+            check(0 <= share <= 1, mask, field.name, "0 to 1")
+        object.__setattr__(mask, field.name, float(share))
+
+
+def _stretch(middle: float, length: float, side: int) -> Bool[np.ndarray, " side"]:
+    """Returns which of `side` pixels a stretch covers: whole pixels, one or more."""
+    pixels = max(1, round(length))
+    start = min(max(0, round(middle * side - pixels / 2)), side - pixels)
+    return np.isin(np.arange(side), np.arange(start, start + pixels))

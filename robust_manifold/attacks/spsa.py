@@ -1,0 +1,145 @@
+"""Gradient ascent on gradients that are estimated from scores."""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from robust_manifold.attacks import region
+from robust_manifold.attacks.base import (
+    Family,
+    Passes,
+    Problem,
+    Queries,
+    SteppedAttack,
+    ThreatModel,
+    check_epsilon,
+    registry,
+)
+from robust_manifold.attacks.losses import (
+    Candidate,
+    Loss,
+    check_loss,
+    with_enough_classes,
+)
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, PRNGKey
+
+
+class Ascent(NamedTuple):
+    """Where the search stands."""
+
+    image: Image
+    adam: optax.OptState
+    best: Candidate
+
+
+@registry.register("spsa")
+@dataclasses.dataclass(frozen=True)
+class SPSA(SteppedAttack[Ascent]):
+    """Simultaneous perturbation stochastic approximation (Uesato et al. 2018).
+
+    The gradient is the mean over random sign vectors v of the loss's difference
+    between the image plus and less `delta` * v, times v; it drives Adam, and each step
+    is projected onto the ball and onto [0, 1].  The classifier sees pixels in [0, 1]
+    only: the two images of a pair are clipped, which shortens a difference at the edge
+    of the box and keeps its sign.
+
+    An image's search ends at its first success.  Adam's denominator has no constant,
+    so that the scale of the logits does not matter.
+    """
+
+    family: ClassVar[Family] = "black box"
+    threat_model: ClassVar[ThreatModel] = "scores"
+    title: ClassVar[str] = "SPSA"
+    source: ClassVar[str] = "Uesato et al. 2018"
+    ends_early: ClassVar[bool] = True  # type: ignore[assignment]
+
+    epsilon: float
+    """Radius of the ball, in the plain norm, on pixels in [0, 1]."""
+    norm: Norm = "linf"
+    """`linf`, `l2` or `l1`."""
+    steps: int = 100
+    samples: int = 128
+    """Sign vectors of a step; each costs two queries."""
+    delta: float = 0.01
+    """Size of the sign vectors, in pixels."""
+    learning_rate: float = 0.01
+    """Of Adam, in pixels."""
+    loss: Loss = "difference"
+
+    def __post_init__(self):
+        check_epsilon(self)
+        check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
+        check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
+        check(is_whole(self.samples, 1), self, "samples", "a whole number, 1 or more")
+        for field in ("delta", "learning_rate"):
+            good = 0 < getattr(self, field) < float("inf")
+            check(good, self, field, "a finite number above 0")
+        check_loss(self)
+
+    def for_classes(self, classes: int, targeted: bool = False) -> "SPSA":
+        """Returns the attack, with the margin where its loss needs more classes."""
+        return with_enough_classes(self, classes, targeted)
+
+    @property
+    def iterations(self) -> int:
+        """The steps."""
+        return self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the queries: the pairs of a step, and where it leads."""
+        del classes
+        return Passes(Queries(1, 0), Queries(2 * self.samples + 1, 0))
+
+    def begin(self, problem: Problem, key: PRNGKey) -> Ascent:
+        """Returns the clean image as the start."""
+        del key
+        clean = problem.image
+        best = Candidate.nothing(clean).better_of(
+            problem.objective(self.loss).candidate(clean)
+        )
+        return Ascent(clean, self._adam(clean).init(clean), best)
+
+    def step(self, problem: Problem, key: PRNGKey, state: Ascent) -> Ascent:
+        """Returns the image one step on."""
+        gradient = self._estimate(problem, key, state.image)
+        # Adam descends.
+        update, adam = self._adam(gradient).update(-gradient, state.adam)
+        project = region.projection(problem.image, problem.epsilon, self.norm)
+        image = project(optax.apply_updates(state.image, update))  # type: ignore[arg-type]
+        candidate = problem.objective(self.loss).candidate(image)
+        return Ascent(image, adam, state.best.better_of(candidate))
+
+    def ended(self, state: Ascent) -> Bool[Array, ""]:
+        """Returns whether an adversarial image has been met."""
+        return state.best.evaluation.adversarial
+
+    def finish(self, problem: Problem, key: PRNGKey, state: Ascent) -> Image:
+        """Returns the best image met."""
+        del problem, key
+        return state.best.image
+
+    def _estimate(
+        self, problem: Problem, key: PRNGKey, image: Image
+    ) -> Float[Array, "height width channels"]:
+        evaluate = problem.objective(self.loss).evaluate
+        signs = jax.random.rademacher(key, (self.samples, *image.shape), image.dtype)
+
+        def rise(signs: Image) -> Image:
+            above, below = (
+                evaluate(jnp.clip(image + side * self.delta * signs, 0, 1)).loss
+                for side in (1, -1)
+            )
+            slope = (above - below) / (2 * self.delta)
+            return jnp.where(jnp.isfinite(slope), slope, 0) * signs
+
+        return jnp.mean(jax.vmap(rise)(signs), axis=0)
+
+    def _adam(self, image: Image) -> optax.GradientTransformation:
+        # A zero gradient makes no step, rather than 0 / 0.
+        return optax.adam(self.learning_rate, eps=float(jnp.finfo(image.dtype).tiny))

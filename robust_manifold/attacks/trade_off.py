@@ -1,0 +1,148 @@
+"""What attacks weigh against the distance: how far logits are from what is wanted.
+
+Carlini and Wagner (2017) minimise distance + c * max(z_y - max_j z_j + kappa, 0), and
+search for the smallest constant c that still succeeds.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from robust_manifold.attacks.base import Problem
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, Logits, Scalar
+
+_FACTOR = 10
+"""By which the constant rises until an adversarial image is found."""
+_LARGEST = 1e10
+
+
+class Look(NamedTuple):
+    """What one look at an image tells."""
+
+    shortfall: Scalar
+    """How far the logits are from what is wanted; 0 once they are there."""
+    adversarial: Bool[Array, ""]
+    """Whether the attack has succeeded with the confidence asked for."""
+
+
+class Sloped(NamedTuple):
+    """A look, with the direction in which the shortfall falls fastest."""
+
+    look: Look
+    descent: Image
+    """Minus the gradient of the shortfall, without its end at 0: the way on."""
+
+
+class Goal(NamedTuple):
+    """What an attack wants of the logits, in units of one image's own shortfall."""
+
+    scale: Scalar
+    """Units in a logit."""
+    confidence: float
+    """Logits by which the attack is to win."""
+
+    @classmethod
+    def of(
+        cls, problem: Problem, confidence: float, normalise: bool
+    ) -> tuple["Goal", Bool[Array, ""]]:
+        """Returns the goal, and whether the image is there already: one forward pass.
+
+        Args:
+          problem: the image and its classifier.
+          confidence: logits by which to win.
+          normalise: measure in units of the clean image's shortfall, so that the scale
+            of the logits changes nothing; otherwise in logits.
+        """
+        goal = cls(jnp.ones((), problem.image.dtype), confidence)
+        look = goal.look(problem, problem.classify(problem.image))
+        if normalise:
+            scale = (1 / look.shortfall).astype(problem.image.dtype)
+            goal = goal._replace(scale=jnp.where(jnp.isfinite(scale), scale, 1))
+        return goal, look.adversarial
+
+    def look(self, problem: Problem, logits: Logits) -> Look:
+        """Returns how far the logits are from the goal."""
+        return Look(
+            jnp.maximum(0, self._gap(problem, logits)), self._met(problem, logits)
+        )
+
+    def slope(self, problem: Problem, image: Image) -> Sloped:
+        """Returns the look at an image and its slope: a forward, a backward pass."""
+
+        def gap(image: Image) -> tuple[Scalar, Bool[Array, ""]]:
+            logits = problem.classify(image)
+            return self._gap(problem, logits), self._met(problem, logits)
+
+        (gap_, met), gradient = jax.value_and_grad(gap, has_aux=True)(image)
+        return Sloped(Look(jnp.maximum(0, gap_), met), -finite(gradient))
+
+    def _gap(self, problem: Problem, logits: Logits) -> Scalar:
+        lead = problem.objective("difference").of(logits).loss
+        return (self.confidence - lead) * self.scale
+
+    def _met(self, problem: Problem, logits: Logits) -> Bool[Array, ""]:
+        """Returns whether the attack succeeds against a handicap of its confidence."""
+        handicap = -self.confidence if problem.targeted else self.confidence
+        return problem.succeeds(logits.at[problem.label].add(handicap))
+
+
+class Constant(NamedTuple):
+    """A binary search for the smallest constant with which the attack succeeds."""
+
+    value: Scalar
+    lower: Scalar
+    upper: Scalar
+
+    @classmethod
+    def starting(cls, value: float, like: Array) -> "Constant":
+        """Returns the search before its first round."""
+        return cls(*(jnp.asarray(number, like.dtype) for number in (value, 0, np.inf)))
+
+    def after(
+        self, found: Bool[Array, ""], repeat: Bool[Array, ""] | bool
+    ) -> "Constant":
+        """Returns the search one round on.
+
+        Args:
+          found: whether an adversarial image was met in the round.
+          repeat: whether to take the least constant known to succeed once more.
+        """
+        upper = jnp.where(found, self.value, self.upper)
+        lower = jnp.where(found, self.lower, self.value)
+        tenfold, middle = self.value * _FACTOR, (lower + upper) / 2
+        value = jnp.where(jnp.isinf(upper), tenfold, middle)
+        value = jnp.where(repeat, jnp.minimum(upper, _LARGEST), value)
+        return Constant(value, lower, upper)
+
+
+def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:
+    """Returns whether the next round is the last of a long search: it is a repeat."""
+    return (next_round == rounds - 1) if rounds >= 10 else False
+
+
+def finite(gradient: Image) -> Image:
+    """Returns a gradient with zeros where it is NaN or infinite."""
+    return jnp.where(jnp.isfinite(gradient), gradient, 0)
+
+
+def choose(condition: Bool[Array, ""], then: Any, otherwise: Any) -> Any:
+    """Returns one of two trees of arrays of the same shapes."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
+
+
+def check_search(attack: Any) -> None:
+    """Raises a `UsageError` unless the fields that all such searches share are sane."""
+    for field in ("binary_search_steps", "steps"):
+        whole = getattr(attack, field) is None or is_whole(getattr(attack, field), 1)
+        check(whole, attack, field, "a whole number, 1 or more")
+    for field in ("learning_rate", "initial_const"):
+        value = getattr(attack, field)
+        fits = value is None or 0 < value < math.inf
+        check(fits, attack, field, "a finite number above 0")
+    fits = 0 <= attack.confidence < math.inf
+    check(fits, attack, "confidence", "a finite number, 0 or more")

@@ -1,0 +1,108 @@
+"""Views of stickered images: stored by stage `evaluate`, shown by stage `report`."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from robust_manifold import attacks, data
+from robust_manifold.core.types import Params
+from robust_manifold.reporting import Table, ViewsLine, views_table
+from robust_manifold.runtime import Progress
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.rows import Row, adversarial_folder, rows
+
+VIEWS = 100
+"""Fresh ones of each image."""
+
+
+def measure(context: Context, params: Params) -> list[str]:
+    """Writes `views/<row>/round-NNN.npz` for every row with a physical attack.
+
+    Args:
+      context: the run.
+      params: of the classifier.
+
+    Returns:
+      The files.
+    """
+    todo = _physical(context)
+    if not todo:
+        return []
+    with Progress(len(todo) * context.test.size, "views", "images") as progress:
+        for place, row in enumerate(todo):
+            stickered = read_rounds(context, adversarial_folder(row))["images"]
+            done = [place * context.test.size]
+
+            def advance(images: int, row: Row = row, done: list[int] = done) -> None:
+                done[0] += images
+                progress.update(done[0], row=row.name)
+
+            compute_rounds(
+                context,
+                _folder(row),
+                _counter(context, params, row, stickered),
+                advance,
+            )
+    return round_paths(context, [_folder(row) for row in todo])
+
+
+def tables(context: Context) -> Iterator[Table]:
+    """Yields the table of the shares of views, if the run has a physical attack."""
+    lines = []
+    for row in _physical(context):
+        found = read_rounds(context, _folder(row))
+        views = int(found["views"][0])
+        lines.append(
+            ViewsLine(
+                attack=row.name,
+                norm=row.attack.norm,  # type: ignore[union-attr]
+                n=len(found["clean"]),
+                views=views,
+                clean=float(np.mean(found["clean"]) / views),
+                attacked=float(np.mean(found["attacked"]) / views),
+            )
+        )
+    if lines:
+        yield views_table(lines)
+
+
+def _counter(
+    context: Context, params: Params, row: Row, stickered: np.ndarray
+) -> Callable[[slice, data.Split], dict[str, np.ndarray]]:
+    """Returns what counts the views of one round."""
+    assert isinstance(row.attack, attacks.Patch)
+    views = row.attack.transformations
+    assert isinstance(views, attacks.Transformations)
+
+    def count(place: slice, part: data.Split) -> dict[str, np.ndarray]:
+        found = attacks.physical_success(
+            context.classifier.apply,
+            params,
+            data.to_float(part.images),
+            stickered[place],
+            part.labels,
+            views,
+            # The same views in every row: rows differ by their images alone.
+            key=context.stream("views"),
+            views=VIEWS,
+            ids=part.ids,
+            batch_size=context.batch_size,
+        )
+        return {
+            "clean": np.asarray(found.clean),
+            "attacked": np.asarray(found.attacked),
+            "views": np.full(len(part.labels), found.views),
+        }
+
+    return count
+
+
+def _physical(context: Context) -> list[Row]:
+    """Returns the rows whose attack is made for views."""
+    every = rows(context.experiment.evaluation)
+    return [row for row in every if isinstance(row.attack, attacks.Patch)]
+
+
+def _folder(row: Row) -> str:
+    return f"views/{row.folder}"

@@ -1,0 +1,217 @@
+"""The substitute adversary: its networks are trained here, one for each target.
+
+A target is a defence of the table.  Whatever it is, it answers with labels alone, and
+is asked about validation images, which no classifier was trained on and none is tested
+on, and about images made from them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from robust_manifold import data, defenses, evaluation, models, training
+from robust_manifold.core.types import Params
+from robust_manifold.runtime import (
+    Diverged,
+    Interrupted,
+    Progress,
+    console,
+    devices,
+    load_params,
+    read_params_metadata,
+)
+from robust_manifold.stages import predict, trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rounds import read_rounds
+from robust_manifold.stages.rows import folder_name, outcome_folder, rows
+
+ADVERSARY = "substitute"
+SUMMARY = "substitutes.json"
+
+
+def targets(context: Context) -> list[defenses.Defense]:
+    """Returns the defences that have a substitute, in the table's order."""
+    every = rows(context.experiment.evaluation)
+    return list(
+        dict.fromkeys(row.target for row in every if row.adversary == ADVERSARY)
+    )
+
+
+def name_of(target: defenses.Defense) -> str:
+    """Returns the name under which a target's substitute is stored."""
+    return f"{ADVERSARY}-{folder_name(defenses.registry.to_string(target))}"
+
+
+def fit(context: Context, target: defenses.Defense) -> Params:
+    """Returns the parameters of a target's substitute, trained if they are not stored.
+
+    Writes `checkpoints/substitute-<target>/` and, so that no label is asked for twice,
+    `substitutes/<target>/queries-NNN.npz`.
+
+    Raises:
+      Diverged: if a parameter is not finite.
+      Interrupted: if the run was asked to stop.
+    """
+    name = name_of(target)
+    folder = context.folder.path / trained.folder(name)
+    if devices.agreed(any(folder.glob("*/manifest.json"))):
+        return load_params(folder)
+    spec, model = context.experiment.evaluation.substitute, context.substitute
+    with Progress(spec.queries, name, "labels") as progress:
+        found = training.train_substitute(
+            _Oracle(context, target, progress),
+            spec,
+            _seeds(context),
+            classes=len(context.dataset.class_names),
+            key=context.stream(name),
+        )
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params)):
+        raise Diverged(
+            f"{name} diverged: a parameter is not finite; try a lower learning rate in "
+            "config.evaluation.substitute."
+        )
+    trained.save(context, name, found.params, _metadata(context, target, model, found))
+    console.info(
+        f"{name}  {found.queries:,} labels asked for, "
+        f"{found.history[-1].agreement:.1%} of them learned"
+    )
+    return found.params
+
+
+def queries(context: Context, target: defenses.Defense) -> int:
+    """Returns how many labels the substitute of a target took."""
+    return _stored(context, target)["queries"]
+
+
+def summarise(context: Context) -> list[str]:
+    """Writes `substitutes.json`, where there is a substitute, and returns its name.
+
+    What it says of the agreement is measured on the test images and on what the targets
+    made of them, none of which the substitutes' trainings saw.
+    """
+    if not targets(context):
+        return []
+    lines = [_line(context, target) for target in targets(context)]
+    context.folder.write_json(SUMMARY, lines)
+    return [SUMMARY]
+
+
+def _line(context: Context, target: defenses.Defense) -> dict[str, Any]:
+    """Returns what is known of the substitute of one target."""
+    clean = rows(context.experiment.evaluation)[0]
+    told = read_rounds(context, outcome_folder(target, clean))["logits"]
+    logits = predict.outputs(
+        context.substitute.apply,
+        load_params(context.folder.path / trained.folder(name_of(target))),
+        data.to_float(context.test.images),
+    )
+    alike = evaluation.predictions_of(logits) == evaluation.predictions_of(told)
+    interval = evaluation.wilson_interval(
+        int(alike.sum()), len(alike), context.experiment.evaluation.confidence
+    )
+    stored = _stored(context, target)
+    return {
+        "target": stored["target"],
+        "model": stored["model"],
+        "queries": stored["queries"],
+        "history": stored["history"],
+        "n": len(alike),
+        "agreement": float(alike.mean()),
+        "agreement_low": interval.low,
+        "agreement_high": interval.high,
+    }
+
+
+def _stored(context: Context, target: defenses.Defense) -> dict[str, Any]:
+    folder = context.folder.path / trained.folder(name_of(target))
+    return read_params_metadata(folder).metadata
+
+
+def _metadata(
+    context: Context,
+    target: defenses.Defense,
+    model: models.Model,
+    found: training.TrainedSubstitute,
+) -> dict[str, Any]:
+    """Returns what is stored beside the parameters of a substitute."""
+    spec = context.experiment.evaluation.substitute
+    return {
+        "model": models.registry.to_string(spec.model),  # type: ignore[arg-type]
+        "training": training.substitutes.to_string(spec),
+        "target": defenses.registry.to_string(target),
+        "input_shape": list(model.input_shape),
+        "output_shape": list(model.output_shape),
+        "queries": found.queries,
+        "history": [told._asdict() for told in found.history],
+    }
+
+
+def _seeds(context: Context) -> np.ndarray:
+    """Returns the adversary's own images: some of the validation split, at random."""
+    split = context.dataset.validation
+    # A source may have sorted them by class.
+    order = jax.random.permutation(context.stream("substitute seeds"), split.size)
+    chosen = np.asarray(order)[: context.experiment.evaluation.substitute.seeds]
+    return data.to_float(split.images[chosen])
+
+
+class _Oracle:
+    """The labels that a defence gives, each asked for once and stored.
+
+    A run that goes on trains its substitute anew, which takes seconds, and finds here
+    the answers that it had: they are kept with the images that they are of.
+    """
+
+    def __init__(self, context: Context, target: defenses.Defense, progress: Progress):
+        self._context, self._target, self._progress = context, target, progress
+        self._params = trained.load_defence(context)
+        self._asked, self._files = 0, 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        size = self._context.experiment.evaluation.round_size
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        return np.concatenate([self._answer(part) for part in parts])
+
+    def _answer(self, images: np.ndarray) -> np.ndarray:
+        folder = self._context.folder
+        where = folder_name(defenses.registry.to_string(self._target))
+        file = f"substitutes/{where}/queries-{self._files:03d}.npz"
+        labels = _known(folder.read_npz(file), images) if folder.has(file) else None
+        if labels is None:
+            labels = self._labels(images)
+            folder.write_npz(file, {"images": images, "labels": labels})
+        self._files += 1
+        self._asked += len(images)
+        self._progress.update(self._asked)
+        if self._context.stop.requested:
+            raise Interrupted(f"stopped after {file}")
+        return labels
+
+    def _labels(self, images: np.ndarray) -> np.ndarray:
+        """Returns what the defended classifier takes the images for."""
+        context = self._context
+        text = defenses.registry.to_string(self._target)
+        defended = defenses.defend(
+            self._target,
+            context.spanner,
+            context.classifier.apply,
+            self._params,
+            images,
+            key=context.stream(f"oracle {text}"),
+            # The number of the query: a random defence answers each with new starts.
+            ids=np.arange(self._asked, self._asked + len(images)),
+            batch_size=context.batch_size,
+        )
+        return np.asarray(np.argmax(defended.logits, axis=-1), np.int32)
+
+
+def _known(stored: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray | None:
+    """Returns stored answers, or None where they are of other images."""
+    return stored["labels"] if np.array_equal(stored["images"], images) else None
+
+
+def outputs(context: Context, of: Sequence[defenses.Defense]) -> list[str]:
+    """Returns the files that show the substitutes of some targets to be whole."""
+    return [trained.output(context, name_of(target)) for target in of]

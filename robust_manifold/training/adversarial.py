@@ -1,0 +1,101 @@
+"""Training of a classifier on images that are attacked with its own parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from robust_manifold import attacks
+from robust_manifold.attacks import PGD, Attack, SteppedAttack
+from robust_manifold.core import keys
+from robust_manifold.core.spec import check
+from robust_manifold.core.types import Params, PRNGKey
+from robust_manifold.models import Model
+from robust_manifold.training.classifier import (
+    ClassifierMetrics,
+    ClassifierState,
+    CrossEntropy,
+    registry,
+)
+
+
+def attacked(
+    attack: Attack,
+    model: Model,
+    params: Params,
+    images: Float[Array, "batch height width channels"],
+    labels: Int[Array, " batch"],
+    key: PRNGKey,
+) -> Float[Array, "batch height width channels"]:
+    """Returns a minibatch of adversarial images, as constants of any gradient.
+
+    The attack meets the classifier in inference mode: no dropout, and running
+    statistics in place of the batch's, so that images do not depend on each other.
+
+    Args:
+      attack: made on each image.
+      model: the classifier.
+      params: its current parameters.
+      images: pixels in [0, 1].
+      labels: class numbers, which the attack leads away from.
+      key: of this step; every image folds its place in the minibatch into it.
+    """
+    params = jax.lax.stop_gradient(params)
+
+    def one(key, image, label):
+        return attack(key, lambda x: model.apply(params, x), image, label)
+
+    own_keys = keys.per_example(key, jnp.arange(len(images)))
+    return jax.lax.stop_gradient(jax.vmap(one)(own_keys, images, labels))
+
+
+@registry.register("adversarial")
+@dataclasses.dataclass(frozen=True)
+class Adversarial(CrossEntropy):
+    """Training by the cross-entropy of attacked images (Madry et al. 2018).
+
+    Every minibatch is attacked with the parameters before the step, then a step of
+    plain training is taken on the outcome, equation 2.1 with the inner maximum fixed.
+    The measured loss and accuracy are those of the attacked minibatch.
+
+    Attributes:
+      optimizer: as for `CrossEntropy`.
+      label_smoothing: as for `CrossEntropy`.
+      average_decay: as for `CrossEntropy`; the attack meets the parameters themselves.
+      attack: a stepped attack, or its text as in a config; by default the one that
+        Madry et al. train with on MNIST.
+      clean_share: share of each minibatch that stays as it is, rounded to whole
+        images, in [0, 1).
+    """
+
+    attack: Attack | str = PGD(epsilon=0.3, steps=40, step_size=0.01)
+    clean_share: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.attack, str):
+            object.__setattr__(self, "attack", attacks.registry.build(self.attack))
+        stepped = isinstance(self.attack, SteppedAttack)
+        check(stepped, self, "attack", "a stepped attack, such as pgd(epsilon=0.3)")
+        check(0 <= self.clean_share < 1, self, "clean_share", "0 to below 1")
+
+    def _step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: ClassifierState,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[ClassifierState, ClassifierMetrics]:
+        """One step down the gradient of the cross-entropy of the attacked images."""
+        assert isinstance(self.attack, Attack)
+        attack_key = keys.stream(key, "attack")
+        # The loader shuffles: the first images are as good as any.
+        clean = round(self.clean_share * len(images))
+        moved = attacked(
+            self.attack, model, state.params, images[clean:], labels[clean:], attack_key
+        )
+        images = jnp.concatenate([images[:clean], moved])
+        return super()._step(model, steps, key, state, images, labels)

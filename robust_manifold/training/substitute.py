@@ -1,0 +1,318 @@
+"""A substitute: a network trained on nothing but another classifier's labels.
+
+Papernot et al., "Practical Black-Box Attacks against Machine Learning" (2017): attacks
+that are crafted on the substitute carry over to the classifier that it was taught by.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from robust_manifold import models
+from robust_manifold.core import batching, keys
+from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import Registry, check, is_whole
+from robust_manifold.core.types import Image, Label, Logits, Params, PRNGKey
+from robust_manifold.models import ClassifierSpec, Model
+from robust_manifold.models.classifiers import DefenseGANE
+from robust_manifold.training.classifier import CrossEntropy
+from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
+
+Oracle: TypeAlias = Callable[[np.ndarray], Any]
+"""`label(images) -> [n] classes` of float images [n, height, width, channels]: any
+Python function, called with plain arrays, one call a round."""
+
+registry: Registry[Any] = Registry("substitute")
+"""All ways to train a substitute, by the names that configs use."""
+
+
+@registry.register("substitute")
+@dataclasses.dataclass(frozen=True)
+class Substitute:
+    """The substitute of Papernot et al. 2017, with the settings of their digits.
+
+    In each round the substitute goes on training on all images labelled so far; then,
+    but for the last round, each of them is moved by `step` along the sign of the
+    substitute's gradient of the logit of its label, and the target is asked for the
+    labels of what comes out.  With the defaults 150 images become 4,800.
+
+    Attributes:
+      model: the substitute's network, or its text as in a config.
+      seeds: images that the adversary has at first, without labels.
+      rounds: trainings; between them the set is doubled.
+      step: lambda, how far a pixel moves, on pixels in [0, 1].
+      flip_every: rounds after which the sign of `step` changes; 0: never.
+      epochs: passes through the set in each round.
+      batch_size: images a step.
+      optimizer: the optimiser, or its text as in a config.
+      reservoir: images added in a round at most, from a random part of the set; 0: one
+        for each image of it.
+    """
+
+    model: ClassifierSpec | str = DefenseGANE()
+    seeds: int = 150
+    rounds: int = 6
+    step: float = 0.1
+    flip_every: int = 3
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: Optimizer | str = Adam(0.001)
+    reservoir: int = 0
+
+    def __post_init__(self):
+        # Texts become specs, so that equal substitutes are equal and hash alike.
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", models.registry.build(self.model))
+        check(
+            isinstance(self.model, ClassifierSpec),
+            self,
+            "model",
+            "a classifier such as 'defense_gan_e'",
+        )
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        for field in ("seeds", "rounds", "epochs", "batch_size"):
+            check(is_whole(getattr(self, field), 1), self, field, "1 or more")
+        for field in ("flip_every", "reservoir"):
+            check(is_whole(getattr(self, field), 0), self, field, "0 or more")
+        check(0 < self.step < math.inf, self, "step", "a finite number above 0")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many labelled images the substitute is trained on, round by round."""
+        sizes = [self.seeds]
+        for _ in range(self.rounds - 1):
+            sizes.append(sizes[-1] + min(sizes[-1], self.reservoir or sizes[-1]))
+        return tuple(sizes)
+
+    @property
+    def queries(self) -> int:
+        """How many labels the target is asked for: one an image."""
+        return self.sizes[-1]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser in all rounds."""
+        return sum(self.steps_of(size) for size in self.sizes)
+
+    def signed_step(self, place: int) -> float:
+        """Returns `step` with the sign that it has after round `place`, from 0."""
+        flips = place // self.flip_every if self.flip_every else 0
+        return self.step * (-1) ** flips
+
+    def build(self, image_shape: Sequence[int], classes: int) -> Model:
+        """Returns the network for such images.
+
+        Raises:
+          UsageError: if it can't take them.
+        """
+        return models.build(self.model, image_shape=image_shape, classes=classes)
+
+    def steps_of(self, size: int) -> int:
+        """Returns the steps of a round with so many labelled images."""
+        return -(-self.epochs * size // self.batch_size)
+
+
+class SubstituteRound(NamedTuple):
+    """What a round of a substitute's training came to."""
+
+    queries: int
+    """Labels asked for so far, which is the size of the labelled set."""
+    agreement: float
+    """The share of the set that the substitute, now trained on it, labels alike."""
+
+
+class TrainedSubstitute(NamedTuple):
+    """A substitute, and what it took to train it."""
+
+    apply: Callable[[Params, Array], Array]
+    """`apply(params, image) -> logits`."""
+    params: Params
+    queries: int
+    """Labels that the target was asked for."""
+    history: tuple[SubstituteRound, ...]
+
+
+def train_substitute(
+    label: Oracle,
+    substitute: Substitute,
+    seeds: Any,
+    *,
+    classes: int,
+    key: PRNGKey,
+) -> TrainedSubstitute:
+    """Returns a network trained to imitate `label`, from its answers alone.
+
+    Attacks are then crafted on it as on any classifier; `attacks.transfer` does so and
+    scores them on another one.
+
+    Args:
+      label: the target: `label(images) -> [n] classes`, for float images [n, height,
+        width, channels] in [0, 1].  Any Python function, a web service among them:
+        it sees plain arrays, and only the classes it returns are used.
+      substitute: how to train.
+      seeds: images like the target's, of which the first `substitute.seeds` are used.
+      classes: how many classes the target has.
+      key: the root of all randomness.
+
+    Raises:
+      UsageError: for too few seeds, images of the wrong shape, type or range, or
+        answers that are no classes.
+    """
+    images = checked_images(seeds)
+    if len(images) < substitute.seeds:
+        raise UsageError(
+            f"Substitute.seeds is {substitute.seeds}; allowed: at most the "
+            f"{len(images)} images given."
+        )
+    images = images[: substitute.seeds]
+    model = substitute.build(images.shape[1:], classes)
+    labels = _asked(label, images, classes)
+    learner = _Learner(substitute, model, keys.stream(key, "training"))
+    history = []
+    for place in range(substitute.rounds):
+        learner.learn(place, images, labels)
+        agreement = np.mean(learner.predictions(images) == labels)
+        history.append(SubstituteRound(len(images), float(agreement)))
+        if place + 1 < substitute.rounds:
+            round_key = jax.random.fold_in(keys.stream(key, "reservoir"), place)
+            chosen = _chosen(substitute, len(images), round_key)
+            added = augmented(
+                model,
+                learner.params,
+                images[chosen],
+                labels[chosen],
+                substitute.signed_step(place),
+                batch_size=substitute.batch_size,
+            )
+            images = np.concatenate([images, added])
+            labels = np.concatenate([labels, _asked(label, added, classes)])
+    return TrainedSubstitute(model.apply, learner.params, len(labels), tuple(history))
+
+
+def augmented(
+    model: Model,
+    params: Params,
+    images: Float[np.ndarray, "n height width channels"],
+    labels: Int[np.ndarray, " n"],
+    step: float,
+    *,
+    batch_size: int | None = None,
+) -> Float[np.ndarray, "n height width channels"]:
+    """Returns x + step * sign(d logit of the label / dx), clipped to [0, 1].
+
+    Papernot et al. 2017 call it Jacobian-based dataset augmentation.  Where the
+    gradient is zero or NaN a pixel stays.
+
+    Args:
+      model: the substitute.
+      params: of it.
+      images: pixels in [0, 1].
+      labels: those that the target gave.
+      step: how far a pixel moves; below 0 for the other direction.
+      batch_size: images computed at a time.
+    """
+    step_size = jnp.asarray(step, images.dtype)
+    moved = batching.map_examples(
+        _Augment(model.apply),
+        (params, step_size),
+        (images, labels),
+        key=jax.random.key(0),
+        batch_size=batch_size,
+    )
+    return np.asarray(moved)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Augment:
+    apply: Callable[[Params, Array], Array]
+
+    def __call__(
+        self, params: Any, key: PRNGKey, example: tuple[Image, Label]
+    ) -> Image:
+        del key
+        (own, step), (image, label) = params, example
+        gradient = jax.grad(lambda moved: self.apply(own, moved)[label])(image)
+        return jnp.clip(image + step * jnp.sign(jnp.nan_to_num(gradient)), 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    apply: Callable[[Params, Array], Array]
+
+    def __call__(self, params: Params, key: PRNGKey, example: Image) -> Logits:
+        del key
+        return self.apply(params, example)
+
+
+class _Learner:
+    """The substitute as it goes from round to round."""
+
+    def __init__(self, substitute: Substitute, model: Model, key: PRNGKey):
+        self._substitute, self._model, self._key = substitute, model, key
+        self._training = CrossEntropy(optimizer=substitute.optimizer)
+        self._state = self._training.init(model, key, substitute.steps)
+
+    @property
+    def params(self) -> Params:
+        return self._training.train_params(self._state)
+
+    def learn(self, place: int, images: np.ndarray, labels: np.ndarray) -> None:
+        """Goes on training for the epochs of round `place`, on the whole set."""
+        key = jax.random.fold_in(keys.stream(self._key, "order"), place)
+        for rows in _batches(self._substitute, len(images), key):
+            self._state, _ = self._training.step(
+                self._model,
+                self._substitute.steps,
+                self._key,
+                self._state,
+                jnp.asarray(images[rows]),
+                jnp.asarray(labels[rows]),
+            )
+
+    def predictions(self, images: np.ndarray) -> np.ndarray:
+        logits = batching.map_examples(
+            _Apply(self._model.apply),
+            self.params,
+            images,
+            key=jax.random.key(0),
+            batch_size=self._substitute.batch_size,
+        )
+        return np.argmax(np.asarray(logits), axis=-1)
+
+
+def _batches(substitute: Substitute, n: int, key: PRNGKey) -> Iterator[np.ndarray]:
+    """Yields the rows of each step of a round, all of one number.
+
+    Every epoch has an order of its own; the last batch is filled up from the start.
+    """
+    epochs = jax.random.split(key, substitute.epochs)
+    orders = [np.asarray(jax.random.permutation(epoch, n)) for epoch in epochs]
+    size = substitute.batch_size
+    steps = substitute.steps_of(n)
+    yield from np.resize(np.concatenate(orders), (steps, size))
+
+
+def _chosen(substitute: Substitute, n: int, key: PRNGKey) -> np.ndarray:
+    """Returns the places of the images that are to be moved, in order."""
+    if not substitute.reservoir or substitute.reservoir >= n:
+        return np.arange(n)
+    drawn = jax.random.choice(key, n, (substitute.reservoir,), replace=False)
+    return np.sort(np.asarray(drawn))
+
+
+def _asked(label: Oracle, images: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the target's labels of some images, checked."""
+    try:
+        return checked_labels(label(images), len(images), classes)
+    except UsageError as error:
+        if not str(error).startswith("labels "):
+            raise
+        # The function of the user's own is to blame, not an argument of ours.
+        raise UsageError(f"The function `label` returned: {error}") from None

@@ -1,0 +1,156 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold.attacks import APGD, Problem, apgd, registry
+from robust_manifold.core.errors import UsageError
+
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
+KEY = jax.random.key(0)
+GREY = jnp.full((3, 3, 1), 0.5)
+
+
+def linear(image):
+    score = jnp.sum(image * WEIGHTS)
+    return jnp.stack([-score, score]) / 2
+
+
+def test_checkpoints_are_those_of_the_paper():
+    """Table 7 has them for 100 steps."""
+    windows = apgd._timetable(100, "linf").window
+    expected = [22, 41, 57, 70, 80, 87, 93, 99]
+    np.testing.assert_array_equal(np.flatnonzero(windows), expected)
+    np.testing.assert_array_equal(windows[expected], np.diff([0, *expected]))
+
+
+def test_an_l1_ball_shrinks_in_three_stages():
+    table = apgd._timetable(10, "l1")
+    np.testing.assert_array_equal(table.radius, [3] * 4 + [2] * 4 + [1] * 5)
+    np.testing.assert_array_equal(np.flatnonzero(table.first), [0, 4, 8])
+    np.testing.assert_array_equal(np.flatnonzero(table.last), [3, 7, 12])
+
+
+@pytest.mark.parametrize(
+    ("norm", "dual"),
+    [
+        ("linf", np.abs(WEIGHTS).sum()),
+        ("l2", np.linalg.norm(WEIGHTS)),
+        ("l1", np.abs(WEIGHTS).max()),
+    ],
+)
+def test_a_linear_margin_rises_by_the_dual_norm(norm, dual):
+    attack = APGD(0.1, norm, steps=50)
+    attempt = attack.run(KEY, linear, GREY, jnp.int32(0))
+    change = linear(attempt.image) - linear(GREY)
+    assert change[1] - change[0] == pytest.approx(0.1 * dual, rel=1e-4)
+    stages = 3 if norm == "l1" else 1
+    assert int(attempt.forwards) == 1 + 50 + stages
+    assert int(attempt.backwards) == 50 + stages
+
+
+def test_l1_fills_the_pixels_that_gain_most():
+    start = jnp.asarray(np.random.default_rng(1).uniform(size=(3, 3, 1)), jnp.float32)
+    image = APGD(1.5, "l1")(KEY, linear, start, jnp.int32(0))
+    weights = np.abs(WEIGHTS).ravel()
+    room = np.where(WEIGHTS > 0, 1 - start, start).ravel()
+    best, left = 0.0, 1.5
+    for place in np.argsort(-weights):
+        spent = min(left, room[place])
+        best, left = best + spent * weights[place], left - spent
+    change = linear(image) - linear(start)
+    assert 0.99 * best <= change[1] - change[0] <= best * (1 + 1e-6)
+
+
+def _last_state(attack, classify, label=0):
+    problem = Problem(classify, GREY, jnp.int32(label), jnp.float32(attack.epsilon))
+    state = attack.begin(problem, KEY)
+    for place in range(attack.iterations):
+        state = attack.step(problem, jax.random.fold_in(KEY, place), state)
+    return state
+
+
+def test_steps_are_halved_where_nothing_is_gained():
+    """Checkpoints of 10 steps lie at 2, 3, ..., 10."""
+
+    def flat(image):
+        return jnp.array([1.0, 0.0]) + 0 * image.sum()
+
+    state = _last_state(APGD(0.1, steps=10), flat)
+    assert float(state.step_size) == pytest.approx(0.2 * 2.0**-9)
+
+
+def _four_classes(image):
+    """The third class can be reached, the second, though nearer, cannot."""
+    pixel = image[0, 0, 0]
+    return jnp.stack([0.0 * pixel, 0.0 * pixel - 0.1, 1.3 * (pixel - 0.88), -5 - pixel])
+
+
+PIXEL = jnp.full((1, 1, 1), 0.5)
+
+
+@pytest.mark.parametrize(("targets", "breaks"), [(1, False), (2, True)])
+def test_targets_are_tried_in_the_order_of_their_logits(targets, breaks):
+    attack = APGD(0.4, loss="targeted_dlr", steps=10, targets=targets)
+    attempt = attack.run(KEY, _four_classes, PIXEL, jnp.int32(0))
+    assert bool(jnp.argmax(_four_classes(attempt.image)) == 2) is breaks
+    assert int(attempt.forwards) == 1 + 11 * targets
+
+
+def test_the_first_success_ends_all_runs():
+    settings = {"loss": "targeted_dlr", "steps": 10, "targets": 3, "stop": True}
+    attempt = APGD(0.4, **settings).run(KEY, _four_classes, PIXEL, jnp.int32(0))
+    assert jnp.argmax(_four_classes(attempt.image)) == 2
+    # The first run goes the wrong way, the second finds it.
+    assert 1 + 11 < int(attempt.forwards) < 1 + 22
+
+
+def test_a_targeted_attack_reaches_its_class():
+    attack = APGD(0.4, loss="targeted_dlr", steps=10)
+    image = attack(KEY, _four_classes, PIXEL, jnp.int32(2), targeted=True)
+    assert jnp.argmax(_four_classes(image)) == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "classes", "targeted", "fitting"),
+    [
+        ("ce", 2, False, {}),
+        ("dlr", 2, False, {"loss": "margin"}),
+        ("dlr", 3, False, {}),
+        ("targeted_dlr", 3, False, {"loss": "margin"}),
+        ("targeted_dlr", 4, False, {"targets": 3}),
+        ("targeted_dlr", 10, False, {}),
+        ("targeted_dlr", 10, True, {"targets": 1}),
+        ("targeted_dlr", 2, True, {"loss": "margin"}),
+    ],
+)
+def test_losses_that_lack_classes_are_replaced(loss, classes, targeted, fitting):
+    attack = APGD(0.1, loss=loss)
+    expected = dataclasses.replace(attack, **fitting)
+    assert attack.for_classes(classes, targeted) == expected
+
+
+def test_nan_logits_leave_the_image():
+    def classify(image):
+        return jnp.where(jnp.all(image == 0.5), 1.0, jnp.nan) * jnp.array([1.0, 0.0])
+
+    image = APGD(0.1, steps=10)(KEY, classify, GREY, jnp.int32(0))
+    np.testing.assert_array_equal(image, GREY)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("apgd(-1)", "APGD.epsilon is -1.0; allowed: a finite number, 0 or more."),
+        ("apgd(0.1, norm='l0')", "APGD.norm is 'l0'; allowed: linf or l2 or l1."),
+        ("apgd(0.1, loss='hinge')", "'hinge'"),
+        ("apgd(0.1, rho=1.0)", "APGD.rho is 1.0; allowed: between 0 and 1."),
+        ("apgd(0.1, targets=0)", "APGD.targets is 0; allowed: 1 or more."),
+    ],
+)
+def test_bad_fields_give_one_sentence(text, words):
+    with pytest.raises(UsageError) as error:
+        registry.build(text)
+    assert words in str(error.value)

@@ -1,0 +1,102 @@
+"""HopSkipJump on linear classifiers, whose nearest adversarial images are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold.attacks import HopSkipJump, Problem, craft, registry
+from robust_manifold.core.errors import UsageError
+
+WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
+OFFSET = np.float32(-0.5 * WEIGHTS.sum() - 0.2)
+KEY = jax.random.key(0)
+IMAGES = np.random.default_rng(1).uniform(0.4, 0.6, (4, 3, 3, 1)).astype(np.float32)
+
+
+def linear(params, image):
+    """Labels alone: logits whose size and slope say nothing."""
+    positive = params * (jnp.sum(image * WEIGHTS) + OFFSET) > 0
+    return jnp.where(positive, jnp.array([-1.0, 1.0]), jnp.array([1.0, -1.0]))
+
+
+LABELS = (np.einsum("nhwc,hwc->n", IMAGES, WEIGHTS) + OFFSET > 0).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("norm", "dual"),
+    [("l2", np.linalg.norm(WEIGHTS)), ("linf", np.abs(WEIGHTS).sum())],
+)
+def test_a_linear_boundary_is_reached_by_labels_alone(norm, dual):
+    attack = HopSkipJump(norm, queries=4000)
+    crafted = craft(attack, linear, jnp.float32(1), IMAGES, LABELS, key=KEY)
+    optimum = np.abs(np.einsum("nhwc,hwc->n", IMAGES, WEIGHTS) + OFFSET) / dual
+    assert crafted.success.all()
+    assert (np.asarray(crafted.distance) <= 1.05 * optimum).all()
+    np.testing.assert_array_equal(crafted.queries.forwards, [4000] * 4)
+    np.testing.assert_array_equal(crafted.queries.backwards, [0] * 4)
+
+
+def test_more_queries_only_come_nearer():
+    distances = [
+        craft(
+            HopSkipJump(queries=queries),
+            linear,
+            jnp.float32(1),
+            IMAGES,
+            LABELS,
+            key=KEY,
+        ).distance
+        for queries in (30, 400)
+    ]
+    assert (distances[1] <= distances[0]).all()
+    assert distances[1].mean() < 0.5 * distances[0].mean()
+
+
+def test_without_a_start_the_image_comes_back():
+    def constant(params, image):
+        return params * jnp.array([1.0, -1.0]) + 0 * image.sum()
+
+    zeros = np.zeros(4, int)
+    attack = HopSkipJump(queries=300, starts=7)
+    crafted = craft(attack, constant, jnp.float32(1), IMAGES, zeros, key=KEY)
+    assert not crafted.success.any()
+    np.testing.assert_array_equal(crafted.images, IMAGES)
+    np.testing.assert_array_equal(crafted.queries.forwards, [8] * 4)
+
+
+def test_an_adversarial_image_costs_one_query():
+    attack = HopSkipJump(queries=300)
+    crafted = craft(attack, linear, jnp.float32(1), IMAGES, 1 - LABELS, key=KEY)
+    np.testing.assert_array_equal(crafted.images, IMAGES)
+    np.testing.assert_array_equal(crafted.queries.forwards, [1] * 4)
+
+
+def test_starts_are_pixels_first_and_blocks_later():
+    attack = HopSkipJump(starts=10)
+    image = jnp.zeros((8, 8, 1))
+    problem = Problem(
+        lambda x: jnp.array([1.0, -1.0]), image, jnp.int32(0), jnp.float32(0)
+    )
+    state = attack.begin(problem, KEY)
+    for asked, blocks in [(1, False), (5, False), (6, True), (10, True)]:
+        state = state._replace(asked=jnp.int32(asked))
+        start = attack._start(problem, KEY, state)
+        assert bool((start[:2, :2] == start[0, 0, 0]).all()) is blocks
+        assert len(np.unique(start)) > 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hop_skip_jump('l1')", "HopSkipJump.norm is 'l1'; allowed: l2 or linf."),
+        ("hop_skip_jump(queries=1)", "HopSkipJump.queries is 1"),
+        ("hop_skip_jump(starts=0)", "HopSkipJump.starts is 0"),
+        ("hop_skip_jump(probes=0)", "HopSkipJump.probes is 0"),
+        ("hop_skip_jump(gamma=0.0)", "HopSkipJump.gamma is 0.0"),
+    ],
+)
+def test_bad_fields_give_one_sentence(text, words):
+    with pytest.raises(UsageError) as error:
+        registry.build(text)
+    assert words in str(error.value)

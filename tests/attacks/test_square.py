@@ -1,0 +1,134 @@
+"""Square attack: its windows, its schedule, and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold.attacks import Problem, Square, craft, registry, square
+from robust_manifold.core import norms
+from robust_manifold.core.errors import UsageError
+
+KEY = jax.random.key(0)
+
+
+def test_bumps_are_those_of_the_paper():
+    """Squares of weights 1, 1/4, ... around (0, 1) and (1, 1), cut to 3 columns."""
+    upper, lower = np.array([[1.25, 1.25, 1.25]]), np.array([[0.25] * 3] * 2)
+    upper[0, [0, 2]], lower[1, 1] = 0.25, 1.25
+    expected = np.concatenate(
+        [upper / np.linalg.norm(upper), -lower / np.linalg.norm(lower)]
+    )
+    bumps = square.bumps(3, "l2")
+    np.testing.assert_allclose(bumps, expected / np.sqrt(2), rtol=1e-12)
+    assert np.abs(square.bumps(7, "l1")).sum() == pytest.approx(1)
+
+
+def test_the_schedule_is_the_papers():
+    attack = Square(0.1, queries=10_000)
+    np.testing.assert_array_equal(
+        attack._phases, [11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001]
+    )
+    # Five times fewer queries: every count of the paper's five times sooner.
+    np.testing.assert_array_equal(Square(0.1, queries=2000)._phases[:3], [3, 11, 41])
+    # sqrt(0.8 * 28 * 28) = 25.04, and so on; l2 has odd sides of 3 or more.
+    sides = [25, 18, 13, 9, 6, 4, 3, 2, 2, 1]
+    np.testing.assert_array_equal(attack._sizes(28, 28), sides)
+    odd = [25, 19, 13, 9, 7, 5, 3, 3, 3, 3]
+    np.testing.assert_array_equal(Square(1.0, "l2")._sizes(28, 28), odd)
+
+
+def _problem(epsilon):
+    image = jnp.full((10, 10, 2), 0.5)
+    flat = lambda image: jnp.zeros(2) + 0 * image.sum()  # noqa: E731
+    return Problem(flat, image, jnp.int32(0), jnp.float32(epsilon))
+
+
+def test_stripes_are_vertical_and_at_the_ends():
+    first = np.asarray(Square(0.2)._first(_problem(0.2), KEY))
+    assert set(np.unique(first)) == set(np.float32([0.3, 0.7]))
+    assert (first == first[:1]).all()
+    assert not (first == first[:, :1]).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_tiles_fill_the_ball(norm):
+    problem = _problem(0.2)
+    delta = Square(0.2, norm)._first(problem, KEY) - problem.image
+    assert float(norms.norm(delta, norm)) == pytest.approx(0.2, rel=1e-5)
+    assert (np.abs(delta) > 1e-6).all()
+
+
+def test_one_window_changes_to_one_end():
+    problem = _problem(0.2)
+    attack = Square(0.2)
+    side = int(attack._sizes(10, 10)[2])
+    for place in range(20):
+        key = jax.random.fold_in(KEY, place)
+        image = attack._changed(problem, key, problem.image, jnp.int32(2))
+        changed = np.asarray(image != problem.image)
+        rows, columns, _ = np.nonzero(changed)
+        assert changed.sum() == 2 * side**2
+        assert np.ptp(rows) == np.ptp(columns) == side - 1
+        # The projection cuts twice the radius to the ball's end.
+        step = np.abs(np.asarray(image - problem.image))[changed]
+        np.testing.assert_allclose(step, 0.4, rtol=1e-6)
+
+
+def test_an_l2_change_keeps_the_norm_and_empties_the_second_window():
+    problem = _problem(0.2)
+    attack = Square(0.2, "l2")
+    before = attack._first(problem, KEY)
+    emptied = 0
+    for place in range(10):
+        key = jax.random.fold_in(KEY, place)
+        after = attack._changed(problem, key, before, jnp.int32(3))
+        size = norms.norm(after - problem.image, "l2")
+        assert float(size) == pytest.approx(0.2, rel=1e-5)
+        emptied += int(((after == problem.image) & (before != problem.image)).sum())
+    assert emptied > 0
+
+
+WEIGHTS = np.random.default_rng(0).normal(size=(6, 6, 1)).astype(np.float32)
+
+
+def linear(params, image):
+    score = params * jnp.sum((image - 0.5) * WEIGHTS)
+    return jnp.stack([1.0 - score, score - 1.0])
+
+
+def test_the_score_of_a_linear_classifier_comes_near_its_maximum():
+    """With single pixels in the end, every sign is found."""
+    epsilon = 0.9 / np.abs(WEIGHTS).sum()
+    grey = np.full((2, 6, 6, 1), 0.5, np.float32)
+    attack = Square(float(epsilon), queries=1500)
+    crafted = craft(attack, linear, jnp.float32(1), grey, [0, 0], key=KEY)
+    score = np.einsum("nhwc,hwc->n", np.asarray(crafted.images) - 0.5, WEIGHTS)
+    assert not crafted.success.any()
+    assert (score > 0.95 * 0.9).all() and (score <= 0.9 * (1 + 1e-6)).all()
+    np.testing.assert_array_equal(crafted.queries.forwards, [1501, 1501])
+    np.testing.assert_array_equal(crafted.queries.backwards, [0, 0])
+    # Beyond the distance to the boundary it ends at its first success.
+    attack = Square(2 * float(epsilon), queries=1500)
+    crafted = craft(attack, linear, jnp.float32(1), grey, [0, 1], key=KEY)
+    assert crafted.success.all()
+    queries = np.asarray(crafted.queries.forwards)
+    assert 2 < queries[0] < 1501 and queries[1] == 2
+    np.testing.assert_array_equal(crafted.images[1], grey[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("square(-1)", "Square.epsilon is -1"),
+        ("square(0.1, norm='l0')", "Square.norm is 'l0'; allowed: linf, l2 or l1."),
+        ("square(0.1, queries=0)", "Square.queries is 0"),
+        ("square(0.1, p_init=1.5)", "Square.p_init is 1.5; allowed: above 0"),
+        ("square(0.1, restarts=0)", "Square.restarts is 0"),
+        ("square(0.1, loss='dlr2')", "'dlr2'"),
+    ],
+)
+def test_bad_fields_give_one_sentence(text, words):
+    with pytest.raises(UsageError) as error:
+        registry.build(text)
+    assert words in str(error.value)
