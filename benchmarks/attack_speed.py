@@ -175,7 +175,8 @@ def _carlini_wagner(epsilon):
     del epsilon
     attack = attacks.registry.build(
         f"carlini_wagner(norm='l2', binary_search_steps={CW_ROUNDS}, "
-        f"steps={CW_STEPS}, learning_rate={CW_RATE}, abort_early=False)"
+        f"steps={CW_STEPS}, learning_rate={CW_RATE}, initial_const=1.0, "
+        "abort_early=False, normalise=False)"
     )
     foolbox = {
         "name": "L2CarliniWagnerAttack",

@@ -1,10 +1,13 @@
 """Stage `attack`: crafts the adversarial images of every row of the table."""
 
+import warnings
+from collections.abc import Callable
+
 import numpy as np
 
 from robust_manifold import attacks, data, models
 from robust_manifold.core.types import Params
-from robust_manifold.runtime import Progress
+from robust_manifold.runtime import Progress, console
 from robust_manifold.stages import substitutes, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, round_paths
@@ -31,11 +34,14 @@ def run(context: Context) -> list[str]:
                 done += images
                 progress.update(done, row=row.name)
 
+            def tell(images: int, _: int, row: Row = row) -> None:
+                progress.update(done + images, row=row.name)
+
             compute_rounds(
                 context,
                 adversarial_folder(row),
-                lambda _, part, row=row: _craft(
-                    context, *_seen(context, row, params, taught), row, part
+                lambda _, part, row=row, tell=tell: _craft(
+                    context, *_seen(context, row, params, taught), row, part, tell
                 ),
                 advance,
             )
@@ -50,20 +56,31 @@ def _seen(context: Context, row: Row, params, taught) -> tuple[models.Model, Par
     return context.classifier, params
 
 
-def _craft(context: Context, model: models.Model, params, row: Row, part: data.Split):
+def _craft(
+    context: Context,
+    model: models.Model,
+    params: Params,
+    row: Row,
+    part: data.Split,
+    tell: Callable[[int, int], None],
+) -> dict[str, np.ndarray]:
     """Returns what is stored of one round of adversarial images."""
     assert row.attack is not None
-    images = data.to_float(part.images)
-    crafted = attacks.craft(
-        row.attack,
-        model.apply,
-        params,
-        images,
-        part.labels,
-        key=context.stream(f"attack {row.folder}"),
-        ids=part.ids,
-        batch_size=context.batch_size,
-    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", attacks.AttackWarning)
+        crafted = attacks.craft(
+            row.attack,
+            model.apply,
+            params,
+            data.to_float(part.images),
+            part.labels,
+            key=context.stream(f"attack {row.folder}"),
+            ids=part.ids,
+            batch_size=context.batch_size,
+            on_chunk=tell,
+        )
+    for warning in told:
+        console.warning(f"{row.name}: {warning.message}")
     return {
         "images": np.asarray(crafted.images),
         "logits": np.asarray(crafted.logits),
