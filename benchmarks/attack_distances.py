@@ -8,6 +8,8 @@ import numpy as np
 
 from robust_manifold import attacks
 
+RATE = 0.05
+"""Learning rate of Adam in the like searches; foolbox' and ART's own is 0.01."""
 PART = 50
 """Images that a slow peer is given at once."""
 
@@ -20,19 +22,24 @@ def contenders(rounds, steps) -> dict[str, dict]:
       steps: in each round.
     """
     searched = {"binary_search_steps": rounds, "max_iter": steps}
-    like = f"binary_search_steps={rounds}, steps={steps}"
+    like = f"binary_search_steps={rounds}, steps={steps}, learning_rate={RATE}"
+    foolbox = {
+        "binary_search_steps": rounds,
+        "steps": steps,
+        "initial_const": 1.0,
+        "abort_early": False,
+    }
     return {
         "l2": {
             "ours": _ours("norm='l2'"),
             "ours like": _ours(f"norm='l2', {like}, abort_early=False"),
             "foolbox torch": peers.foolbox_torch(
-                "L2CarliniWagnerAttack",
-                binary_search_steps=rounds,
-                steps=steps,
-                initial_const=1.0,
-                abort_early=False,
+                "L2CarliniWagnerAttack", stepsize=RATE, **foolbox
             ),
-            "art": peers.art("CarliniL2Method", initial_const=1.0, **searched),
+            "foolbox 0.01": peers.foolbox_torch("L2CarliniWagnerAttack", **foolbox),
+            "art": peers.art(
+                "CarliniL2Method", initial_const=1.0, learning_rate=RATE, **searched
+            ),
         },
         "linf": {
             "ours": _ours("norm='linf'"),
@@ -62,7 +69,8 @@ def compare(case, rounds, steps, budget, found, norms=None):
     """
     print(
         f"{case.name}: {case.classifier.text}, {len(case.images)} images, accuracy "
-        f"{case.accuracy():.4f}; like budget: {rounds} x {steps} steps"
+        f"{case.accuracy():.4f}; l2: {rounds} x {steps} steps, Adam({RATE}) from 1 "
+        "(foolbox 0.01: its own rate); ours in linf and l0 at their defaults"
     )
     for norm, runs in contenders(rounds, steps).items():
         if norms and norm not in norms:

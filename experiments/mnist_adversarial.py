@@ -23,7 +23,7 @@ def get_config():
     config.classifier.model = "small_cnn"
     config.classifier.duration = "3 epochs"
     config.classifier.batch_size = 128
-    # 7 steps of epsilon / 4 reach every corner of the ball, from wherever they start.
+    # 7 steps of epsilon / 4 reach nearly across the ball, whose diameter is 8 of them.
     config.classifier.training = (
         "adversarial(attack=pgd(epsilon=0.2, steps=7, step_size=0.05), "
         "optimizer=adam(learning_rate=0.001, schedule='cosine'))"

@@ -75,14 +75,15 @@ def _row(name: str, cls: type[Attack]) -> tuple[str, ...]:
 
 
 def _build(cls: type[Attack], **given: Any) -> Attack:
-    """Returns the attack with its defaults; a budget, which it may need, is made up."""
+    """Returns the attack with its defaults; what it cannot do without is made up."""
     needed = [
         field.name
         for field in _fields(cls)
         if field.default is dataclasses.MISSING
         and field.default_factory is dataclasses.MISSING
     ]
-    return cls(**dict.fromkeys(needed, _EPSILON), **given)
+    made_up = {"epsilon": _EPSILON, "mask": attacks.SquareMask(size=0.2)}
+    return cls(**{name: made_up[name] for name in needed}, **given)
 
 
 def _norms(cls: type[Attack]) -> list[str]:
@@ -134,8 +135,11 @@ def _markdown(rows: list[tuple[str, ...]]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Rewrites a page; by default docs/attacks.md of the current folder."""
-    path = pathlib.Path(*arguments or ["docs/attacks.md"])
-    path.write_text(rendered(path.read_text()))
+    path = pathlib.Path(arguments[0] if arguments else "docs/attacks.md")
+    try:
+        path.write_text(rendered(path.read_text()))
+    except (OSError, UsageError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from robust_manifold.attacks import aim
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -15,7 +16,7 @@ from robust_manifold.attacks.base import (
     SteppedAttack,
     registry,
 )
-from robust_manifold.attacks.losses import Loss, check_loss, with_enough_classes
+from robust_manifold.attacks.losses import check_loss, with_enough_classes
 from robust_manifold.attacks.nearest import Nearest
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
@@ -33,6 +34,7 @@ class Sphere(NamedTuple):
     radius: Scalar
     nearest: Nearest
     taken: Int[Array, ""]
+    slopes: aim.Slopes
 
 
 @registry.register("ddn")
@@ -45,9 +47,12 @@ class DDN(SteppedAttack[Sphere]):
     it is not.  The step sizes fall from 1 to 0.01 along a cosine.  The nearest
     adversarial image met is returned.
 
-    The paper climbs the cross-entropy; the margin, the default here, has the same
-    direction and does not underflow.  A zero gradient leaves the direction as it is,
-    where the paper draws one at random.
+    The paper climbs the cross-entropy, loss "ce".  The default, "nearest", is the
+    difference of logits to the class whose boundary was the nearest to first order on
+    the clean image: the logits' scale does not matter to it, and no other class that
+    is likely as well diverts it from the shortest way.  In a targeted attack it is the
+    plain difference.  A zero gradient leaves the direction as it is, where the paper
+    draws one at random.
     """
 
     family: ClassVar[Family] = "minimum norm"
@@ -59,7 +64,8 @@ class DDN(SteppedAttack[Sphere]):
     init_epsilon: float = 1.0
     """The first radius, in the plain l2 norm, on pixels in [0, 1]."""
     gamma: float = 0.05
-    loss: Loss = "margin"
+    loss: aim.AimedLoss = "nearest"
+    """`nearest`, or any loss of `losses.py`."""
 
     def __post_init__(self):
         check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
@@ -70,7 +76,7 @@ class DDN(SteppedAttack[Sphere]):
             "a finite number above 0",
         )
         check(0 < self.gamma < 1, self, "gamma", "a number between 0 and 1")
-        check_loss(self)
+        check_loss(self, "nearest")
 
     @property
     def iterations(self) -> int:
@@ -78,8 +84,14 @@ class DDN(SteppedAttack[Sphere]):
         return self.steps
 
     def passes(self, classes: int) -> Passes:
-        """Returns the cost: a gradient a step."""
-        return Passes(step=Queries(1, 1))
+        """Returns the cost: a gradient a step, at first all classes' for "nearest"."""
+        begin = Queries(1, classes - 1) if self.loss == "nearest" else Queries(0, 0)
+        return Passes(begin=begin, step=Queries(1, 1))
+
+    def spent(self, state: Sphere, steps: Int[Array, ""], classes: int) -> Queries:
+        """Returns what was asked for; a targeted attack needs no slopes."""
+        first = Queries(1, classes - 1) if state.slopes.size else Queries(0, 0)
+        return Queries(first.forwards + steps, first.backwards + steps)
 
     def for_classes(self, classes: int, targeted: bool = False) -> Any:
         """Returns the attack with a loss that so many classes have."""
@@ -89,14 +101,14 @@ class DDN(SteppedAttack[Sphere]):
         """Returns the image itself and the first radius."""
         image = problem.image
         radius = jnp.full((), self.init_epsilon, image.dtype)
-        return Sphere(image, radius, Nearest.nothing(image), jnp.int32(0))
+        slopes = aim.slopes(problem, self.loss, self.norm)
+        return Sphere(image, radius, Nearest.nothing(image), jnp.int32(0), slopes)
 
     def step(self, problem: Problem, key: PRNGKey, state: Sphere) -> Sphere:
         """Returns the search one step on; the image it came from is compared."""
         original, image = problem.image, state.image
-        evaluation, gradient = problem.objective(self.loss).evaluate_with_gradient(
-            image
-        )
+        objective = aim.objective(problem, self.loss, state.slopes)
+        evaluation, gradient = objective.evaluate_with_gradient(image)
         adversarial = evaluation.adversarial
         nearest = state.nearest.met(original, image, adversarial, self.norm)
         factor = jnp.where(adversarial, 1 - self.gamma, 1 + self.gamma)
@@ -110,7 +122,7 @@ class DDN(SteppedAttack[Sphere]):
         )
         delta = radius * norms.steepest_direction(moved, self.norm)
         image = jnp.clip(original + delta, 0, 1)
-        return Sphere(image, radius, nearest, state.taken + 1)
+        return Sphere(image, radius, nearest, state.taken + 1, state.slopes)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Sphere) -> Image:
         """Returns the nearest adversarial image, or the original."""

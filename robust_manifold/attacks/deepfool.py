@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks import hyperplane
 from robust_manifold.attacks.base import (
@@ -26,12 +26,15 @@ _BEYOND = 1e-4
 """How far beyond the linearised boundary a step goes, in the attack's norm: the
 overshoot alone is lost to rounding near the boundary."""
 
+_LEAST_KEPT = 0.25
+"""The share of a step's gain that clipping must leave."""
+
 
 class Walk(NamedTuple):
     """Where the walk stands."""
 
     position: Image
-    """May be outside the box unless steps are solved in it; the image is its clip."""
+    """May be outside the box; the image is its clip."""
     found: Bool[Array, ""]
     others: Int[Array, " others"]
     """The candidate classes, the likeliest first."""
@@ -47,9 +50,10 @@ class DeepFool(SteppedAttack[Walk]):
     one boundary, that to the class likeliest beside the target.  The first adversarial
     image is returned.
 
-    In the paper a step ignores the box, and the image is clipped afterwards: what the
-    clipping takes away can hold the walk short of the boundary for ever.  Here the
-    shortest step inside the box is taken, unless `inside_box` is off.
+    A step ignores the box, and the image is clipped afterwards: what the clipping takes
+    away can hold the paper's walk short of the boundary for ever.  Here the shortest
+    step inside the box is taken wherever the clipping would leave less than a quarter
+    of the step's gain, unless `inside_box` is off.
     """
 
     family: ClassVar[Family] = "minimum norm"
@@ -65,7 +69,7 @@ class DeepFool(SteppedAttack[Walk]):
     candidates: int = 10
     """Classes looked at, the label included."""
     inside_box: bool = True
-    """Solve each step inside [0, 1]; if off, steps are clipped, as in the paper."""
+    """Solve a step inside [0, 1] where clipping spoils it; off: the paper's steps."""
 
     def __post_init__(self):
         check(self.norm in ("linf", "l2"), self, "norm", "linf or l2")
@@ -113,11 +117,7 @@ class DeepFool(SteppedAttack[Walk]):
         """Returns the walk one step nearer to, or beyond, the nearest boundary."""
         image = jnp.clip(state.position, 0, 1)
         near = hyperplane.boundaries(problem, image, state.others)
-        delta = (1 + self.overshoot) * self._shortest(image, near)
-        if self.inside_box:
-            position = jnp.clip(image + delta, 0, 1)
-        else:
-            position = state.position + delta
+        position = self._moved(state.position, image, near)
         found = problem.succeeds(problem.classify(jnp.clip(position, 0, 1)))
         backwards = state.backwards + near.values.size
         return Walk(position, found, state.others, backwards)
@@ -130,20 +130,32 @@ class DeepFool(SteppedAttack[Walk]):
         """Returns the adversarial image, or the original."""
         return jnp.where(state.found, jnp.clip(state.position, 0, 1), problem.image)
 
-    def _shortest(self, image: Image, near: hyperplane.Boundaries) -> Image:
-        """Returns the step to the boundary that is nearest, if any can be reached."""
+    def _moved(
+        self, position: Image, image: Image, near: hyperplane.Boundaries
+    ) -> Image:
+        """Returns the position beyond the nearest linearised boundary."""
 
         def gain(value, gradient):
             return jnp.abs(value) + _BEYOND * hyperplane.dual_norm(gradient, self.norm)
 
         gains = jax.vmap(gain)(near.values, near.gradients)
+        distances = jax.vmap(lambda v, g: hyperplane.distance(v, g, self.norm))(
+            near.values, near.gradients
+        )
+        best = jnp.argmin(distances)
+        free = hyperplane.free_step(near.gradients[best], gains[best], self.norm)
+        moved = position + (1 + self.overshoot) * free
         if not self.inside_box:
-            best = jnp.argmin(
-                jax.vmap(lambda v, g: hyperplane.distance(v, g, self.norm))(
-                    near.values, near.gradients
-                )
-            )
-            return hyperplane.free_step(near.gradients[best], gains[best], self.norm)
+            return moved
+        kept = jnp.vdot(near.gradients[best], jnp.clip(moved, 0, 1) - image)
+        inside = (1 + self.overshoot) * self._shortest_inside(image, near, gains)
+        enough = kept >= _LEAST_KEPT * gains[best]
+        return jnp.where(enough, moved, jnp.clip(image + inside, 0, 1))
+
+    def _shortest_inside(
+        self, image: Image, near: hyperplane.Boundaries, gains: Float[Array, " others"]
+    ) -> Image:
+        """Returns the step to the boundary that is nearest inside the box."""
         delta, reached = jax.vmap(
             lambda g, gain: hyperplane.step(image, g, gain, self.norm)
         )(near.gradients, gains)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks import hyperplane
+from robust_manifold.attacks import aim, hyperplane
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -38,6 +38,7 @@ class Ball(NamedTuple):
     """Infinite until the first step; for l0 the number of values that may change."""
     nearest: Nearest
     taken: Int[Array, ""]
+    slopes: aim.Slopes
 
 
 @registry.register("fmn")
@@ -51,11 +52,13 @@ class FMN(SteppedAttack[Ball]):
     adversarial and grows where it is not, by shares that fall along a cosine as the
     step sizes do.  The nearest adversarial image met is returned.
 
-    Two things differ from the paper.  The first radius leads beyond the linearised
-    boundary by some roundings.  And, in all norms but linf, the ball's room is
+    Three things differ from the paper.  The first radius leads beyond the linearised
+    boundary by some roundings.  In all norms but linf, the ball's room is
     not spent on values which the box takes away again: the gradient is zero where it
     leads out of the box, and for l0 a step is clipped before its largest values are
-    chosen.
+    chosen.  And, unless `loss` is "difference", the logit followed is not that of the
+    likeliest other class, which may be far, but of the nearest to first order: the
+    differences are divided by the lengths of their gradients on the clean image.
     """
 
     family: ClassVar[Family] = "minimum norm"
@@ -71,6 +74,8 @@ class FMN(SteppedAttack[Ball]):
     """The last step's; by default a hundredth of the first one's."""
     gamma: float = 0.05
     """The radius' first relative change."""
+    loss: str = "nearest"
+    """`nearest`, or the paper's `difference`; a targeted attack has but the latter."""
 
     def __post_init__(self):
         check(self.norm in NORMS, self, "norm", " or ".join(NORMS))
@@ -93,6 +98,12 @@ class FMN(SteppedAttack[Ball]):
             "gamma",
             f"a number from {_LAST_GAMMA} to 1, 1 excluded",
         )
+        check(
+            self.loss in ("nearest", "difference"),
+            self,
+            "loss",
+            "nearest or difference",
+        )
 
     @property
     def iterations(self) -> int:
@@ -100,21 +111,28 @@ class FMN(SteppedAttack[Ball]):
         return self.steps
 
     def passes(self, classes: int) -> Passes:
-        """Returns the cost: a gradient a step."""
-        return Passes(step=Queries(1, 1))
+        """Returns the cost: a gradient a step, at first all classes' for "nearest"."""
+        begin = Queries(1, classes - 1) if self.loss == "nearest" else Queries(0, 0)
+        return Passes(begin=begin, step=Queries(1, 1))
+
+    def spent(self, state: Ball, steps: Int[Array, ""], classes: int) -> Queries:
+        """Returns what was asked for; a targeted attack needs no slopes."""
+        first = Queries(1, classes - 1) if state.slopes.size else Queries(0, 0)
+        return Queries(first.forwards + steps, first.backwards + steps)
 
     def begin(self, problem: Problem, key: PRNGKey) -> Ball:
         """Returns the image itself."""
         image = problem.image
         radius = jnp.full((), 1 if self.norm == "l0" else jnp.inf, image.dtype)
-        return Ball(image, radius, Nearest.nothing(image), jnp.int32(0))
+        # The steepest single entry, l1's slope, tells little of a curved classifier.
+        slopes = aim.slopes(problem, self.loss, "linf" if self.norm == "linf" else "l2")
+        return Ball(image, radius, Nearest.nothing(image), jnp.int32(0), slopes)
 
     def step(self, problem: Problem, key: PRNGKey, state: Ball) -> Ball:
         """Returns the search one step on; the image it came from is compared."""
         original, image = problem.image, state.image
-        evaluation, gradient = problem.objective("difference").evaluate_with_gradient(
-            image
-        )
+        objective = aim.objective(problem, self.loss, state.slopes)
+        evaluation, gradient = objective.evaluate_with_gradient(image)
         adversarial = evaluation.adversarial
         nearest = state.nearest.met(original, image, adversarial, self.norm)
         state = state._replace(nearest=nearest)
@@ -135,7 +153,7 @@ class FMN(SteppedAttack[Ball]):
             moved = jnp.clip(moved, 0, 1)
         delta = self._project(moved - original, radius)
         image = jnp.clip(original + delta, 0, 1)
-        return Ball(image, radius, nearest, state.taken + 1)
+        return Ball(image, radius, nearest, state.taken + 1, state.slopes)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Ball) -> Image:
         """Returns the nearest adversarial image, or the original."""

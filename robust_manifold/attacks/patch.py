@@ -26,6 +26,7 @@ from robust_manifold.attacks.losses import (
 )
 from robust_manifold.attacks.masks import Mask, as_mask
 from robust_manifold.attacks.stickers import (
+    check_channels,
     check_printable,
     non_printability,
     total_variation,
@@ -37,7 +38,7 @@ from robust_manifold.attacks.transformations import (
 )
 from robust_manifold.core import keys
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check
+from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 DEFAULT_TRANSFORMATIONS = Transformations(
@@ -149,7 +150,12 @@ class Patch(SteppedAttack[PatchState]):
             views = transformations_registry.build(self.transformations)
             object.__setattr__(self, "transformations", views)
         for field in ("steps", "samples", "evaluation_samples", "positions"):
-            check(getattr(self, field) >= 1, self, field, "1 or more")
+            whole = is_whole(getattr(self, field), 1)
+            check(whole, self, field, "a whole number, 1 or more")
+        known = isinstance(self.mask, Mask)
+        check(known, self, "mask", "a mask such as 'square(size=0.2)'")
+        known = isinstance(self.transformations, Transformations)
+        check(known, self, "transformations", "such as 'transformations(rotation=10)'")
         check(0 < self.learning_rate < np.inf, self, "learning_rate", "above 0")
         for field in ("printability", "smoothness"):
             check(0 <= getattr(self, field) < np.inf, self, field, "0 or more")
@@ -175,9 +181,18 @@ class Patch(SteppedAttack[PatchState]):
         """Returns the attack with a loss that so many classes have."""
         return with_enough_classes(self, classes, targeted)
 
+    def check_images(self, channels: int) -> None:
+        """Raises a `UsageError` unless the sticker can lie on such images.
+
+        Args:
+          channels: of the images.
+        """
+        check_channels(self, channels)
+
     def begin(self, problem: Problem, key: PRNGKey) -> PatchState:
         """Returns a grey sticker at every position, none of them judged."""
         image = problem.image
+        self.check_images(image.shape[-1])
         lowest = jnp.full((), -jnp.inf, image.dtype)
         nothing = Judged(image, lowest, jnp.bool_(False), lowest)
         sticker = jnp.full_like(image, 0.5)

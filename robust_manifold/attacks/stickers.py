@@ -45,9 +45,21 @@ def total_variation(sticker: Image, mask: Float[Array, "height width 1"]) -> Sca
 def check_printable(attack: Any) -> None:
     """Raises a `UsageError` unless the attack's `printable` are colours."""
     colours = attack.printable
-    greys = [np.ndim(colour) == 0 for colour in colours]
-    alike = all(greys) or len({np.shape(colour) for colour in colours}) == 1
     allowed = "one or more grey levels in [0, 1], or tuples of a level a channel"
-    check(bool(colours) and alike, attack, "printable", allowed)
-    levels = np.asarray(colours, float)
+    try:
+        levels = np.asarray(colours, float)
+    except (TypeError, ValueError):
+        levels = np.zeros(0)
+    check(levels.size > 0 and levels.ndim in (1, 2), attack, "printable", allowed)
     check(bool(((0 <= levels) & (levels <= 1)).all()), attack, "printable", allowed)
+    # Lists become tuples, which hash.
+    values: list[Any] = levels.tolist()
+    plain = values if levels.ndim == 1 else [tuple(value) for value in values]
+    object.__setattr__(attack, "printable", tuple(plain))
+
+
+def check_channels(attack: Any, channels: int) -> None:
+    """Raises a `UsageError` unless the printable colours are those of such images."""
+    levels = np.asarray(attack.printable)
+    fits = levels.ndim == 1 or levels.shape[1] == channels
+    check(fits, attack, "printable", f"grey levels, or tuples of {channels} levels")

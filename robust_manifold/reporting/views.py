@@ -14,6 +14,10 @@ class ViewsLine(NamedTuple):
 
     attack: str
     """As a config writes it."""
+    adversary: str
+    """What the attack may differentiate."""
+    target: str
+    """The defence that it was made against, as a config writes it."""
     norm: str
     n: int
     """Images."""
@@ -27,9 +31,12 @@ class ViewsLine(NamedTuple):
 
 def views_table(lines: Sequence[ViewsLine]) -> Table:
     """Returns the table of the shares of views misclassified, a line an attack."""
+    # One adversary need not be named in every line.
+    several = len({(line.adversary, line.target) for line in lines}) > 1
     text = [
         [
             label_of(line.attack, norm=line.norm),
+            *([line.adversary, label_of(line.target)] if several else []),
             f"{line.n:,} × {line.views:,}",
             f"{100 * line.clean:.1f} %",
             f"{100 * line.attacked:.1f} %",
@@ -42,5 +49,6 @@ def views_table(lines: Sequence[ViewsLine]) -> Table:
         "included. The views are drawn from the attack's own transformations, afresh, "
         "and are the same in both columns."
     )
-    heads = ["Attack", "Images × views", "Without sticker", "With sticker"]
+    heads = ["Images × views", "Without sticker", "With sticker"]
+    heads = ["Attack", *(["Adversary", "Made against"] if several else []), *heads]
     return Table(caption, pd.DataFrame(text, columns=heads), pd.DataFrame(list(lines)))

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from robust_manifold import data, defenses, models
+from robust_manifold import attacks, data, defenses, models
 from robust_manifold.config import Experiment
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
@@ -215,6 +215,17 @@ class Context:
         except UsageError as error:
             raise UsageError(f"config.evaluation.substitute: {error}") from None
 
+    def _check_attacks(self) -> None:
+        """Refuses what can't be made of this run's images."""
+        for attack in self.experiment.evaluation.attacks:
+            if isinstance(attack, attacks.Patch):
+                try:
+                    attack.check_images(self.dataset.image_shape[-1])
+                except UsageError as error:
+                    raise UsageError(f"config.evaluation.attacks: {error}") from None
+        if self._trains_substitutes:
+            self._check_substitute()
+
     def _check_substitute(self) -> None:
         """Refuses a substitute that can't be trained on this run's images."""
         _ = self.substitute
@@ -266,8 +277,8 @@ class Context:
             )
         if "classifier" in self.networks:
             _ = self.classifier, self.classifier_steps
-        if "attack" in stages and self._trains_substitutes:
-            self._check_substitute()
+        if "attack" in stages:
+            self._check_attacks()
         if "generator" in self.networks:
             _ = self.setting
         if "encoder" in self.networks:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from robust_manifold import attacks, data
+from robust_manifold import attacks, data, defenses
 from robust_manifold.core.types import Params
 from robust_manifold.reporting import Table, ViewsLine, views_table
 from robust_manifold.runtime import Progress
@@ -56,6 +56,8 @@ def tables(context: Context) -> Iterator[Table]:
         lines.append(
             ViewsLine(
                 attack=row.name,
+                adversary=row.adversary,
+                target=defenses.registry.to_string(row.target),
                 norm=row.attack.norm,  # type: ignore[union-attr]
                 n=len(found["clean"]),
                 views=views,

@@ -29,7 +29,13 @@ from robust_manifold.stages import (
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import Row, folder_name, outcome_folder, rows_of
+from robust_manifold.stages.rows import (
+    Row,
+    folder_name,
+    outcome_folder,
+    rows_of,
+    shortened,
+)
 
 _SAMPLES = 60
 
@@ -232,7 +238,7 @@ def _projection_sheets(
             labels_of = context.test.labels[chosen]
             groups.append(figures.SheetGroup(heading, labels_of, sheet))
         yield (
-            f"projections-{_file(defence)}-{row.folder.replace('/', '-')}",
+            shortened(f"projections-{_file(defence)}-{row.folder.replace('/', '-')}"),
             html.ReportFigure(
                 f"{_distinct_label(context, row)}: projections by {_title(defence)}",
                 "Under each image: the class that the classifier gives it and its "

@@ -1,10 +1,14 @@
 """The rows of the table: the clean images, and each attack by each adversary."""
 
+import hashlib
 import re
 from typing import NamedTuple
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Evaluation
+
+_LONGEST = 200
+"""Characters of a name of ours; file systems allow 255, with the ending."""
 
 
 class Row(NamedTuple):
@@ -75,7 +79,15 @@ def folder_name(text: str) -> str:
     'pgd-epsilon=0.1-norm=l2'
     """
     unquoted = re.sub("['\"]", "", text)
-    return re.sub(r"[^A-Za-z0-9.=_+]+", "-", unquoted).strip("-")
+    return shortened(re.sub(r"[^A-Za-z0-9.=_+]+", "-", unquoted).strip("-"))
+
+
+def shortened(name: str) -> str:
+    """Returns a name that a file may have; of a long one the end is a checksum."""
+    if len(name) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST - len(digest) - 1]}-{digest}"
 
 
 def adversarial_folder(row: Row) -> str:

@@ -93,7 +93,8 @@ class Adversarial(CrossEntropy):
         assert isinstance(self.attack, Attack)
         attack_key = keys.stream(key, "attack")
         # The loader shuffles: the first images are as good as any.
-        clean = round(self.clean_share * len(images))
+        # However small the minibatch, some of it is attacked.
+        clean = min(round(self.clean_share * len(images)), len(images) - 1)
         moved = attacked(
             self.attack, model, state.params, images[clean:], labels[clean:], attack_key
         )

@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,10 +5,10 @@ import pytest
 from robust_manifold.attacks import FMN, registry
 from robust_manifold.core import norms
 from robust_manifold.core.errors import UsageError
+from tests.attacks.single import attempt
 
 WEIGHTS = np.linspace(0.5, 1.5, 9, dtype=np.float32).reshape(3, 3, 1)
 GREY = jnp.full((3, 3, 1), 0.5)
-KEY = jax.random.key(0)
 
 
 def linear(image):
@@ -28,21 +27,22 @@ def linear(image):
     ],
 )
 def test_it_ends_at_the_boundary(norm, distance):
-    attempt = FMN(norm, steps=100).run(KEY, linear, GREY, jnp.int32(1))
-    assert int(jnp.argmax(linear(attempt.image))) == 0
-    size = norms.norm(attempt.image - GREY, norm)
+    made = attempt(FMN(norm, steps=100), linear, GREY, jnp.int32(1))
+    assert int(jnp.argmax(linear(made.image))) == 0
+    size = norms.norm(made.image - GREY, norm)
     assert distance * (1 - 1e-5) <= float(size) <= 1.02 * distance
-    assert (int(attempt.forwards), int(attempt.backwards)) == (100, 100)
+    # Besides the steps', "nearest" asks for one gradient of two classes.
+    assert (int(made.forwards), int(made.backwards)) == (101, 101)
 
 
 def test_a_target_is_reached():
-    image = FMN(steps=30)(KEY, linear, GREY, jnp.int32(0), targeted=True)
+    image = attempt(FMN(steps=30), linear, GREY, jnp.int32(0), targeted=True).image
     assert int(jnp.argmax(linear(image))) == 0
 
 
 @pytest.mark.parametrize("norm", ["linf", "l0"])
 def test_an_adversarial_image_is_left_alone(norm):
-    image = FMN(norm, steps=5)(KEY, linear, GREY, jnp.int32(0))
+    image = attempt(FMN(norm, steps=5), linear, GREY, jnp.int32(0)).image
     np.testing.assert_array_equal(image, GREY)
 
 
@@ -52,7 +52,7 @@ def test_no_gradient_returns_the_image(norm, value):
     def flat(image):
         return jnp.stack([1.0, 0.0]) + value * image.sum()
 
-    image = FMN(norm, steps=5)(KEY, flat, GREY, jnp.int32(0))
+    image = attempt(FMN(norm, steps=5), flat, GREY, jnp.int32(0)).image
     np.testing.assert_array_equal(image, GREY)
 
 
@@ -64,6 +64,7 @@ def test_no_gradient_returns_the_image(norm, value):
         ("fmn(max_stepsize=0.0)", "FMN.max_stepsize is 0.0"),
         ("fmn(min_stepsize=2.0)", "FMN.min_stepsize is 2.0"),
         ("fmn(gamma=0.0)", "FMN.gamma is 0.0"),
+        ("fmn(loss='ce')", "FMN.loss is 'ce'; allowed: nearest or difference."),
     ],
 )
 def test_bad_fields_give_one_sentence(text, words):

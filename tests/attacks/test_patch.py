@@ -312,6 +312,8 @@ def test_configs_write_the_parts_as_calls():
         {"printable": ()},
         {"printable": (1.5,)},
         {"printable": (0.5, (0.1, 0.2, 0.3))},
+        {"printable": ("red",)},
+        {"printable": (((0.1,),),)},
     ],
     ids=str,
 )
@@ -319,3 +321,13 @@ def test_fields_are_checked(wrong):
     (field,) = wrong
     with pytest.raises(UsageError, match=f"Patch.{field} is .*; allowed: "):
         Patch("stickers", **wrong)
+
+
+def test_colours_are_those_of_the_images():
+    attack = Patch("stickers", printable=([0.1, 0.2, 0.3], [0.5] * 3))
+    assert hash(attack) == hash(
+        Patch("stickers", printable=((0.1, 0.2, 0.3), (0.5,) * 3))
+    )
+    attack.check_images(3)
+    with pytest.raises(UsageError, match="allowed: grey levels, or tuples of 1 level"):
+        attack.check_images(1)

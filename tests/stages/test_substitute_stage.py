@@ -13,7 +13,7 @@ from robust_manifold.config import default_config, validate
 from robust_manifold.defenses import InvertAndClassify, NoDefense
 from robust_manifold.runtime import load_params
 from robust_manifold.stages import substitutes
-from robust_manifold.stages.rows import rows, rows_of
+from robust_manifold.stages.rows import folder_name, rows, rows_of
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 INC_FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"
@@ -204,3 +204,12 @@ def test_rows_of_every_adversary():
         met = rows_of(defence, block)
         assert [row.adversary for row in met] == ["none", "oblivious", "substitute"]
         assert met[-1].target == defence
+
+
+def test_names_of_files_are_never_too_long():
+    text = "patch(mask=square(size=0.25), " + ", ".join(
+        f"a{i}=0.125" for i in range(40)
+    )
+    names = {folder_name(text), folder_name(text + ", b=1)")}
+    assert len(names) == 2 and all(len(name) <= 200 for name in names)
+    assert folder_name("pgd(epsilon=0.1)") == "pgd-epsilon=0.1"

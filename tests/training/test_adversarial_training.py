@@ -151,3 +151,12 @@ def test_bad_fields_are_refused():
         Adversarial(attack="pdg(epsilon=0.1)")
     with pytest.raises(ValueError, match="steps of Adversarial is 0; allowed: 1 or"):
         Adversarial().init(MODEL, jax.random.key(0), 0)
+
+
+def test_however_few_there_are_some_image_is_attacked():
+    training = Adversarial(SGD, attack=FGSM(0.1), clean_share=0.9)
+    before, after, _ = _step(training, batch=(BATCH[0][:2], BATCH[1][:2]))
+    pixels, classes = BATCH[0][:2], BATCH[1][:2]
+    moved = _fgsm(weights(before), pixels[1:], classes[1:], 0.1)
+    expected = _by_hand(weights(before), np.concatenate([pixels[:1], moved]), classes)
+    np.testing.assert_allclose(weights(after), expected[1], rtol=1e-4, atol=1e-6)

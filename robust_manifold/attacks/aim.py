@@ -1,0 +1,65 @@
+"""An objective that follows the other class whose boundary is nearest."""
+
+import dataclasses
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from robust_manifold.attacks import hyperplane
+from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.losses import Evaluation, Loss, Objective
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.types import Logits
+
+AimedLoss: TypeAlias = Loss | str
+"""A loss by its name, or "nearest"."""
+
+Slopes: TypeAlias = Float[Array, " slopes"]
+"""How steeply each class rises against the label; empty where it does not matter."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NearestObjective(Objective):
+    """The differences of logits over their slopes, of which the largest is climbed.
+
+    Over its slope a difference is a distance, if the classifier is linear: the class
+    followed is then the nearest, which need not be the likeliest.
+    """
+
+    slopes: Slopes = dataclasses.field(default_factory=lambda: jnp.ones(0))
+
+    def of(self, logits: Logits) -> Evaluation:
+        """Returns the evaluation of one logit vector."""
+        distances = (logits - logits[self.label]) / self.slopes
+        others = jnp.where(jnp.arange(logits.size) == self.label, -jnp.inf, distances)
+        return Evaluation(jnp.max(others), self.succeeds(logits))
+
+
+def slopes(problem: Problem, loss: AimedLoss, norm: Norm) -> Slopes:
+    """Returns the slopes on the clean image: a forward, a backward for each rival.
+
+    A targeted attack and any loss but "nearest" need none and ask for nothing.
+    """
+    image = problem.image
+    if loss != "nearest" or problem.targeted:
+        return jnp.ones(0, image.dtype)
+    classes = jax.eval_shape(problem.classify, image).size
+    others = (problem.label + jnp.arange(1, classes)) % classes
+    near = hyperplane.boundaries(problem, image, others)
+    steep = jax.vmap(lambda g: hyperplane.dual_norm(g, norm))(near.gradients)
+    # A class without a gradient counts as far, not as infinitely far.
+    least = jnp.min(jnp.where(steep > 0, steep, jnp.inf))
+    least = jnp.where(jnp.isfinite(least), least, 1)
+    steep = jnp.where(steep > 0, steep, least)
+    return jnp.ones(classes, image.dtype).at[others].set(steep)
+
+
+def objective(problem: Problem, loss: AimedLoss, slopes: Slopes) -> Objective:
+    """Returns what to climb; "nearest" is the difference of logits where targeted."""
+    if loss != "nearest":
+        return problem.objective(loss)  # type: ignore[arg-type]
+    if problem.targeted:
+        return problem.objective("difference")
+    return NearestObjective(problem.classify, problem.label, slopes=slopes)
