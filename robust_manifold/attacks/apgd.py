@@ -30,7 +30,7 @@ from robust_manifold.attacks.losses import (
 )
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check
+from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, Label, Logits, PRNGKey, Scalar
 
 _MOMENTUM = 0.75
@@ -162,6 +162,7 @@ class APGD(SteppedAttack[Ascent]):
     """
 
     family: ClassVar[Family] = "budgeted"
+    ends_at_success: ClassVar[bool] = True
     title: ClassVar[str] = "Auto-PGD"
     source: ClassVar[str] = "Croce and Hein 2020"
 
@@ -187,10 +188,10 @@ class APGD(SteppedAttack[Ascent]):
         check_epsilon(self)
         check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf or l2 or l1")
         check_loss(self, "targeted_dlr")
-        check(self.steps >= 1, self, "steps", "1 or more")
-        check(self.restarts >= 1, self, "restarts", "1 or more")
+        check(is_whole(self.steps, 1), self, "steps", "1 or more")
+        check(is_whole(self.restarts, 1), self, "restarts", "1 or more")
         check(0 < self.rho < 1, self, "rho", "between 0 and 1")
-        check(self.targets >= 1, self, "targets", "1 or more")
+        check(is_whole(self.targets, 1), self, "targets", "1 or more")
 
     @property
     def iterations(self) -> int:

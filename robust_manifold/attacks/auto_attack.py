@@ -33,8 +33,8 @@ class AutoAttack(Ensemble):
     large logits: the verdict does not depend on their scale.
 
     With three classes the ratio has no target, with two there is none: that member is
-    then untargeted, or left out as the equal of the first.  In a targeted attack, too,
-    the ratio is untargeted: there is only one class to go for.
+    then untargeted, or left out as the equal of the first.  A targeted attack has only
+    one class to go for; members that come to the same are made once.
     """
 
     family: ClassVar[Family] = "ensemble"
@@ -53,6 +53,11 @@ class AutoAttack(Ensemble):
     targets: int = 9
     """Classes that the targeted members go for, at most."""
 
+    @property
+    def suits_random(self) -> bool:  # type: ignore[override]
+        """Only the version that is made for random classifiers does."""
+        return self.version == "rand"
+
     def __post_init__(self):
         check_epsilon(self)
         check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
@@ -63,7 +68,7 @@ class AutoAttack(Ensemble):
             check(whole, self, field, "a whole number, 1 or more")
 
     def members(self, classes: int) -> tuple[SteppedAttack[Any], ...]:
-        """Returns the attacks in their order; equal ones appear once."""
+        """Returns the attacks in their order."""
         if self.version == "rand":
             # A success on one draw may be none on the next: the search goes on.
             first, untargeted = self._apgd("margin", False), self._apgd("dlr", False)

@@ -5,6 +5,9 @@ import copy
 import dataclasses
 import functools
 import math
+import numbers
+import sys
+import warnings
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -30,6 +33,17 @@ ThreatModel: TypeAlias = Literal["white box", "scores", "labels"]
 
 class AttackWarning(UserWarning):
     """What a reader of an attack's result should know."""
+
+
+_PACKAGE = __file__.rpartition("attacks")[0]
+
+
+def warn(text: str) -> None:
+    """Warns of an attack's result, at the line of the user that called the package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, AttackWarning, stacklevel=level - 1)
 
 
 class Queries(NamedTuple):
@@ -111,6 +125,9 @@ class Attack(abc.ABC):
     source: ClassVar[str]
     """Authors and year of the paper."""
     threat_model: ClassVar[ThreatModel] = "white box"
+
+    suits_random: bool = True
+    """Whether the attack is made for random classifiers, too."""
 
     norm: Norm
     """The norm in which the attack measures its perturbation."""
@@ -196,6 +213,9 @@ class SteppedAttack(Attack, Generic[State]):
 
     ends_early: bool = False
     """Whether `ended` can say so before all steps are taken."""
+    ends_at_success: ClassVar[bool] = False
+    """Whether it then says so at the first success: `craft` goes on where that is one
+    against another function than the evaluated one."""
 
     def ended(self, state: State) -> Bool[Array, ""]:
         """Returns whether no further step would change what counts."""
@@ -325,8 +345,8 @@ registry: Registry[Attack] = Registry("attack")
 
 def check_epsilon(attack: Any) -> None:
     """Raises a `UsageError` unless the attack's `epsilon` is a budget."""
-    check(
-        0 <= attack.epsilon < math.inf, attack, "epsilon", "a finite number, 0 or more"
-    )
+    number = isinstance(attack.epsilon, numbers.Real)
+    finite = number and 0 <= attack.epsilon < math.inf
+    check(finite, attack, "epsilon", "a finite number, 0 or more")
     # 1 and 1.0 are one budget: they must be written alike, too.
     object.__setattr__(attack, "epsilon", float(attack.epsilon))

@@ -1,8 +1,6 @@
 """From an attack on one image to adversarial examples of many."""
 
 import dataclasses
-import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,15 +11,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks.base import (
     Attack,
-    AttackWarning,
     Ensemble,
     Problem,
     Queries,
     SteppedAttack,
+    warn,
 )
 from robust_manifold.attacks.outputs import check_outputs, loop_form
-from robust_manifold.attacks.random import Apply, bound
-from robust_manifold.core import keys, loops, norms
+from robust_manifold.attacks.random import Apply, Expectation, bound
+from robust_manifold.core import batching, keys, loops, norms
 from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Image, Label, Params, PRNGKey, Scalar
@@ -81,8 +79,19 @@ class _CraftOne:
             step=_Step(self),
             finish=_Finish(self),
             steps=attack.iterations,
-            ended=_Ended(attack) if attack.ends_early else None,
+            ended=_Ended(attack) if self.ends_early else None,
         )
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether some images may be ready before the others.
+
+        What fools another view, or one draw of a random classifier, need not fool
+        the evaluated one: a first success is then no reason to stop.
+        """
+        exact = self.seen.view == self.seen.apply
+        exact &= not isinstance(self.seen.view, Expectation)
+        return self.attack.ends_early and (exact or not self.attack.ends_at_success)
 
     def problem(self, params: Params, key: PRNGKey, example: _Example) -> Problem:
         """Returns the problem of a step; a random view gets the step's key."""
@@ -162,15 +171,17 @@ def craft(
       attack: for instance `PGD(epsilon=0.3)`.
       apply: `apply(params, image) -> logits [classes]`, for one image in [0, 1]; any
         normalisation belongs inside.  Pass one function again and again, rather than
-        a new lambda each time, which would compile anew.  For a random classifier an
-        `Expectation`.
+        a new lambda each time, which would compile anew.  All that changes from call
+        to call belongs into `params`.  For a random classifier an `Expectation`.
       params: of `apply`.
       images: [n, height, width, channels], floats in [0, 1].
       labels: [n], the true classes.
       key: the root of all randomness of the attack.
       targets: [n], the classes to reach, for a targeted attack.
       view: what the attack sees in place of `apply`, with the same arguments;
-        successes are still those against `apply`.
+        successes are still those against `apply`, and a first success against the
+        view ends no search.  An attack that minimises the distance looks for the
+        view's boundary.
       batch_size: images worked on together; results do not depend on it.
       tile: images that a device computes at once; by default as many as are fast and
         memory allows.
@@ -185,41 +196,20 @@ def craft(
 
     Warns:
       AttackWarning: if a loss had to be replaced for lack of classes, if outputs look
-        like probabilities, or if some clean images have NaN logits.
+        like probabilities, if some clean images have NaN logits, or if an ensemble is
+        not made for random classifiers.
     """
-    images = checked_images(images)
-    seen = _Seen(apply, view or apply, _checked_classes(apply, view, params, images))
-    labels = checked_labels(labels, len(images), seen.classes)
-    if targets is not None:
-        labels = _checked_targets(targets, labels, seen.classes)
-        seen = seen._replace(targeted=True)
-    check_outputs(apply, params, images, key=key, tile=tile)
-    ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-    loop = loop or loop_form(seen.view, params, images)
-    attack = _fitting(attack, seen)
-    members = _members(attack, seen)
-    found: Crafted | None = None
-    for place, member in enumerate(members):
-        left = _unbroken(found, len(images))
-        if not left.size:
-            break
-        tell = _teller(on_chunk, len(images), len(left), len(members) - place)
-        made = loops.map_loop(
-            _CraftOne(member.without_budget(), seen).loop(),
-            params,
-            _examples(images[left], labels[left], member.budget),
-            # A single attack's randomness is that of its `run`.
-            key=jax.random.fold_in(key, place) if len(members) > 1 else key,
-            ids=ids[left],
-            batch_size=batch_size,
-            tile=tile,
-            form=loop,
-            on_chunk=tell,
-        )
-        made = made._replace(member=jnp.full(len(left), place, jnp.int32))
-        found = made if found is None else _merged(found, made, left)
-    assert found is not None
-    return jax.tree.map(jnp.asarray, found)
+    task = _task(apply, view, params, images, labels, targets, ids, key, tile)
+    return _crafted(
+        _fitting(attack, task.seen),
+        task,
+        params,
+        key,
+        batch_size=batch_size,
+        tile=tile,
+        form=loop or loop_form(task.seen.view, params, task.images),
+        on_chunk=on_chunk,
+    )
 
 
 def craft_grid(
@@ -231,13 +221,20 @@ def craft_grid(
     epsilons: Sequence[float],
     *,
     key: PRNGKey,
-    **options: Any,
+    targets: Any = None,
+    view: Apply | None = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    ids: np.ndarray | jax.Array | None = None,
+    loop: str | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
 ) -> Crafted:
     """Returns the adversarial examples at each of some budgets, stacked in front.
 
     An image that falls at one budget is carried over to all larger ones, which are
     tried on the others alone: accuracy never rises with the budget.  An attack that
     minimises the distance is run once, and succeeds at budgets no smaller than it.
+    `queries` are those of a budget alone: their sum is what was asked in all.
 
     Args:
       attack: its own `epsilon` is not used.
@@ -247,41 +244,132 @@ def craft_grid(
       labels: as for `craft`.
       epsilons: rising, in the attack's norm.
       key: as for `craft`.
-      **options: as for `craft`.
+      targets: as for `craft`.
+      view: as for `craft`.
+      batch_size: as for `craft`.
+      tile: as for `craft`.
+      ids: as for `craft`.
+      loop: as for `craft`.
+      on_chunk: as for `craft`, told at each budget.
 
     Raises:
-      UsageError: as `craft`; also unless the budgets rise.
+      UsageError: as `craft`; also unless the budgets rise from 0 or more, and for a
+        budget that the attack refuses.
     """
-    budgets = [float(epsilon) for epsilon in epsilons]
-    if not budgets or any(b <= a for a, b in zip(budgets, budgets[1:], strict=False)):
-        raise UsageError(f"epsilons are {budgets}; allowed: one or more, rising.")
-    run = functools.partial(craft, apply=apply, params=params, key=key)
-    if attack.budget is None:
-        nearest = run(attack, images=images, labels=labels, **options)
-        rows = [
-            nearest._replace(success=nearest.success & (nearest.distance <= budget))
-            for budget in budgets
-        ]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
-    images = np.asarray(images)
-    each = {"labels": labels, "targets": options.pop("targets", None)}
-    each["ids"] = options.pop("ids", np.arange(len(images)))
+    budgets = [float(epsilon) for epsilon in np.atleast_1d(np.asarray(epsilons))]
+    rising = all(a < b for a, b in zip(budgets, budgets[1:], strict=False))
+    finite = all(0 <= budget < float("inf") for budget in budgets)
+    if not (budgets and rising and finite):
+        raise UsageError(
+            f"epsilons are {budgets}; allowed: one or more, rising, finite, from 0."
+        )
+    task = _task(apply, view, params, images, labels, targets, ids, key, tile)
+    attack = _fitting(attack, task.seen)
+    options = {
+        "batch_size": batch_size,
+        "tile": tile,
+        "form": loop or loop_form(task.seen.view, params, task.images),
+    }
     found: list[Crafted] = []
+    if attack.budget is None:
+        nearest = _crafted(attack, task, params, key, on_chunk=on_chunk, **options)
+        for budget in budgets:
+            success = nearest.success & (nearest.distance <= budget)
+            row = _without_queries(nearest) if found else nearest
+            found.append(row._replace(success=success))
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
     for budget in budgets:
-        left = _unbroken(found[-1] if found else None, len(images))
+        left = _unbroken(found[-1] if found else None, len(task.images))
         if not left.size:
             found.append(_without_queries(found[-1]))
             continue
-        made = run(
+        made = _crafted(
             dataclasses.replace(attack, epsilon=budget),  # type: ignore[type-var]
-            images=images[left],
-            **{k: v if v is None else np.asarray(v)[left] for k, v in each.items()},
+            task.take(left),
+            params,
+            key,
+            on_chunk=_after(on_chunk, len(task.images) - left.size),
             **options,
         )
         if found:
             made = _merged(_without_queries(found[-1]), made, left, keep=False)
         found.append(made)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+class _Task(NamedTuple):
+    """Checked images to attack."""
+
+    seen: "_Seen"
+    images: np.ndarray
+    labels: np.ndarray
+    """The classes to leave or, in a targeted attack, to reach."""
+    ids: np.ndarray
+
+    def take(self, places: np.ndarray) -> "_Task":
+        """Returns the task for some of the images."""
+        return self._replace(
+            images=self.images[places],
+            labels=self.labels[places],
+            ids=self.ids[places],
+        )
+
+
+def _task(apply, view, params, images, labels, targets, ids, key, tile) -> _Task:
+    """Returns what is to be attacked, checked; arguments as for `craft`."""
+    for name, function in {"apply": apply, "view": view}.items():
+        if not callable(function) and not (name == "view" and function is None):
+            raise UsageError(
+                f"{name} is {function!r}; allowed: a function of parameters and image."
+            )
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (
+        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
+    ):
+        raise UsageError(f"key is {key!r}; allowed: a key such as jax.random.key(0).")
+    images = checked_images(images)
+    classes = _checked_classes(apply, view, params, images)
+    labels = checked_labels(labels, len(images), classes)
+    if targets is not None:
+        labels = _checked_targets(targets, labels, classes)
+    ids = batching.checked_ids(ids, len(images))
+    check_outputs(apply, params, images, key=key, tile=tile)
+    seen = _Seen(apply, apply if view is None else view, classes, targets is not None)
+    return _Task(seen, images, labels, ids)
+
+
+def _crafted(
+    attack: Attack,
+    task: _Task,
+    params: Params,
+    key: PRNGKey,
+    *,
+    on_chunk: Callable[[int, int], None] | None,
+    **options: Any,
+) -> Crafted:
+    """Returns what an attack, or one member of an ensemble after another, makes."""
+    members = _members(attack, task.seen)
+    n = len(task.images)
+    found: Crafted | None = None
+    for place, member in enumerate(members):
+        left = _unbroken(found, n)
+        if not left.size:
+            break
+        part = task.take(left)
+        made = loops.map_loop(
+            _CraftOne(member.without_budget(), task.seen).loop(),
+            params,
+            _examples(part.images, part.labels, member.budget),
+            # A single attack's randomness is that of its `run`.
+            key=jax.random.fold_in(key, place) if len(members) > 1 else key,
+            ids=part.ids,
+            on_chunk=_teller(on_chunk, n, len(left), len(members) - place),
+            **options,
+        )
+        made = made._replace(member=jnp.full(len(left), place, jnp.int32))
+        found = made if found is None else _merged(found, made, left)
+    assert found is not None
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _checked_classes(apply: Apply, view: Apply | None, params, images) -> int:
@@ -310,10 +398,18 @@ def _classes(apply: Apply, params: Params, images: np.ndarray) -> int:
 
 def _abstract_logits(apply: Apply, params: Params, images: np.ndarray) -> Any:
     image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(
-        lambda params, image, key: bound(apply, params, key)(image), params, image, key
-    )
+    more = ()
+    if isinstance(apply, Expectation):
+        more = (jax.eval_shape(lambda: jax.random.key(0)),)
+    try:
+        return jax.eval_shape(apply, params, image, *more)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        raise UsageError(
+            "apply cannot be hashed; allowed: a function, or a callable whose "
+            "__hash__ goes with its __eq__."
+        ) from None
 
 
 def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -337,13 +433,20 @@ def _examples(images: np.ndarray, labels: np.ndarray, budget: float | None) -> _
 
 def _fitting(attack: Any, seen: _Seen) -> Any:
     """Returns the attack as it is made for the classes, and tells of any change."""
+    if not isinstance(attack, Attack):
+        raise UsageError(
+            f"attack is {attack!r}; allowed: an attack, such as PGD(epsilon=0.1), or "
+            "attacks.registry.build('pgd(epsilon=0.1)')."
+        )
+    if isinstance(seen.view, Expectation) and not attack.suits_random:
+        warn(
+            f"{attack} is made for classifiers that are not random, and overrates this "
+            "one: its members take one lucky draw for a success."
+        )
     fitting = attack.for_classes(seen.classes, seen.targeted)
     if fitting != attack:
-        warnings.warn(
-            f"{attack} does not suit {seen.classes} classes; {fitting} is made "
-            "instead.",
-            AttackWarning,
-            stacklevel=3,
+        warn(
+            f"{attack} does not suit {seen.classes} classes; {fitting} is made instead."
         )
     return fitting
 
@@ -352,7 +455,9 @@ def _members(attack: Attack, seen: _Seen) -> list[SteppedAttack[Any]]:
     """Returns an ensemble's attacks, or the attack alone."""
     if isinstance(attack, Ensemble):
         members = attack.members(seen.classes)
-        return [member.for_classes(seen.classes, seen.targeted) for member in members]
+        fitting = [m.for_classes(seen.classes, seen.targeted) for m in members]
+        # Members that come to the same are made once.
+        return list(dict.fromkeys(fitting))
     assert isinstance(attack, SteppedAttack)
     return [attack]
 
@@ -391,6 +496,15 @@ def _merged(
         lambda old, new: jnp.asarray(old).at[left].add(new), found.queries, made.queries
     )
     return result._replace(queries=queries)
+
+
+def _after(
+    on_chunk: Callable[[int, int], None] | None, done: int
+) -> Callable[[int, int], None] | None:
+    """Returns what tells of some images as if others had been done before."""
+    if on_chunk is None:
+        return None
+    return lambda ready, n: on_chunk(done + ready, done + n)
 
 
 def _teller(

@@ -1,14 +1,13 @@
 """A look at what a user's classifier puts out, before it is attacked."""
 
 import dataclasses
-import warnings
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend import core
 
-from robust_manifold.attacks.base import AttackWarning
+from robust_manifold.attacks.base import warn
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import batching
 from robust_manifold.core.types import Logits, Params, PRNGKey
@@ -50,7 +49,7 @@ def check_outputs(
     )
     broken = np.flatnonzero(np.isnan(logits).any(axis=-1))
     if broken.size:
-        _warn(
+        warn(
             f"apply gives NaN logits for {broken.size} of {len(logits)} clean images "
             f"(the first is images[{broken[0]}]); no attack can succeed there."
         )
@@ -62,15 +61,11 @@ def check_outputs(
         and (logits <= 1).all()
         and np.allclose(sums, 1, atol=1e-3)
     ):
-        _warn(
+        warn(
             f"the outputs of apply lie in [0, 1] and add up to 1 for all {len(logits)} "
             "images: they look like probabilities. Return the logits before the "
             "softmax; the gradients of probabilities vanish."
         )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, AttackWarning, stacklevel=4)
 
 
 def loop_form(view: Apply, params: Params, images: np.ndarray) -> str:

@@ -28,7 +28,7 @@ from robust_manifold.attacks.losses import (
 )
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check
+from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 
@@ -51,6 +51,7 @@ class GradientAscent(SteppedAttack[Climb]):
     """
 
     family: ClassVar[Family] = "budgeted"
+    ends_at_success: ClassVar[bool] = True
 
     steps: int
     step_size: float | None
@@ -86,14 +87,14 @@ class GradientAscent(SteppedAttack[Climb]):
         """Raises a `UsageError` unless all that the attacks share is valid."""
         check_epsilon(self)
         check(self.norm in allowed, self, "norm", " or ".join(allowed))
-        check(self.steps >= 1, self, "steps", "1 or more")
+        check(is_whole(self.steps, 1), self, "steps", "1 or more")
         check(
             self.step_size is None or 0 < self.step_size < math.inf,
             self,
             "step_size",
             "a finite number above 0, or None",
         )
-        check(self.restarts >= 1, self, "restarts", "1 or more")
+        check(is_whole(self.restarts, 1), self, "restarts", "1 or more")
         check(
             self.random_start or self.restarts == 1,
             self,

@@ -1,7 +1,6 @@
 """Random classifiers: a key for each call, and the expectation over the keys."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -53,6 +52,10 @@ Apply: TypeAlias = Callable[[Params, Array], Array] | Expectation
 
 def bound(apply: Apply, params: Params, key: PRNGKey) -> Classify:
     """Returns the classifier of one image; a random one with this key in each call."""
-    if isinstance(apply, Expectation):
-        return lambda image: apply(params, image, key)
-    return functools.partial(apply, params)
+    more = (key,) if isinstance(apply, Expectation) else ()
+
+    def classify(image: Image) -> Logits:
+        # Networks of mixed precision have logits of another type than their images.
+        return apply(params, image, *more).astype(image.dtype)
+
+    return classify

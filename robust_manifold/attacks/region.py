@@ -76,6 +76,9 @@ def _projected_l1(image: Image, delta: Image, epsilon: float | Scalar) -> Image:
     # Where the whole of `delta` is in the ball, `outer` is its sum and `low` is 0.
     multiplier = low + jnp.clip(share, 0, 1) * (high - low)
     change = changes(multiplier)
+    # Large steps leave the multiplier fewer digits than the ball asks for.
+    total = jnp.sum(change)
+    change *= jnp.where(total > radius, radius / jnp.where(total > 0, total, 1), 1)
     moved = jnp.clip(image + jnp.sign(delta) * change, 0, 1)
     further = jnp.abs(moved - image) > change
     return jnp.where(further, jnp.nextafter(moved, image), moved)

@@ -54,6 +54,7 @@ class SPSA(SteppedAttack[Ascent]):
     """
 
     family: ClassVar[Family] = "black box"
+    ends_at_success: ClassVar[bool] = True
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "SPSA"
     source: ClassVar[str] = "Uesato et al. 2018"

@@ -61,6 +61,7 @@ class Square(SteppedAttack[Search]):
     """
 
     family: ClassVar[Family] = "black box"
+    ends_at_success: ClassVar[bool] = True
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "Square attack"
     source: ClassVar[str] = "Andriushchenko et al. 2020"

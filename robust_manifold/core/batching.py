@@ -139,12 +139,16 @@ def checked_examples(
     if n == 0:
         raise UsageError("there are 0 examples; allowed: 1 or more.")
     for name, value in {"batch_size": batch_size, "tile": tile}.items():
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; allowed: 1 or more.")
-    return examples, _checked_ids(ids, n)
+        whole = isinstance(value, int | np.integer) and value >= 1
+        if value is not None and not whole:
+            raise UsageError(
+                f"{name} is {value!r}; allowed: a whole number, 1 or more."
+            )
+    return examples, checked_ids(ids, n)
 
 
-def _checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
+def checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
+    """Returns the global ids [n] of examples; 0..n-1 by default."""
     if ids is None:
         return np.arange(n, dtype=np.int32)
     ids = np.asarray(ids)
@@ -231,8 +235,10 @@ def _compute_tiles(function, params, key, ids, examples):
     # All parts first: an array that has been donated cannot be taken apart.
     parts = on_each_device((ids, examples))
     results = [
-        _compute_tile(function, own_params, key, *part)
-        for own_params, part in zip(params, parts, strict=True)
+        _compute_tile(function, own_params, own_key, *part)
+        for own_params, own_key, part in zip(
+            params, on_each_device(key), parts, strict=True
+        )
     ]
     return jax.tree.map(lambda *tiles: joined(tiles), *results)
 

@@ -31,7 +31,9 @@ def checked_images(images: Any) -> np.ndarray:
         raise UsageError(
             f"images have pixels from {low:g} to {high:g}; allowed: [0, 1], no NaN."
         )
-    return images.astype(jax.dtypes.canonicalize_dtype(images.dtype))
+    # Sixteen bits are too few for budgets and steps.
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    return images.astype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 def checked_labels(labels: Any, n: int, classes: int) -> np.ndarray:

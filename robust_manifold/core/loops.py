@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.core import batching, keys
+from robust_manifold.core import batching, keys, memory
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -99,9 +99,11 @@ def map_loop(
     n, devices = len(ids), jax.device_count()
     tile = tile or batching.default_tile(_Body(loop), params, examples)
     together = tile * devices
-    wanted = batch_size or (together if loop.ended is None else 16 * together)
+    wanted = batch_size or together * (
+        1 if loop.ended is None else _tiles_at_once(tile, loop, params, examples)
+    )
     size = -(-wanted // together) * together
-    call = _Caller(loop, form, together, key, batching.on_each_device(params))
+    call = _Caller(loop, form, together, batching.on_each_device((params, key)))
 
     parts = []
     for start in range(0, n, size):
@@ -113,6 +115,16 @@ def map_loop(
         part = jax.tree.map(lambda a, rows=rows: a[rows], examples)
         parts.append(_map_batch(call, ids[rows], part, tell))
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *parts)
+
+
+def _tiles_at_once(tile: int, loop: Loop, params: Params, examples: Any) -> int:
+    """Returns how many tiles of a device are worked on together: 16 or what fits."""
+    key, params = jax.eval_shape(lambda p: (jax.random.key(0), p), params)
+    example = jax.eval_shape(lambda e: jax.tree.map(lambda a: a[0], e), examples)
+    state = jax.eval_shape(loop.begin, params, key, example)
+    held = jax.tree.leaves((example, state))
+    bytes_each = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
+    return int(max(1, min(16, memory.budget() // (tile * bytes_each))))
 
 
 def _map_batch(
@@ -185,9 +197,8 @@ class _Caller(NamedTuple):
     loop: Loop
     form: str
     together: int
-    key: PRNGKey
-    params: list[Params]
-    """One copy on each device of this process."""
+    shared: list[tuple[Params, PRNGKey]]
+    """The parameters and the key, one copy on each device of this process."""
 
     def begin(self, ids: np.ndarray, examples: Any) -> _Running:
         """Returns the states of a tile of examples."""
@@ -216,8 +227,8 @@ class _Caller(NamedTuple):
     def _each(self, compute: Callable, tree: Any, *arguments: Any) -> Any:
         parts = batching.on_each_device(tree)
         results = [
-            compute(self.loop, params, self.key, part, *arguments)
-            for params, part in zip(self.params, parts, strict=True)
+            compute(self.loop, *shared, part, *arguments)
+            for shared, part in zip(self.shared, parts, strict=True)
         ]
         return jax.tree.map(lambda *tiles: batching.joined(tiles), *results)
 

@@ -1,4 +1,6 @@
+import collections
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,166 @@ def test_steps_are_halved_where_nothing_is_gained():
 
     state = _last_state(APGD(0.1, steps=10), flat)
     assert float(state.step_size) == pytest.approx(0.2 * 2.0**-9)
+
+
+STEPS = 30
+RADIUS = 0.3
+
+
+class Waves(NamedTuple):
+    """A curved loss of few pixels: sums of sines, with its gradient by hand."""
+
+    image: np.ndarray
+    start: np.ndarray
+    angles: np.ndarray
+    heights: np.ndarray
+
+    @classmethod
+    def make(cls, seed, shape, waves):
+        rng = np.random.default_rng(seed)
+        image = rng.uniform(size=shape)
+        start = np.clip(image + 0.1 * rng.uniform(-1, 1, shape), 0, 1)
+        angles = 5 * rng.normal(size=(waves, image.size))
+        return cls(image, start, angles, rng.normal(size=waves))
+
+    def classify(self, image):
+        phases = self.angles @ (image - self.image).reshape(-1)
+        return jnp.stack([jnp.zeros(()), self.heights @ jnp.sin(phases)])
+
+    def score(self, image):
+        phases = self.angles @ (image - self.image).reshape(-1)
+        return self.heights @ np.sin(phases)
+
+    def slope(self, image):
+        phases = self.angles @ (image - self.image).reshape(-1)
+        return ((self.heights * np.cos(phases)) @ self.angles).reshape(image.shape)
+
+
+def _iterates(attack, waves, steps):
+    """Returns what each step leads to, as an array of images."""
+    image = jnp.asarray(waves.image)
+    problem = Problem(waves.classify, image, jnp.int32(0), jnp.asarray(RADIUS))
+
+    def step(state, _):
+        state = attack.step(problem, KEY, state)
+        return state, state.image
+
+    def run():
+        start = attack.begin(problem, KEY)._replace(image=jnp.asarray(waves.start))
+        return jax.lax.scan(step, start, length=steps)[1]
+
+    return np.asarray(jax.jit(run)())
+
+
+def _transcribed(waves, norm):
+    """Algorithm 1 of Croce and Hein 2020, with the checkpoints of its authors' code.
+
+    Returns the iterates, and how often the checkpoints did what.
+    """
+
+    def project(x):
+        delta = x - waves.image
+        if norm == "linf":
+            delta = np.clip(delta, -RADIUS, RADIUS)
+        else:
+            delta = delta * min(1, RADIUS / np.linalg.norm(delta))
+        return np.clip(waves.image + delta, 0, 1)
+
+    def steepest(slope):
+        return np.sign(slope) if norm == "linf" else slope / np.linalg.norm(slope)
+
+    checkpoints = [0, 6, 11, 15, 18, *range(20, STEPS)]
+    events = collections.Counter()
+    x = before = best = waves.start
+    eta = 2 * RADIUS
+    scores, iterates = [waves.score(x)], []
+    halved, best_then = True, scores[0]
+    for k in range(STEPS):
+        if k in checkpoints[1:]:
+            then = checkpoints[checkpoints.index(k) - 1]
+            rises = sum(scores[i + 1] > scores[i] for i in range(then, k))
+            few = rises <= 0.75 * (k - then)
+            stuck = not halved and best_then == waves.score(best)
+            halved, best_then = few or stuck, waves.score(best)
+            events["few, but some"] += few and rises > 0
+            events["stuck alone"] += stuck and not few
+            events["step kept"] += not halved
+            events["back"] += halved and best is not x
+            if halved:
+                eta, x = eta / 2, best
+        z = project(x + eta * steepest(waves.slope(x)))
+        share = 0.75 if k else 1
+        x, before = project(x + share * (z - x) + (1 - share) * (x - before)), x
+        best = x if waves.score(x) > max(scores) else best
+        scores.append(waves.score(x))
+        iterates.append(x)
+    return iterates, events
+
+
+# In these waves no two scores that are compared are so near that rounding decides.
+@pytest.mark.parametrize(("norm", "seed"), [("linf", 312), ("l2", 383)])
+def test_every_iterate_is_the_papers(norm, seed):
+    with jax.enable_x64(True):
+        waves = Waves.make(seed, (2, 2, 1), 6)
+        attack = APGD(RADIUS, norm, steps=STEPS)
+        images = _iterates(attack, waves, STEPS)
+    expected, events = _transcribed(waves, norm)
+    assert len(events) == 4 and all(events.values()), events
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-9)
+
+
+def _transcribed_l1(waves):
+    """The l1 attack of Croce and Hein 2021 (section 3), as `_transcribed`.
+
+    With so few steps every one of them is a checkpoint.
+    """
+
+    def project(x, radius):
+        delta = x - waves.image
+        room = np.where(delta > 0, 1 - waves.image, waves.image)
+        low, high = 0.0, np.abs(delta).max()
+        change = np.minimum(np.abs(delta), room)
+        for _ in range(80 if change.sum() > radius else 0):
+            middle = (low + high) / 2
+            change = np.minimum(np.maximum(np.abs(delta) - middle, 0), room)
+            low, high = (middle, high) if change.sum() > radius else (low, middle)
+        return waves.image + np.sign(delta) * change
+
+    def entries(x):
+        return np.count_nonzero(x - waves.image)
+
+    x = waves.start
+    events, iterates = collections.Counter(), []
+    for radius, steps in [(3 * RADIUS, 9), (2 * RADIUS, 9), (RADIUS, 12)]:
+        best, eta, count = x, radius, entries(x)
+        for k in range(steps):
+            if k > 0:
+                fewer = entries(best) < 0.95 * count
+                events["reset"] += fewer and eta < radius
+                events["at the least step"] += eta / 1.5 < radius / 10
+                eta = radius if fewer else max(eta / 1.5, radius / 10)
+                count, x = entries(best), best if fewer else x
+            slope = waves.slope(x)
+            moved = np.argsort(-np.abs(slope), axis=None)[: -(-2 * count // 3)]
+            step = np.zeros(slope.size)
+            step[moved] = np.sign(slope.reshape(-1)[moved]) / len(moved)
+            x = project(x + eta * step.reshape(x.shape), radius)
+            best = x if waves.score(x) > waves.score(best) else best
+            iterates.append(x)
+        if radius > RADIUS:
+            x = project(best, radius - RADIUS)
+            iterates.append(x)
+    return iterates, events
+
+
+def test_every_l1_iterate_is_the_papers():
+    with jax.enable_x64(True):
+        waves = Waves.make(4, (3, 3, 1), 6)
+        attack = APGD(RADIUS, "l1", steps=STEPS)
+        images = _iterates(attack, waves, STEPS + 2)
+    expected, events = _transcribed_l1(waves)
+    assert len(events) == 2 and all(events.values()), events
+    np.testing.assert_allclose(images, expected, rtol=0, atol=1e-9)
 
 
 def _four_classes(image):

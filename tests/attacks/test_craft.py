@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from typing import ClassVar
 
 import jax
@@ -7,11 +8,16 @@ import numpy as np
 import pytest
 
 from robust_manifold.attacks import (
+    APGD,
     FGSM,
     PGD,
+    SPSA,
     AttackWarning,
+    AutoAttack,
+    DeepFool,
     Ensemble,
     Expectation,
+    Square,
     craft,
     craft_grid,
 )
@@ -255,7 +261,7 @@ def test_a_grid_carries_successes_upwards():
 
 @pytest.mark.parametrize("epsilons", [[], [0.1, 0.1], [0.2, 0.1]])
 def test_a_grid_rises(epsilons):
-    with pytest.raises(UsageError, match="allowed: one or more, rising"):
+    with pytest.raises(UsageError, match="allowed: one or more, rising, finite"):
         craft_grid(FGSM(0.0), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
 
 
@@ -368,3 +374,144 @@ def test_what_no_member_breaks_is_the_first_members():
     np.testing.assert_allclose(crafted.images, images + 0.05, rtol=1e-6)
     np.testing.assert_array_equal(crafted.member, [0])
     np.testing.assert_array_equal(crafted.queries.forwards, [2])
+
+
+def _beyond(params, image):
+    return apply(params, image - 0.03)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        PGD(0.1, steps=20, random_start=False, stop=True),
+        APGD(0.1, steps=20, stop=True),
+        Square(0.1, queries=100),
+        SPSA(0.1, steps=5, samples=16),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def test_a_success_against_the_view_ends_no_search(attack):
+    """The view is wrong from the start, the classifier a little further on."""
+    images = np.full((2, 2, 2, 1), 0.52, np.float32)
+    crafted = craft(
+        attack, apply, jnp.float32(1), images, np.ones(2, int), key=KEY, view=_beyond
+    )
+    assert crafted.success.all()
+
+
+def test_an_ensemble_for_exact_classifiers_tells_so():
+    random = Expectation(_noisy)
+    with pytest.warns(AttackWarning, match="not random"):
+        craft(
+            AutoAttack(0.1, steps=2, queries=2),
+            random,
+            jnp.float32(1),
+            IMAGES[:1],
+            LABELS[:1],
+            key=KEY,
+        )
+
+
+@pytest.mark.parametrize("logits", [jnp.bfloat16, jnp.float16])
+def test_logits_may_be_of_another_type(logits):
+    half = _Half(logits)
+    for attack in (PGD(0.1, steps=3), APGD(0.1, steps=3)):
+        crafted = craft(attack, half, jnp.float32(1), IMAGES, LABELS, key=KEY)
+        assert crafted.success.all() and crafted.logits.dtype == jnp.float32
+
+
+@dataclasses.dataclass(frozen=True)
+class _Half:
+    dtype: object
+
+    def __call__(self, params, image):
+        return apply(params, image).astype(self.dtype)
+
+
+def test_images_of_sixteen_bits_are_widened():
+    images = jnp.asarray(IMAGES, jnp.bfloat16)
+    crafted = craft(FGSM(0.1), apply, jnp.float32(1), images, LABELS, key=KEY)
+    assert crafted.images.dtype == jnp.float32
+    np.testing.assert_allclose(crafted.distance, [0.1] * 3, rtol=1e-6)
+
+
+def test_a_grid_keeps_ids_targets_and_progress():
+    told = []
+    options = {"key": KEY, "tile": 4, "on_chunk": lambda *counts: told.append(counts)}
+    attack = PGD(0.0, steps=2)
+    images = np.linspace(0.35, 0.5, 24, dtype=np.float32).reshape(6, 2, 2, 1)
+    labels, epsilons = np.zeros(6, int), [0.02, 0.08, 0.2]
+    default = craft_grid(
+        attack, apply, jnp.float32(1), images, labels, epsilons, ids=None, **options
+    )
+    by_id = craft_grid(
+        attack,
+        apply,
+        jnp.float32(1),
+        images,
+        labels,
+        epsilons,
+        ids=np.arange(6),
+        **options,
+    )
+    np.testing.assert_array_equal(default.images, by_id.images)
+    assert {n for _, n in told} == {6} and told[-1] == (6, 6)
+    aimed = craft_grid(
+        attack,
+        apply,
+        jnp.float32(1),
+        images,
+        labels,
+        epsilons,
+        targets=[1] * 6,
+        key=KEY,
+    )
+    np.testing.assert_array_equal(aimed.success, default.success)
+
+
+def test_a_grid_of_a_nearest_attack_asks_once():
+    grid = craft_grid(
+        DeepFool(),
+        apply,
+        jnp.float32(1),
+        IMAGES + 0.02,
+        LABELS * 0 + 1,
+        [0.01, 9.0],
+        key=KEY,
+    )
+    np.testing.assert_array_equal(grid.success, [[0] * 3, [1] * 3])
+    assert grid.queries.forwards[0].all() and not grid.queries.forwards[1].any()
+
+
+@pytest.mark.parametrize("epsilons", [[-0.1, 0.1], [0.1, np.nan], [np.inf]])
+def test_a_grid_is_of_budgets(epsilons):
+    with pytest.raises(UsageError, match="rising, finite, from 0"):
+        craft_grid(DeepFool(), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"attack": "fgsm(0.1)"}, "attack is 'fgsm"),
+        ({"attack": FGSM}, "allowed: an attack, such as PGD"),
+        ({"apply": None}, "apply is None; allowed: a function"),
+        ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"ids": np.arange(9)}, "ids have shape"),
+        ({"batch_size": 0}, "batch_size is 0; allowed: a whole number"),
+    ],
+)
+@pytest.mark.parametrize("call", [craft, functools.partial(craft_grid, epsilons=[0.1])])
+def test_misuse_gives_one_sentence(call, change, words):
+    given = {
+        "attack": FGSM(0.1),
+        "apply": apply,
+        "params": jnp.float32(1),
+        "images": IMAGES,
+        "labels": LABELS,
+        "key": KEY,
+    }
+    untyped = getattr(call, "func", call)
+    untyped = getattr(untyped, "__wrapped__", untyped)
+    keywords = getattr(call, "keywords", {})
+    with pytest.raises(UsageError, match=words):
+        untyped(**given | change, **keywords)

@@ -27,6 +27,10 @@ crafted = attacks.craft(
     attacks.PGD(0.1, "l2", steps=5, restarts=2), classify, w, images,
     np.arange(6) % 3, key=key, batch_size=3,
 )
+stopped = attacks.craft(
+    attacks.PGD(0.5, steps=20, stop=True), classify, w, images,
+    np.arange(6) % 3, key=key, batch_size=3,
+)
 inverted = inversion.invert(
     generate, a, images, key=key, latent_shape=(3,), batch_size=3
 )
@@ -38,7 +42,8 @@ searched = inversion.invert(
 )
 np.savez(
     sys.argv[1], devices=jax.device_count(), images=crafted.images,
-    success=crafted.success, latent=inverted.latent, errors=inverted.restart_errors,
+    success=crafted.success, stopped=stopped.images, queries=stopped.queries.forwards,
+    latent=inverted.latent, errors=inverted.restart_errors,
     searched=searched.latent, projections=searched.image,
 )
 """
@@ -60,8 +65,8 @@ def test_the_number_of_devices_changes_nothing(tmp_path):
     for devices in (2, 4):
         many = _run(tmp_path / f"{devices}.npz", devices)
         assert (one["devices"], many["devices"]) == (1, devices)
-        np.testing.assert_array_equal(one["success"], many["success"])
-        np.testing.assert_allclose(one["images"], many["images"], atol=1e-6)
         # A search would amplify a difference in rounding: there must be none.
-        for name in ("latent", "errors", "searched", "projections"):
-            np.testing.assert_array_equal(one[name], many[name])
+        for name in set(one.files) - {"devices"}:
+            np.testing.assert_array_equal(one[name], many[name], err_msg=name)
+    # Images are ready at different times.
+    assert len(set(one["queries"])) > 1

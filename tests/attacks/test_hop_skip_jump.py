@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from robust_manifold.attacks import HopSkipJump, Problem, craft, registry
+from robust_manifold.attacks.hop_skip_jump import BISECT, ESTIMATE, JUMP
+from robust_manifold.core import norms
 from robust_manifold.core.errors import UsageError
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
@@ -84,6 +86,45 @@ def test_starts_are_pixels_first_and_blocks_later():
         start = attack._start(problem, KEY, state)
         assert bool((start[:2, :2] == start[0, 0, 0]).all()) is blocks
         assert len(np.unique(start)) > 1
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_steps_and_probes_shrink_from_round_to_round(norm):
+    attack = HopSkipJump(norm, probes=4, gamma=0.5)
+    image = jnp.asarray(IMAGES[0])
+    problem = Problem(
+        lambda x: linear(1.0, x), image, jnp.int32(LABELS[0]), jnp.float32(0)
+    )
+
+    def step(state, place):
+        key = jax.random.fold_in(KEY, place)
+        after = attack.step(problem, key, state)
+        probe = attack._probe(problem, key, after) - after.point
+        return after, (after, norms.norm(probe, "l2"))
+
+    def run():
+        return jax.lax.scan(step, attack.begin(problem, KEY), jnp.arange(120))[1]
+
+    states, radii = jax.tree.map(np.asarray, jax.jit(run)())
+    phases = states.phase
+    begun = np.append(True, phases[1:] != phases[:-1])
+    far = np.abs(states.point - IMAGES[0])
+    if norm == "l2":
+        distances = np.sqrt((far**2).sum((1, 2, 3)))
+    else:
+        distances = far.max((1, 2, 3))
+    jumps = begun & (phases == JUMP)
+    rounds = states.rounds[jumps]
+    np.testing.assert_array_equal(rounds, 1 + np.arange(len(rounds)))
+    assert len(rounds) >= 3
+    # The distance over the root of the round's number (paper, theorem 3).
+    sizes = distances[jumps] / np.sqrt(rounds)
+    np.testing.assert_allclose(states.size[jumps], sizes, rtol=1e-5)
+    # Probes are as far as the last bisection's start was, times gamma, over 9 pixels.
+    reaches = distances[begun & (phases == BISECT)][1 : len(rounds)]
+    wanted = np.append(0.1, 0.5 * reaches / 9)
+    probing = radii[begun & (phases == ESTIMATE)][: len(rounds)]
+    np.testing.assert_allclose(probing, wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,12 @@ def test_l1_moves_the_entries_with_the_most_to_gain_until_the_box_ends_them():
     moved = region.projection(image, 0.4, "l1")(image + delta)
     # 0.1 is all the room of the first; 0.35 off the others leaves 0.25 and 0.05.
     np.testing.assert_allclose(moved.ravel(), [1.0, 0.75, 0.45, 0.5], atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [30.0, 1e4, 1e8])
+def test_large_steps_stay_in_the_l1_ball(size):
+    image = jax.random.uniform(jax.random.key(0), (32, 32, 3))
+    moved = image + size * jax.random.normal(jax.random.key(1), image.shape)
+    projected = region.projection(image, 0.5, "l1")(moved)
+    change = np.asarray(projected, np.float64) - np.asarray(image, np.float64)
+    assert np.abs(change).sum() <= 0.5 * (1 + 1e-6)

@@ -89,6 +89,52 @@ def test_an_l2_change_keeps_the_norm_and_empties_the_second_window():
     assert emptied > 0
 
 
+@pytest.mark.parametrize(
+    ("queries", "sides"),
+    [
+        (10_000, {0: 25, 10: 25, 11: 18, 50: 18, 51: 13}),
+        # A tenth of the queries: as after 0, 10, 20, 50 and 60 of 10,000.
+        (1000, {0: 25, 1: 25, 2: 18, 5: 18, 6: 13}),
+    ],
+)
+def test_windows_shrink_with_the_changes_made(queries, sides):
+    """Every change raises the loss, and is kept."""
+    attack = Square(0.1, queries=queries)
+    image = jnp.full((28, 28, 1), 0.5)
+    problem = Problem(
+        lambda x: jnp.stack([1.0, jnp.sum((x - image) ** 2) / 100]),
+        image,
+        jnp.int32(0),
+        jnp.float32(0.1),
+    )
+
+    @jax.jit
+    def changed(made):
+        clean = problem.objective(attack.loss).candidate(image)
+        best = jax.tree.map(lambda leaf: leaf[None], clean)
+        state = square.Search(best, 1 + made)
+        return attack.step(problem, KEY, state).best.image[0] != image
+
+    areas = {made: int(changed(jnp.int32(made)).sum()) for made in sides}
+    assert areas == {made: side**2 for made, side in sides.items()}
+
+
+@pytest.mark.parametrize(("norm", "channels"), [("l2", 2), ("l1", 1)])
+def test_a_window_takes_what_the_ball_has_left(norm, channels):
+    """What lies outside both windows stays; the first gets all the rest."""
+    rng = np.random.default_rng(2)
+    delta = jnp.asarray(rng.normal(size=(10, 10, channels)), jnp.float32)
+    first = square._window(delta, jnp.int32(1), jnp.int32(2), jnp.int32(5))
+    second = square._window(delta, jnp.int32(4), jnp.int32(4), jnp.int32(5))
+    bump = jnp.where(first, jnp.asarray(rng.normal(size=delta.shape), jnp.float32), 0)
+    epsilon = 2 * norms.norm(delta, norm)
+    after = Square(1.0, norm)._moved(delta, bump, first, second, epsilon)
+    outside = np.broadcast_to(~(first | second), delta.shape)
+    np.testing.assert_allclose(after[outside], delta[outside], rtol=1e-5)
+    assert not after[np.broadcast_to(second & ~first, delta.shape)].any()
+    assert float(norms.norm(after, norm)) == pytest.approx(float(epsilon), rel=1e-5)
+
+
 WEIGHTS = np.random.default_rng(0).normal(size=(6, 6, 1)).astype(np.float32)
 
 
