@@ -208,7 +208,7 @@ def _transcribed_l1(waves):
         return waves.image + np.sign(delta) * change
 
     def entries(x):
-        return np.count_nonzero(x - waves.image)
+        return int(np.count_nonzero(x - waves.image))
 
     x = waves.start
     events, iterates = collections.Counter(), []

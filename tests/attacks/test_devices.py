@@ -1,4 +1,4 @@
-"""One, two or four virtual devices give the same adversarial images and projections."""
+"""One or three virtual devices give the same adversarial images and projections."""
 
 import os
 import subprocess
@@ -24,11 +24,7 @@ def generate(params, latent):
 
 key = jax.random.key(0)
 crafted = attacks.craft(
-    attacks.PGD(0.1, "l2", steps=5, restarts=2), classify, w, images,
-    np.arange(6) % 3, key=key, batch_size=3,
-)
-stopped = attacks.craft(
-    attacks.PGD(0.5, steps=20, stop=True), classify, w, images,
+    attacks.PGD(0.5, "l2", steps=10, restarts=2, stop=True), classify, w, images,
     np.arange(6) % 3, key=key, batch_size=3,
 )
 inverted = inversion.invert(
@@ -42,7 +38,7 @@ searched = inversion.invert(
 )
 np.savez(
     sys.argv[1], devices=jax.device_count(), images=crafted.images,
-    success=crafted.success, stopped=stopped.images, queries=stopped.queries.forwards,
+    success=crafted.success, queries=crafted.queries.forwards,
     latent=inverted.latent, errors=inverted.restart_errors,
     searched=searched.latent, projections=searched.image,
 )
@@ -62,11 +58,10 @@ def _run(path, devices):
 
 def test_the_number_of_devices_changes_nothing(tmp_path):
     one = _run(tmp_path / "1.npz", 1)
-    for devices in (2, 4):
-        many = _run(tmp_path / f"{devices}.npz", devices)
-        assert (one["devices"], many["devices"]) == (1, devices)
-        # A search would amplify a difference in rounding: there must be none.
-        for name in set(one.files) - {"devices"}:
-            np.testing.assert_array_equal(one[name], many[name], err_msg=name)
+    many = _run(tmp_path / "3.npz", 3)
+    assert (one["devices"], many["devices"]) == (1, 3)
+    # A search would amplify a difference in rounding: there must be none.
+    for name in set(one.files) - {"devices"}:
+        np.testing.assert_array_equal(one[name], many[name], err_msg=name)
     # Images are ready at different times.
     assert len(set(one["queries"])) > 1
