@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/mnist_quick
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format clean
+.PHONY: help quickstart test test-all lint format clean
 
 help: ## List the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # A stamp a set of extras: installed again only when pyproject.toml changes.
 $(VENV)/.quick: pyproject.toml
@@ -28,6 +28,9 @@ quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real dig
 
 test: $(VENV)/.develop ## Run the test suite
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup --cov --cov-report=term:skip-covered
+
+test-all: $(VENV)/.develop ## Run the slow tests, too
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup -m 'slow or not slow'
 
 lint: $(VENV)/.develop ## Check style, types and layers
 	$(BIN)/ruff format --check .

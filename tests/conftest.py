@@ -1,5 +1,7 @@
 """Shared by all tests: shape checks, strict ranks, and the program as a function."""
 
+import gc
+import pathlib
 import sys
 from typing import NamedTuple
 
@@ -13,6 +15,23 @@ from tests.support import CONFIG, write_digits
 jaxtyping.install_import_hook("robust_manifold", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MANY_MAPS = 20_000
+"""Memory maps of a process at which compiled programs are dropped.
+
+Each program takes several, and Linux allows 65,530: then the process aborts.
+"""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_more_programs_than_fit():
+    """Drops what was compiled before it is too much."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 class Ended(NamedTuple):

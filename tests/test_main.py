@@ -269,7 +269,6 @@ MOMENTS = (
 """Files whose appearance shows that a stage is in the middle of its work."""
 
 
-@pytest.mark.slow
 def test_killed_runs_give_the_same_results(project):
     whole, killed = project / "whole", project / "killed"
     _run(project, whole)

@@ -14,6 +14,8 @@ from robust_manifold.attacks import (
 from robust_manifold.core.errors import UsageError
 from tests.attacks.toys import make_toy
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 
 

@@ -96,8 +96,13 @@ def group(spec):
 
 
 def grouped(specs):
-    """Returns the specs as parameters."""
-    return [pytest.param(spec, id=str(spec), marks=group(spec)) for spec in specs]
+    """Returns the specs as parameters; those that are not the first are slow."""
+    return [pytest.param(spec, id=str(spec), marks=marks(spec)) for spec in specs]
+
+
+def marks(spec):
+    """Returns the marks of a spec's tests."""
+    return (group(spec),) if spec in FIRST else (group(spec), pytest.mark.slow)
 
 
 every_attack = pytest.mark.parametrize("spec", grouped(ALL))
@@ -161,7 +166,7 @@ def test_specs_are_values(spec):
 @pytest.mark.parametrize(
     ("spec", "classes"),
     [
-        pytest.param(spec, classes, id=f"{classes}-{spec}", marks=group(spec))
+        pytest.param(spec, classes, id=f"{classes}-{spec}", marks=marks(spec))
         for classes, specs in {2: FIRST, 4: ALL}.items()
         for spec in specs
     ],

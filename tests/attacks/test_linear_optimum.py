@@ -10,6 +10,8 @@ import pytest
 from robust_manifold import attacks
 from robust_manifold.attacks import DDN, FAB, FMN, DeepFool
 
+pytestmark = pytest.mark.slow
+
 SPECS = [
     DeepFool("l2"),
     DeepFool("linf"),

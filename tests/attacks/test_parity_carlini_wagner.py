@@ -7,6 +7,8 @@ import pytest
 
 from robust_manifold.attacks import CarliniWagner, ElasticNet, craft
 
+pytestmark = pytest.mark.slow
+
 foolbox = pytest.importorskip("foolbox")
 KEY = jax.random.key(0)
 # A power of two: foolbox rounds the constant to float32.

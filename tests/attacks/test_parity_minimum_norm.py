@@ -8,6 +8,8 @@ import pytest
 from robust_manifold import attacks
 from robust_manifold.attacks import DDN, FMN, DeepFool
 
+pytestmark = pytest.mark.slow
+
 foolbox = pytest.importorskip("foolbox")
 
 
