@@ -69,7 +69,7 @@ def test_the_classifier_sees_pixels_in_the_box_only():
     corner = np.round(np.random.default_rng(2).uniform(size=(1, 3, 3, 1)))
     label = np.argmax(linear(1.0, corner[0])[None], -1)
     crafted = craft(
-        SPSA(0.5, steps=60, samples=32, learning_rate=0.05),
+        SPSA(0.7, steps=60, samples=32, learning_rate=0.05),
         classify,
         jnp.float32(1),
         corner.astype(np.float32),
