@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks import losses, region
@@ -262,7 +263,7 @@ class APGD(SteppedAttack[Ascent]):
             )  # type: ignore[arg-type]
         )
         epsilon = problem.epsilon * now.radius.astype(state.image.dtype)
-        state = _where(now.first, self._fresh(problem, epsilon, state), state)
+        state = optax.tree.where(now.first, self._fresh(problem, epsilon, state), state)
         target = state.targets[state.evaluations // (self._evaluations * self.restarts)]
         image = state.image
         evaluation, gradient = self._objective(problem, target).evaluate_with_gradient(
@@ -272,14 +273,16 @@ class APGD(SteppedAttack[Ascent]):
         reached = Peak(image, gradient, evaluation.loss)
         state = state._replace(
             evaluations=state.evaluations + 1,
-            found=_where(now.radius <= 1, counted, state.found),
-            peak=_where(evaluation.loss > state.peak.loss, reached, state.peak),
+            found=optax.tree.where(now.radius <= 1, counted, state.found),
+            peak=optax.tree.where(
+                evaluation.loss > state.peak.loss, reached, state.peak
+            ),
             rises=state.rises + (evaluation.loss > state.loss),
             loss=evaluation.loss,
         )
         checkpoint = self._checked if self.norm != "l1" else self._checked_entries
         checked, back = checkpoint(problem, epsilon, now.window, state)
-        state = _where(now.window > 0, checked, state)
+        state = optax.tree.where(now.window > 0, checked, state)
         back &= now.window > 0
         image = jnp.where(back, state.peak.image, image)
         gradient = jnp.where(back, state.peak.gradient, gradient)
@@ -397,8 +400,3 @@ def _others(logits: Logits, label: Label) -> Logits:
 
 def _entries(delta: Float[Array, "..."]) -> Int[Array, ""]:
     return jnp.sum(delta != 0).astype(jnp.int32)
-
-
-def _where(condition: Any, yes: Any, no: Any) -> Any:
-    """Returns one of two trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

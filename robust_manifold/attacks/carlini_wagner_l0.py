@@ -15,7 +15,7 @@ from robust_manifold.attacks.base import (
     Queries,
     SteppedAttack,
 )
-from robust_manifold.attacks.trade_off import Goal, Look, choose
+from robust_manifold.attacks.trade_off import Goal, Look
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
@@ -110,15 +110,17 @@ class L0Search(SteppedAttack[Search]):
         up = stepped.steps >= self.steps
         last = _FACTOR * trial.constant > _LARGEST * self.initial_const
         raised = stepped._replace(constant=_FACTOR * trial.constant, steps=jnp.int32(0))
-        going = choose(
+        going = optax.tree.where(
             up,
             state._replace(trial=raised, rounds=state.rounds + 1),
             state._replace(trial=stepped),
         )
         succeeded = state._replace(kept=_kept(problem, state, descent))
-        decided = choose(look.adversarial, succeeded, _given_up(problem, state))
+        decided = optax.tree.where(
+            look.adversarial, succeeded, _given_up(problem, state)
+        )
         fewer = self._next(problem, decided)
-        return choose(look.adversarial | (up & last), fewer, going)
+        return optax.tree.where(look.adversarial | (up & last), fewer, going)
 
     def ended(self, state: Search) -> Bool[Array, ""]:
         """Returns whether all rounds are done or no pixel can be removed."""

@@ -20,7 +20,6 @@ from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     Look,
-    choose,
     finite,
     repeats,
 )
@@ -173,7 +172,7 @@ class L2Search(SteppedAttack[Search]):
         after = state._replace(
             round=self._fresh(image), rounds=rounds, constant=constant
         )
-        return choose(over, after, state)
+        return optax.tree.where(over, after, state)
 
 
 def _to_image(variable: Image) -> Image:

@@ -14,7 +14,7 @@ from robust_manifold.attacks.base import (
     Queries,
     SteppedAttack,
 )
-from robust_manifold.attacks.trade_off import Goal, choose
+from robust_manifold.attacks.trade_off import Goal
 from robust_manifold.core.norms import Norm, norm
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
@@ -100,7 +100,9 @@ class LinfSearch(SteppedAttack[Search]):
         moved = jnp.clip(descent.image + self._size(state) * update, 0, 1)  # type: ignore[operator]
         going = Descent(moved, adam, descent.constant, descent.steps + 1)
         state = state._replace(descent=going, best=best, distance=nearest)
-        return choose(met, self._next(state), self._at_the_end_of_steps(state))
+        return optax.tree.where(
+            met, self._next(state), self._at_the_end_of_steps(state)
+        )
 
     def ended(self, state: Search) -> Bool[Array, ""]:
         """Returns whether all rounds are done, or the bound is known well enough."""
@@ -137,7 +139,7 @@ class LinfSearch(SteppedAttack[Search]):
         )
         raised = state._replace(descent=larger, rounds=state.rounds + 1)
         failed = self._next(state._replace(failed=state.bound))
-        return choose(over, choose(last, failed, raised), state)
+        return optax.tree.where(over, optax.tree.where(last, failed, raised), state)
 
     def _next(self, state: Search) -> Search:
         """Returns the next round, with a bound between what fails and what succeeds."""

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Int
 
 from robust_manifold.attacks.base import (
@@ -20,7 +21,6 @@ from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     check_search,
-    choose,
     finite,
     repeats,
 )
@@ -190,7 +190,7 @@ class ElasticNet(SteppedAttack[Search]):
                 descent.found, repeats(self.binary_search_steps, rounds)
             ),
         )
-        return choose(over, after, state)
+        return optax.tree.where(over, after, state)
 
 
 def _fresh(image: Image) -> Round:

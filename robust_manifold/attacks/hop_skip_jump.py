@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Int
 
 from robust_manifold.attacks.base import (
@@ -186,7 +187,7 @@ class HopSkipJump(SteppedAttack[Walk]):
             low=jnp.zeros_like(state.low),
             high=jnp.ones_like(state.high),
         )
-        return _choose(goes, begun, state)
+        return optax.tree.where(goes, begun, state)
 
     def _between(self, problem: Problem, state: Walk, share: Scalar) -> Image:
         """Returns an image so far from the clean one, on the way to `point`."""
@@ -219,7 +220,9 @@ class HopSkipJump(SteppedAttack[Walk]):
             signed=nothing,
             hits=jnp.zeros_like(state.hits),
         )
-        return _choose(state.asked >= self._bisections(point), next_round, state)
+        return optax.tree.where(
+            state.asked >= self._bisections(point), next_round, state
+        )
 
     def _bisections(self, image: Image) -> int:
         """Returns how many halvings reach the wanted precision."""
@@ -264,7 +267,7 @@ class HopSkipJump(SteppedAttack[Walk]):
             size=distance / jnp.sqrt(rounds),
         )
         wanted = jnp.floor(self.probes * jnp.sqrt(rounds)).astype(jnp.int32)
-        return _choose(state.asked >= wanted, estimated, state)
+        return optax.tree.where(state.asked >= wanted, estimated, state)
 
     def _jump(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
         del problem, key
@@ -275,7 +278,3 @@ class HopSkipJump(SteppedAttack[Walk]):
         point = jnp.where(success, candidate, state.point)
         halved = state._replace(size=state.size / 2)
         return self._towards(problem, halved, point, success | stuck)
-
-
-def _choose(condition: Bool[Array, ""], yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -111,7 +111,7 @@ class Candidate(NamedTuple):
     def better_of(self, other: "Candidate") -> "Candidate":
         """Returns `other` if it is strictly better, this one otherwise."""
         better = other.evaluation.beats(self.evaluation)
-        return jax.tree.map(lambda a, b: jnp.where(better, b, a), self, other)
+        return optax.tree.where(better, other, self)
 
 
 def best_of(candidates: Candidate) -> Candidate:

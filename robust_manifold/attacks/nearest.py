@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool
 
 from robust_manifold.core import norms
@@ -34,6 +34,4 @@ class Nearest(NamedTuple):
         """Returns `image` if it is adversarial and no farther, or this one."""
         distance = norms.norm(image - original, norm)
         nearer = adversarial & (distance <= self.distance)
-        return jax.tree.map(
-            lambda new, old: jnp.where(nearer, new, old), Nearest(image, distance), self
-        )
+        return optax.tree.where(nearer, Nearest(image, distance), self)

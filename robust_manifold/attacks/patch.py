@@ -64,7 +64,7 @@ class Judged(NamedTuple):
         level = other.adversarial == self.adversarial
         gained |= level & (other.loss > self.loss)
         better = (other.share > self.share) | ((other.share == self.share) & gained)
-        return jax.tree.map(lambda a, b: jnp.where(better, b, a), self, other)
+        return optax.tree.where(better, other, self)
 
 
 def best_judged(judged: Judged) -> Judged:

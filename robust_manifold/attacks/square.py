@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks import region
@@ -111,7 +112,7 @@ class Square(SteppedAttack[Search]):
             # A first image of NaN logits is one that any other beats.
             best = lowest.better_of(objective.candidate(image))
             adversarial = clean.evaluation.adversarial
-            return jax.tree.map(lambda a, b: jnp.where(adversarial, a, b), clean, best)
+            return optax.tree.where(adversarial, clean, best)
 
         return Search(jax.vmap(start)(self._keys(key)), jnp.int32(1))
 

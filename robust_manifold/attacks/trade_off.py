@@ -130,11 +130,6 @@ def finite(gradient: Image) -> Image:
     return jnp.where(jnp.isfinite(gradient), gradient, 0)
 
 
-def choose(condition: Bool[Array, ""], then: Any, otherwise: Any) -> Any:
-    """Returns one of two trees of arrays of the same shapes."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)
-
-
 def check_search(attack: Any) -> None:
     """Raises a `UsageError` unless the fields that all such searches share are sane."""
     for field in ("binary_search_steps", "steps"):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Int
 
 from robust_manifold.core import batching, keys, memory
@@ -279,7 +280,7 @@ def _tile_stepped(loop, params, key, running: _Running) -> _Running:
         after = _stepped(loop, params, own_key, before)
         if loop.ended is None:
             return after
-        return jax.tree.map(lambda a, b: jnp.where(before.ended, a, b), before, after)
+        return optax.tree.where(before.ended, before, after)
 
     return jax.vmap(one)(keys.per_example(key, running.id), running)
 

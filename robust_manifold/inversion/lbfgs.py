@@ -71,7 +71,7 @@ class LBFGS(Solver):
 
         moved = self._turn(problem, latent, objective, gradient, state)
         stayed = state._replace(length=_shorter(state, slope, objective))
-        state = _choose(accepted, moved, stayed)
+        state = optax.tree.where(accepted, moved, stayed)
         latent = state.anchor + state.length * state.direction
         return Step(measured, problem.project(latent), state)
 
@@ -87,7 +87,7 @@ class LBFGS(Solver):
         # Without positive curvature along the move, what is remembered misleads.
         curvature = (latent - state.anchor) @ (gradient - state.gradient)
         fresh = transformation.init(latent)
-        memory = _choose(curvature > 0, state.memory, fresh)
+        memory = optax.tree.where(curvature > 0, state.memory, fresh)
         descent, memory = transformation.update(gradient, memory, latent)
         descent = allowed(jnp.asarray(descent))  # which optax types as a tree
         norm = jnp.maximum(jnp.linalg.norm(gradient), 1)
@@ -106,7 +106,3 @@ def _shorter(state: LBFGSState, slope: Scalar, objective: Scalar) -> Scalar:
     share = -slope / (2 * jnp.where(excess > 0, excess, 1))
     usable = (excess > 0) & jnp.isfinite(share)
     return state.length * jnp.where(usable, jnp.clip(share, 0.1, 0.5), 0.1)
-
-
-def _choose(condition, first, second):
-    return optax.tree.where(condition, first, second)
