@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from robust_manifold.attacks import hyperplane
+from robust_manifold.attacks import hyperplane, losses
 from robust_manifold.attacks.base import Problem
 from robust_manifold.attacks.losses import Evaluation, Loss, Objective
 from robust_manifold.core.norms import Norm
@@ -33,8 +33,8 @@ class NearestObjective(Objective):
     def of(self, logits: Logits) -> Evaluation:
         """Returns the evaluation of one logit vector."""
         distances = (logits - logits[self.label]) / self.slopes
-        others = jnp.where(jnp.arange(logits.size) == self.label, -jnp.inf, distances)
-        return Evaluation(jnp.max(others), self.succeeds(logits))
+        nearest = jnp.max(losses.others(distances, self.label))
+        return Evaluation(nearest, self.succeeds(logits))
 
 
 def slopes(problem: Problem, loss: AimedLoss, norm: Norm) -> Slopes:

@@ -130,21 +130,14 @@ class Ascent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _TowardsTarget(Objective):
-    """The targeted difference of logits ratio.
-
-    Untargeted, it leads from the label to `target`, and any class but the label's is
-    a success.  Targeted, it leads to the label, from the class that is ahead.
-    """
+    """The targeted ratio from the label to `target`; any wrong class is a success."""
 
     target: Label | None = None
 
     def of(self, logits: Logits) -> Evaluation:
         """Returns the evaluation of one logit vector."""
-        left, reached = self.label, self.target
-        if self.targeted:
-            left, reached = jnp.argmax(_others(logits, self.label)), self.label
-        assert reached is not None
-        ratio = losses.targeted_dlr(logits, left, reached)
+        assert self.target is not None
+        ratio = losses.targeted_dlr(logits, self.label, self.target)
         return Evaluation(ratio, self.succeeds(logits))
 
 
@@ -233,8 +226,8 @@ class APGD(SteppedAttack[Ascent]):
         logits = problem.classify(image)
         targets = jnp.zeros(1, jnp.int32)
         if self._has_targets:
-            others = _others(logits, problem.label)
-            targets = jax.lax.top_k(others, self.targets)[1]
+            rivals = losses.others(logits, problem.label)
+            targets = jax.lax.top_k(rivals, self.targets)[1]
         clean = self._objective(problem, targets[0]).of(logits)
         lowest = jnp.full((), -jnp.inf, image.dtype)
         start = self._start(problem, key)
@@ -300,11 +293,11 @@ class APGD(SteppedAttack[Ascent]):
         return state.found.image
 
     def _objective(self, problem: Problem, target: Label) -> Objective:
-        if self.loss == "targeted_dlr":
-            return _TowardsTarget(
-                problem.classify, problem.label, "dlr", problem.targeted, target
-            )
-        return problem.objective(self.loss)
+        if self.loss != "targeted_dlr":
+            return problem.objective(self.loss)
+        if problem.targeted:
+            return problem.objective("dlr")
+        return _TowardsTarget(problem.classify, problem.label, target=target)
 
     def _start(self, problem: Problem, key: PRNGKey) -> Image:
         """Returns a run's random start."""
@@ -391,11 +384,6 @@ class APGD(SteppedAttack[Ascent]):
         change = project(image + state.step_size * direction) - image
         last = image - state.previous
         return project(image + share * change + (1 - share) * last)
-
-
-def _others(logits: Logits, label: Label) -> Logits:
-    """Returns the logits, the label's as one that is never the highest."""
-    return jnp.where(jnp.arange(logits.size) == label, -jnp.inf, logits)
 
 
 def _entries(delta: Float[Array, "..."]) -> Int[Array, ""]:

@@ -16,11 +16,11 @@ from robust_manifold.attacks.base import (
     Queries,
     SteppedAttack,
 )
+from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     Look,
-    finite,
     repeats,
 )
 from robust_manifold.core.norms import Norm, norm

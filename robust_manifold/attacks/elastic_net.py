@@ -17,11 +17,11 @@ from robust_manifold.attacks.base import (
     SteppedAttack,
     registry,
 )
+from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     check_search,
-    finite,
     repeats,
 )
 from robust_manifold.core.norms import Norm, norm

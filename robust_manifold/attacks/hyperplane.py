@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_manifold.attacks import losses
 from robust_manifold.attacks.base import Problem
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
@@ -33,8 +34,7 @@ class Step(NamedTuple):
 
 def rivals(problem: Problem, logits: Logits) -> Int[Array, " classes"]:
     """Returns all classes, the likeliest first and the label last."""
-    others = jnp.where(jnp.arange(logits.size) == problem.label, -jnp.inf, logits)
-    return jnp.argsort(-others, stable=True)
+    return jnp.argsort(-losses.others(logits, problem.label), stable=True)
 
 
 def boundaries(
@@ -56,13 +56,9 @@ def boundaries(
         if problem.targeted:
             cotangent, value = -cotangent, -value
         (gradient,) = pull_back(cotangent)
-        return _finite(value), _finite(gradient)
+        return losses.finite(value), losses.finite(gradient)
 
     return Boundaries(logits, *jax.vmap(boundary)(others))
-
-
-def _finite(array: Array) -> Array:
-    return jnp.where(jnp.isfinite(array), array, 0)
 
 
 def dual_norm(gradient: Image, norm: Norm) -> Scalar:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_manifold.attacks import losses
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -109,8 +110,7 @@ class JSMA(SteppedAttack[Climb]):
         elif self.classes == "all":
             targets = places[:-1] + (places[:-1] >= problem.label)
         else:
-            others = jnp.where(places == problem.label, -jnp.inf, logits)
-            targets = jnp.argmax(others)[None]
+            targets = jnp.argmax(losses.others(logits, problem.label))[None]
         there = problem.succeeds(logits)
         return jax.vmap(lambda target: Climb(problem.image, target, logits, there))(
             targets.astype(jnp.int32)
@@ -165,7 +165,7 @@ def _slopes(problem: Problem, climb: Climb) -> tuple[Logits, Flat, Flat]:
         # One of two logits may be constant: only their difference has a meaning.
         target, others = target - others, others - target
     slopes = [pull_back(weights)[0].reshape(-1) for weights in (target, others)]
-    raised, lowered = (jnp.where(jnp.isfinite(slope), slope, 0) for slope in slopes)
+    raised, lowered = map(losses.finite, slopes)
     return logits, raised, lowered
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Classify, Image, Label, Logits, Scalar
@@ -24,7 +24,7 @@ def margin(logits: Logits, label: Label) -> Scalar:
     Cross-entropy is softplus of it, so both rise in the same direction, but the
     margin's gradient does not vanish where the classifier is sure of itself.
     """
-    return jax.nn.logsumexp(_others(logits, label)) - logits[label]
+    return jax.nn.logsumexp(others(logits, label)) - logits[label]
 
 
 def cross_entropy(logits: Logits, label: Label) -> Scalar:
@@ -34,7 +34,7 @@ def cross_entropy(logits: Logits, label: Label) -> Scalar:
 
 def difference(logits: Logits, label: Label) -> Scalar:
     """Returns the largest other logit less the label's (Carlini and Wagner 2017)."""
-    return jnp.max(_others(logits, label)) - logits[label]
+    return jnp.max(others(logits, label)) - logits[label]
 
 
 def dlr(logits: Logits, label: Label) -> Scalar:
@@ -58,7 +58,8 @@ def targeted_dlr(logits: Logits, label: Label, target: Label) -> Scalar:
     return (logits[target] - logits[label]) / divisor
 
 
-def _others(logits: Logits, label: Label) -> Logits:
+def others(logits: Logits, label: Label) -> Logits:
+    """Returns the logits, the label's as one that is never the largest."""
     return jnp.where(jnp.arange(logits.size) == label, -jnp.inf, logits)
 
 
@@ -74,6 +75,11 @@ LOSSES: dict[str, Callable[[Logits, Label], Scalar]] = {
     "difference": difference,
 }
 """Losses by the names that attacks take; higher is worse for the classifier."""
+
+
+def finite(array: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns an array with zeros where it is NaN or infinite."""
+    return jnp.where(jnp.isfinite(array), array, 0)
 
 
 class Evaluation(NamedTuple):
@@ -148,7 +154,7 @@ class Objective:
         """Returns the evaluation of one logit vector."""
         if self.targeted and self.loss == "dlr":
             # The plain ratio is constant while the target's logit is the third.
-            leader = jnp.argmax(_others(logits, self.label))
+            leader = jnp.argmax(others(logits, self.label))
             loss = targeted_dlr(logits, leader, self.label)
         else:
             loss = LOSSES[self.loss](logits, self.label)
@@ -175,8 +181,7 @@ class Objective:
             return evaluation.loss, evaluation
 
         gradient, evaluation = jax.grad(loss, has_aux=True)(image)
-        gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
-        return GradientEvaluation(evaluation, gradient)
+        return GradientEvaluation(evaluation, finite(gradient))
 
 
 def check_loss(attack: Any, *more: str) -> None:

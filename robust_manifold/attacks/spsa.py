@@ -23,6 +23,7 @@ from robust_manifold.attacks.losses import (
     Candidate,
     Loss,
     check_loss,
+    finite,
     with_enough_classes,
 )
 from robust_manifold.core.norms import Norm
@@ -137,7 +138,7 @@ class SPSA(SteppedAttack[Ascent]):
                 for side in (1, -1)
             )
             slope = (above - below) / (2 * self.delta)
-            return jnp.where(jnp.isfinite(slope), slope, 0) * signs
+            return finite(slope) * signs
 
         return jnp.mean(jax.vmap(rise)(signs), axis=0)
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.losses import finite
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, Logits, Scalar
 
@@ -123,11 +124,6 @@ class Constant(NamedTuple):
 def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:
     """Returns whether the next round is the last of a long search: it is a repeat."""
     return (next_round == rounds - 1) if rounds >= 10 else False
-
-
-def finite(gradient: Image) -> Image:
-    """Returns a gradient with zeros where it is NaN or infinite."""
-    return jnp.where(jnp.isfinite(gradient), gradient, 0)
 
 
 def check_search(attack: Any) -> None:
