@@ -5,10 +5,10 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from robust_manifold.attacks import hyperplane, losses
-from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.base import Problem, Queries
 from robust_manifold.attacks.losses import Evaluation, Loss, Objective
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Logits
@@ -54,6 +54,18 @@ def slopes(problem: Problem, loss: AimedLoss, norm: Norm) -> Slopes:
     least = jnp.where(jnp.isfinite(least), least, 1)
     steep = jnp.where(steep > 0, steep, least)
     return jnp.ones(classes, image.dtype).at[others].set(steep)
+
+
+def cost(loss: AimedLoss, classes: int) -> Queries:
+    """Returns the most that the slopes cost."""
+    return Queries(1, classes - 1) if loss == "nearest" else Queries(0, 0)
+
+
+def spent(slopes: Slopes, steps: Int[Array, ""]) -> Queries:
+    """Returns what was asked for by the slopes, if any, and a gradient a step."""
+    # There is a slope for each class.
+    forwards, backwards = (1, slopes.size - 1) if slopes.size else (0, 0)
+    return Queries(forwards + steps, backwards + steps)
 
 
 def objective(problem: Problem, loss: AimedLoss, slopes: Slopes) -> Objective:

@@ -126,7 +126,7 @@ class Attack(abc.ABC):
     """Authors and year of the paper."""
     threat_model: ClassVar[ThreatModel] = "white box"
 
-    suits_random: bool = True
+    suits_random: ClassVar[bool] = True
     """Whether the attack is made for random classifiers, too."""
 
     norm: Norm
@@ -211,7 +211,7 @@ class SteppedAttack(Attack, Generic[State]):
     def passes(self, classes: int) -> Passes:
         """Returns what the three methods ask of the classifier."""
 
-    ends_early: bool = False
+    ends_early: ClassVar[bool] = False
     """Whether `ended` can say so before all steps are taken."""
     ends_at_success: ClassVar[bool] = False
     """Whether it then says so at the first success: `craft` goes on where that is one
@@ -219,7 +219,8 @@ class SteppedAttack(Attack, Generic[State]):
 
     def ended(self, state: State) -> Bool[Array, ""]:
         """Returns whether no further step would change what counts."""
-        raise NotImplementedError
+        del state
+        return jnp.bool_(False)
 
     def spent(self, state: State, steps: Int[Array, ""], classes: int) -> Queries:
         """Returns what the attack has asked for, `finish` included.
@@ -295,6 +296,11 @@ class Ensemble(Attack):
     def members(self, classes: int) -> tuple[SteppedAttack[Any], ...]:
         """Returns the attacks, in their order, for so many classes."""
 
+    def fitting_members(self, classes: int, targeted: bool) -> list[SteppedAttack[Any]]:
+        """Returns the members as they are made; those that come to the same once."""
+        members = self.members(classes)
+        return list(dict.fromkeys(m.for_classes(classes, targeted) for m in members))
+
     def cost(self, classes: int) -> Queries:
         """Returns the most that all members together ask of the classifier."""
         costs = [member.cost(classes) for member in self.members(classes)]
@@ -312,7 +318,7 @@ class Ensemble(Attack):
         """Returns the first member's success; arguments as for `Attack`."""
         classes = jax.eval_shape(classify, image).shape[0]
         problem = Problem(classify, image, label, jnp.zeros(()), targeted)
-        members = self.members(classes)
+        members = self.fitting_members(classes, targeted)
 
         def attack(place: int) -> Attempt:
             member_key = jax.random.fold_in(key, place)

@@ -15,7 +15,11 @@ from robust_manifold.attacks.base import (
 from robust_manifold.attacks.carlini_wagner_l0 import L0Search
 from robust_manifold.attacks.carlini_wagner_l2 import L2Search
 from robust_manifold.attacks.carlini_wagner_linf import LinfSearch
-from robust_manifold.attacks.trade_off import check_search
+from robust_manifold.attacks.trade_off import (
+    RoundSearch,
+    check_search,
+    first_constant,
+)
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Image, PRNGKey
@@ -64,7 +68,7 @@ class CarliniWagner(SteppedAttack[Any]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "Carlini-Wagner"
     source: ClassVar[str] = "Carlini and Wagner 2017"
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+    ends_early: ClassVar[bool] = True
 
     norm: Norm = "l2"
     """`l2`, `l0` or `linf`."""
@@ -91,15 +95,14 @@ class CarliniWagner(SteppedAttack[Any]):
     @property
     def search(self) -> SteppedAttack[Any]:
         """The search in the attack's norm, with that norm's defaults filled in."""
-        search = _SEARCHES[self.norm]
-        fields = {field.name for field in dataclasses.fields(search)}
-        initial = 1.0 if self.normalise else 1e-3
-        given: dict[str, Any] = {"initial_const": initial} | _DEFAULTS[self.norm]
-        for field in fields:
-            value = getattr(self, field)
-            if value is not None:
-                given[field] = value
-        return search(**given)
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(RoundSearch)
+        }
+        given["initial_const"] = first_constant(self)
+        for name, default in _DEFAULTS[self.norm].items():
+            given[name] = given[name] or default
+        return _SEARCHES[self.norm](**given)
 
     @property
     def iterations(self) -> int:

@@ -1,22 +1,15 @@
 """Carlini and Wagner's l0 attack: l2 attacks on ever fewer pixels."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks.base import (
-    Family,
-    Passes,
-    Problem,
-    Queries,
-    SteppedAttack,
-)
-from robust_manifold.attacks.trade_off import Goal, Look
-from robust_manifold.core.norms import Norm
+from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.trade_off import Goal, Look, RoundSearch
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 _FACTOR = 10
@@ -63,30 +56,8 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class L0Search(SteppedAttack[Search]):
+class L0Search(RoundSearch[Search]):
     """The search for one norm; `CarliniWagner` says what it does."""
-
-    family: ClassVar[Family] = "minimum norm"
-    title: ClassVar[str] = "Carlini-Wagner l0"
-    source: ClassVar[str] = "Carlini and Wagner 2017"
-    norm: ClassVar[Norm] = "l0"  # type: ignore[misc]
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
-
-    binary_search_steps: int
-    steps: int
-    learning_rate: float
-    initial_const: float
-    confidence: float
-    normalise: bool
-
-    @property
-    def iterations(self) -> int:
-        """All steps of all rounds."""
-        return self.binary_search_steps * self.steps
-
-    def passes(self, classes: int) -> Passes:
-        """Returns the cost: the clean image, then a gradient a step."""
-        return Passes(begin=Queries(1, 0), step=Queries(1, 1))
 
     def begin(self, problem: Problem, key: PRNGKey) -> Search:
         """Returns the start, with all pixels allowed."""
@@ -121,10 +92,6 @@ class L0Search(SteppedAttack[Search]):
         )
         fewer = self._next(problem, decided)
         return optax.tree.where(look.adversarial | (up & last), fewer, going)
-
-    def ended(self, state: Search) -> Bool[Array, ""]:
-        """Returns whether all rounds are done or no pixel can be removed."""
-        return state.rounds >= self.binary_search_steps
 
     def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
         """Returns the adversarial image with the fewest changed pixels."""

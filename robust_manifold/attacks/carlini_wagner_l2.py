@@ -2,28 +2,24 @@
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks.base import (
-    Family,
-    Passes,
-    Problem,
-    Queries,
-    SteppedAttack,
-)
+from robust_manifold.attacks.base import Problem
 from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     Look,
+    RoundSearch,
     repeats,
+    stalled,
 )
-from robust_manifold.core.norms import Norm, norm
+from robust_manifold.core.norms import norm
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 _INSIDE = 0.999999
@@ -55,31 +51,8 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class L2Search(SteppedAttack[Search]):
+class L2Search(RoundSearch[Search]):
     """The search for one norm; `CarliniWagner` says what it does."""
-
-    family: ClassVar[Family] = "minimum norm"
-    title: ClassVar[str] = "Carlini-Wagner l2"
-    source: ClassVar[str] = "Carlini and Wagner 2017"
-    norm: ClassVar[Norm] = "l2"  # type: ignore[misc]
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
-
-    binary_search_steps: int
-    steps: int
-    learning_rate: float
-    initial_const: float
-    confidence: float
-    abort_early: bool
-    normalise: bool
-
-    @property
-    def iterations(self) -> int:
-        """All steps of all rounds."""
-        return self.binary_search_steps * self.steps
-
-    def passes(self, classes: int) -> Passes:
-        """Returns the cost: the clean image, then a gradient a step."""
-        return Passes(begin=Queries(1, 0), step=Queries(1, 1))
 
     def begin(self, problem: Problem, key: PRNGKey) -> Search:
         """Returns the start of the first round."""
@@ -121,10 +94,6 @@ class L2Search(SteppedAttack[Search]):
         state = state._replace(round=descent, best=best, distance=distance)
         return self._end_of_round(image, value, state)
 
-    def ended(self, state: Search) -> Bool[Array, ""]:
-        """Returns whether all rounds are done."""
-        return state.rounds >= self.binary_search_steps
-
     def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
         """Returns the nearest adversarial image of all rounds."""
         return state.best
@@ -155,10 +124,9 @@ class L2Search(SteppedAttack[Search]):
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            due = (descent.steps - 1) % math.ceil(self.steps / 10) == 0
-            over |= due & ~(loss <= 0.9999 * descent.checked)
-            checked = jnp.where(due, loss, descent.checked)
-            state = state._replace(round=descent._replace(checked=checked))
+            stall = stalled(descent.steps, self.steps, loss, descent.checked)
+            over |= stall.over
+            state = state._replace(round=descent._replace(checked=stall.checked))
         rounds = state.rounds + 1
         constant = state.constant.after(
             descent.found, repeats(self.binary_search_steps, rounds)

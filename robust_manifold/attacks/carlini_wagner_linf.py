@@ -1,21 +1,15 @@
 """Carlini and Wagner's l-infinity attack: a bound on every pixel, lowered in rounds."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
-from robust_manifold.attacks.base import (
-    Family,
-    Passes,
-    Problem,
-    Queries,
-    SteppedAttack,
-)
-from robust_manifold.attacks.trade_off import Goal
-from robust_manifold.core.norms import Norm, norm
+from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.trade_off import Goal, RoundSearch
+from robust_manifold.core.norms import norm
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 _DECREASE = 0.9
@@ -50,30 +44,8 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LinfSearch(SteppedAttack[Search]):
+class LinfSearch(RoundSearch[Search]):
     """The search for one norm; `CarliniWagner` says what it does."""
-
-    family: ClassVar[Family] = "minimum norm"
-    title: ClassVar[str] = "Carlini-Wagner linf"
-    source: ClassVar[str] = "Carlini and Wagner 2017"
-    norm: ClassVar[Norm] = "linf"  # type: ignore[misc]
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
-
-    binary_search_steps: int
-    steps: int
-    learning_rate: float
-    initial_const: float
-    confidence: float
-    normalise: bool
-
-    @property
-    def iterations(self) -> int:
-        """All steps of all rounds."""
-        return self.binary_search_steps * self.steps
-
-    def passes(self, classes: int) -> Passes:
-        """Returns the cost: the clean image, then a gradient a step."""
-        return Passes(begin=Queries(1, 0), step=Queries(1, 1))
 
     def begin(self, problem: Problem, key: PRNGKey) -> Search:
         """Returns the start, with every pixel free."""
@@ -103,10 +75,6 @@ class LinfSearch(SteppedAttack[Search]):
         return optax.tree.where(
             met, self._next(state), self._at_the_end_of_steps(state)
         )
-
-    def ended(self, state: Search) -> Bool[Array, ""]:
-        """Returns whether all rounds are done, or the bound is known well enough."""
-        return state.rounds >= self.binary_search_steps
 
     def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
         """Returns the nearest adversarial image of all rounds."""

@@ -454,10 +454,7 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
 def _members(attack: Attack, seen: _Seen) -> list[SteppedAttack[Any]]:
     """Returns an ensemble's attacks, or the attack alone."""
     if isinstance(attack, Ensemble):
-        members = attack.members(seen.classes)
-        fitting = [m.for_classes(seen.classes, seen.targeted) for m in members]
-        # Members that come to the same are made once.
-        return list(dict.fromkeys(fitting))
+        return attack.fitting_members(seen.classes, seen.targeted)
     assert isinstance(attack, SteppedAttack)
     return [attack]
 

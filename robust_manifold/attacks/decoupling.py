@@ -58,7 +58,7 @@ class DDN(SteppedAttack[Sphere]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "decoupled direction and norm"
     source: ClassVar[str] = "Rony et al. 2019"
-    norm: ClassVar[Norm] = "l2"  # type: ignore[misc]
+    norm: Norm = dataclasses.field(default="l2", init=False, repr=False)
 
     steps: int = 100
     init_epsilon: float = 1.0
@@ -85,13 +85,12 @@ class DDN(SteppedAttack[Sphere]):
 
     def passes(self, classes: int) -> Passes:
         """Returns the cost: a gradient a step, at first all classes' for "nearest"."""
-        begin = Queries(1, classes - 1) if self.loss == "nearest" else Queries(0, 0)
-        return Passes(begin=begin, step=Queries(1, 1))
+        return Passes(begin=aim.cost(self.loss, classes), step=Queries(1, 1))
 
     def spent(self, state: Sphere, steps: Int[Array, ""], classes: int) -> Queries:
         """Returns what was asked for; a targeted attack needs no slopes."""
-        first = Queries(1, classes - 1) if state.slopes.size else Queries(0, 0)
-        return Queries(first.forwards + steps, first.backwards + steps)
+        del classes
+        return aim.spent(state.slopes, steps)
 
     def for_classes(self, classes: int, targeted: bool = False) -> Any:
         """Returns the attack with a loss that so many classes have."""

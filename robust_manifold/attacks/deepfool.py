@@ -59,7 +59,7 @@ class DeepFool(SteppedAttack[Walk]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "DeepFool"
     source: ClassVar[str] = "Moosavi-Dezfooli et al. 2016"
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+    ends_early: ClassVar[bool] = True
 
     norm: Norm = "l2"
     """`l2` or `linf`."""

@@ -22,7 +22,9 @@ from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     check_search,
+    first_constant,
     repeats,
+    stalled,
 )
 from robust_manifold.core.norms import Norm, norm
 from robust_manifold.core.spec import check
@@ -72,8 +74,8 @@ class ElasticNet(SteppedAttack[Search]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "elastic net"
     source: ClassVar[str] = "Chen et al. 2018"
-    norm: ClassVar[Norm] = "l1"  # type: ignore[misc]
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+    norm: Norm = dataclasses.field(default="l1", init=False, repr=False)
+    ends_early: ClassVar[bool] = True
 
     beta: float = 0.01
     """Shrinkage, in pixels, and weight of the l1 distance."""
@@ -113,12 +115,11 @@ class ElasticNet(SteppedAttack[Search]):
         """Returns the start of the first round."""
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
-        initial = self.initial_const or (1.0 if self.normalise else 1e-3)
         return Search(
             _fresh(image),
             # Nothing is nearer than the image itself: there is nothing to search.
             jnp.where(there, self.binary_search_steps, 0),
-            Constant.starting(initial, image),
+            Constant.starting(first_constant(self), image),
             goal,
             image,
             jnp.full((), jnp.inf, image.dtype),
@@ -178,10 +179,9 @@ class ElasticNet(SteppedAttack[Search]):
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            due = (descent.steps - 1) % math.ceil(self.steps / 10) == 0
-            over |= due & ~(loss <= 0.9999 * descent.checked)
-            checked = jnp.where(due, loss, descent.checked)
-            state = state._replace(round=descent._replace(checked=checked))
+            stall = stalled(descent.steps, self.steps, loss, descent.checked)
+            over |= stall.over
+            state = state._replace(round=descent._replace(checked=stall.checked))
         rounds = state.rounds + 1
         after = state._replace(
             round=_fresh(image),

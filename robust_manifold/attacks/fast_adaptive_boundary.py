@@ -68,7 +68,7 @@ class FAB(SteppedAttack[Search]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "fast adaptive boundary"
     source: ClassVar[str] = "Croce and Hein 2020"
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+    ends_early: ClassVar[bool] = True
 
     norm: Norm = "linf"
     """`linf`, `l2` or `l1`."""

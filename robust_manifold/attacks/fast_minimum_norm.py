@@ -112,13 +112,12 @@ class FMN(SteppedAttack[Ball]):
 
     def passes(self, classes: int) -> Passes:
         """Returns the cost: a gradient a step, at first all classes' for "nearest"."""
-        begin = Queries(1, classes - 1) if self.loss == "nearest" else Queries(0, 0)
-        return Passes(begin=begin, step=Queries(1, 1))
+        return Passes(begin=aim.cost(self.loss, classes), step=Queries(1, 1))
 
     def spent(self, state: Ball, steps: Int[Array, ""], classes: int) -> Queries:
         """Returns what was asked for; a targeted attack needs no slopes."""
-        first = Queries(1, classes - 1) if state.slopes.size else Queries(0, 0)
-        return Queries(first.forwards + steps, first.backwards + steps)
+        del classes
+        return aim.spent(state.slopes, steps)
 
     def begin(self, problem: Problem, key: PRNGKey) -> Ball:
         """Returns the image itself."""

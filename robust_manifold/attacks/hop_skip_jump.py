@@ -79,7 +79,7 @@ class HopSkipJump(SteppedAttack[Walk]):
     threat_model: ClassVar[ThreatModel] = "labels"
     title: ClassVar[str] = "HopSkipJump"
     source: ClassVar[str] = "Chen, Jordan and Wainwright 2020"
-    ends_early: ClassVar[bool] = True  # type: ignore[assignment]
+    ends_early: ClassVar[bool] = True
 
     norm: Norm = "l2"
     """`l2` or `linf`."""

@@ -61,8 +61,8 @@ class JSMA(SteppedAttack[Climb]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "Jacobian-based saliency map"
     source: ClassVar[str] = "Papernot et al. 2016"
-    norm: ClassVar[Norm] = "l0"  # type: ignore[misc]
-    ends_early: ClassVar[bool] = True  # type: ignore[misc]
+    norm: Norm = dataclasses.field(default="l0", init=False, repr=False)
+    ends_early: ClassVar[bool] = True
 
     theta: float = 1.0
     """By how much a pixel moves in a step: -1 to 1, but not 0."""

@@ -59,7 +59,7 @@ class SPSA(SteppedAttack[Ascent]):
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "SPSA"
     source: ClassVar[str] = "Uesato et al. 2018"
-    ends_early: ClassVar[bool] = True  # type: ignore[assignment]
+    ends_early: ClassVar[bool] = True
 
     epsilon: float
     """Radius of the ball, in the plain norm, on pixels in [0, 1]."""

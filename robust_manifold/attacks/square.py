@@ -66,7 +66,7 @@ class Square(SteppedAttack[Search]):
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "Square attack"
     source: ClassVar[str] = "Andriushchenko et al. 2020"
-    ends_early: ClassVar[bool] = True  # type: ignore[assignment]
+    ends_early: ClassVar[bool] = True
 
     epsilon: float
     """Radius of the ball, in the plain norm, on pixels in [0, 1]."""

@@ -4,15 +4,16 @@ Carlini and Wagner (2017) minimise distance + c * max(z_y - max_j z_j + kappa, 0
 search for the smallest constant c that still succeeds.
 """
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.base import Passes, Problem, Queries, SteppedAttack
 from robust_manifold.attacks.losses import finite
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, Logits, Scalar
@@ -20,6 +21,47 @@ from robust_manifold.core.types import Image, Logits, Scalar
 _FACTOR = 10
 """By which the constant rises until an adversarial image is found."""
 _LARGEST = 1e10
+
+
+@runtime_checkable
+class Rounds(Protocol):
+    """The state of a search in rounds."""
+
+    @property
+    def rounds(self) -> Int[Array, ""]:
+        """Those that are done; all of them once the search is over."""
+        ...
+
+
+State = TypeVar("State", bound=Rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundSearch(SteppedAttack[State]):
+    """A search in rounds of Adam's steps; `CarliniWagner` says what its fields mean."""
+
+    ends_early: ClassVar[bool] = True
+
+    binary_search_steps: int
+    steps: int
+    learning_rate: float
+    initial_const: float
+    confidence: float
+    abort_early: bool
+    normalise: bool
+
+    @property
+    def iterations(self) -> int:
+        """All steps of all rounds."""
+        return self.binary_search_steps * self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: the clean image, then a gradient a step."""
+        return Passes(begin=Queries(1, 0), step=Queries(1, 1))
+
+    def ended(self, state: State) -> Bool[Array, ""]:
+        """Returns whether all rounds are done, or as good as done."""
+        return state.rounds >= self.binary_search_steps
 
 
 class Look(NamedTuple):
@@ -119,6 +161,33 @@ class Constant(NamedTuple):
         value = jnp.where(jnp.isinf(upper), tenfold, middle)
         value = jnp.where(repeat, jnp.minimum(upper, _LARGEST), value)
         return Constant(value, lower, upper)
+
+
+def first_constant(attack: Any) -> float:
+    """Returns the first round's constant: the field's, or what suits its units."""
+    return attack.initial_const or (1.0 if attack.normalise else 1e-3)
+
+
+class Stalled(NamedTuple):
+    """Whether a round has stopped to gain."""
+
+    over: Bool[Array, ""]
+    checked: Scalar
+    """The loss to compare the next look with."""
+
+
+def stalled(taken: Array, steps: int, loss: Scalar, checked: Scalar) -> Stalled:
+    """Returns whether the last tenth of a round's steps brought no gain.
+
+    Args:
+      taken: steps so far.
+      steps: of a round.
+      loss: now.
+      checked: the loss a tenth ago.
+    """
+    due = (taken - 1) % math.ceil(steps / 10) == 0
+    gained = loss <= 0.9999 * checked
+    return Stalled(due & ~gained, jnp.where(due, loss, checked))
 
 
 def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:

@@ -1,5 +1,6 @@
 """From one example to many: vmapped, compiled once, chunked, padded and sharded."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float
 
 from robust_manifold.core import keys, memory
 from robust_manifold.core.errors import UsageError
@@ -120,6 +122,38 @@ def map_examples(
         if on_chunk is not None:
             on_chunk(stop, n)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:n]), *parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    """A function of parameters and one example, which needs no key."""
+
+    apply: Callable[[Params, Any], Any]
+
+    def __call__(self, params: Params, key: PRNGKey, example: Any) -> Any:
+        del key
+        return self.apply(params, example)
+
+
+def apply_examples(
+    apply: Callable[[Params, jax.Array], jax.Array],
+    params: Params,
+    inputs: Float[np.ndarray, "n ..."],
+    *,
+    batch_size: int | None = None,
+) -> Float[np.ndarray, "n ..."]:
+    """Returns `apply(params, input)` of every input, on all devices.
+
+    Args:
+      apply: of one example; it must be the same object in every call.
+      params: of `apply`.
+      inputs: images or latents.
+      batch_size: see `map_examples`.
+    """
+    found = map_examples(
+        _Apply(apply), params, inputs, key=jax.random.key(0), batch_size=batch_size
+    )
+    return np.asarray(found)
 
 
 def checked_examples(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from robust_manifold import data, evaluation, inversion, models
+from robust_manifold.core import batching
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.runtime import Progress
-from robust_manifold.stages import predict, trained
+from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
 from robust_manifold.stages.rows import folder_name
@@ -143,7 +144,7 @@ def _recover(
     context: Context, params: SpannerParams, latents: np.ndarray, ids: np.ndarray
 ) -> Mapping[str, np.ndarray]:
     """Returns what is found for images whose latents are known."""
-    images = predict.outputs(context.generator.apply, params.generator, latents)
+    images = batching.apply_examples(context.generator.apply, params.generator, latents)
     images = np.clip(images, 0, 1)
     key = context.stream("diagnose recoveries")
     found = _project(context, params, key, images, ids)

@@ -7,7 +7,7 @@ from robust_manifold import data, models
 from robust_manifold.core import batching
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import console, load_params, read_params_metadata
-from robust_manifold.stages import predict, trained
+from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.training_loop import Task, train
 
@@ -65,10 +65,12 @@ def _validate(context: Context, generator: Params, encoder: Params) -> dict[str,
     if not split.size:
         return {}
     images = data.to_float(split.images)
-    guesses = predict.outputs(context.encoder.apply, encoder, images)
+    guesses = batching.apply_examples(context.encoder.apply, encoder, images)
     mean, _ = np.split(guesses, 2, axis=-1)
     latents = models.with_classes(
         context.generator, jnp.asarray(mean), jnp.asarray(split.labels)
     )
-    guessed = predict.outputs(context.generator.apply, generator, np.asarray(latents))
+    guessed = batching.apply_examples(
+        context.generator.apply, generator, np.asarray(latents)
+    )
     return {ERROR: float(np.mean((guessed - images) ** 2))}

@@ -9,10 +9,11 @@ import numpy as np
 
 from robust_manifold import data, evaluation, inversion, models
 from robust_manifold.config import Data
+from robust_manifold.core import batching
 from robust_manifold.core.prior import Prior, Uniform
 from robust_manifold.core.types import Latent, Params, PRNGKey, Scalar
 from robust_manifold.runtime import Progress
-from robust_manifold.stages import predict, trained
+from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
 
@@ -77,7 +78,7 @@ def _invert(context: Context, networks: dict[str, Params], part: data.Split):
     arrays["projections"] = arrays.pop("image")
     classify = context.classifier.apply
     of_images, of_projections = (
-        predict.outputs(classify, networks["classifier"], batch)
+        batching.apply_examples(classify, networks["classifier"], batch)
         for batch in (images, arrays["projections"])
     )
     return arrays | {
@@ -97,10 +98,10 @@ def _measures(
     split = context.dataset.test
     chosen = np.linspace(0, split.size - 1, min(len(samples), split.size)).astype(int)
     real, fake = (
-        predict.outputs(context.classifier.features, classifier, images)
+        batching.apply_examples(context.classifier.features, classifier, images)
         for images in (data.to_float(split.images[chosen]), samples)
     )
-    logits = predict.outputs(context.classifier.apply, classifier, samples)
+    logits = batching.apply_examples(context.classifier.apply, classifier, samples)
     classes = len(context.dataset.class_names)
     seconds = context.folder.status.get("stage_seconds", {}).get("fit_generator")
     elsewhere = blocks.generator.from_run or blocks.generator.weights
@@ -148,7 +149,7 @@ def _samples(context: Context, params: Params) -> np.ndarray:
     model = context.generator
     count = context.experiment.measures.samples
     latents = models.sample_latents(model, context.stream("samples"), count)
-    return predict.outputs(model.apply, params, np.asarray(latents))
+    return batching.apply_examples(model.apply, params, np.asarray(latents))
 
 
 def _pictures(

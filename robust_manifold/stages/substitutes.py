@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation, models, training
+from robust_manifold.core import batching
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
     Diverged,
@@ -22,7 +23,7 @@ from robust_manifold.runtime import (
     load_params,
     read_params_metadata,
 )
-from robust_manifold.stages import predict, trained
+from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import read_rounds
 from robust_manifold.stages.rows import folder_name, outcome_folder, rows
@@ -102,7 +103,7 @@ def _line(context: Context, target: defenses.Defense) -> dict[str, Any]:
     """Returns what is known of the substitute of one target."""
     clean = rows(context.experiment.evaluation)[0]
     told = read_rounds(context, outcome_folder(target, clean))["logits"]
-    logits = predict.outputs(
+    logits = batching.apply_examples(
         context.substitute.apply,
         load_params(context.folder.path / trained.folder(name_of(target))),
         data.to_float(context.test.images),

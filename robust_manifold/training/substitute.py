@@ -19,7 +19,7 @@ from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check, is_whole
-from robust_manifold.core.types import Image, Label, Logits, Params, PRNGKey
+from robust_manifold.core.types import Image, Label, Params, PRNGKey
 from robust_manifold.models import ClassifierSpec, Model
 from robust_manifold.models.classifiers import DefenseGANE
 from robust_manifold.training.classifier import CrossEntropy
@@ -242,15 +242,6 @@ class _Augment:
         return jnp.clip(image + step * jnp.sign(jnp.nan_to_num(gradient)), 0, 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Apply:
-    apply: Callable[[Params, Array], Array]
-
-    def __call__(self, params: Params, key: PRNGKey, example: Image) -> Logits:
-        del key
-        return self.apply(params, example)
-
-
 class _Learner:
     """The substitute as it goes from round to round."""
 
@@ -277,14 +268,13 @@ class _Learner:
             )
 
     def predictions(self, images: np.ndarray) -> np.ndarray:
-        logits = batching.map_examples(
-            _Apply(self._model.apply),
+        logits = batching.apply_examples(
+            self._model.apply,
             self.params,
             images,
-            key=jax.random.key(0),
             batch_size=self._substitute.batch_size,
         )
-        return np.argmax(np.asarray(logits), axis=-1)
+        return np.argmax(logits, axis=-1)
 
 
 def _batches(substitute: Substitute, n: int, key: PRNGKey) -> Iterator[np.ndarray]:
