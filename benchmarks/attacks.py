@@ -78,9 +78,16 @@ def parse():
     for name in ("parts", "attacks", "norms", "networks"):
         text = getattr(options, name)
         setattr(options, name, text.split(",") if text else None)
-    for part in options.parts:
-        if part not in PARTS:
-            parser.error(f"--parts has {part!r}; allowed: {', '.join(PARTS)}.")
+    known = {
+        "parts": PARTS,
+        "attacks": tuple(attack_speed.RACES),
+        "norms": ("linf", "l2", "l0"),
+        "networks": ("undefended", "robust"),
+    }
+    for name, allowed in known.items():
+        for given in getattr(options, name) or ():
+            if given not in allowed:
+                parser.error(f"--{name} has {given!r}; allowed: {', '.join(allowed)}.")
     return options
 
 

@@ -60,10 +60,10 @@ class Run:
         return self._network("encoder")
 
     @functools.cached_property
-    def test(self) -> data.Split:
-        """The test images, as the run's config names them."""
+    def dataset(self) -> data.Dataset:
+        """The images, as the run's config names them."""
         block = json.loads((self.path / "config.json").read_text())["data"]
-        loaded = data.load(
+        return data.load(
             block["source"],
             data_dir=block["data_dir"] or None,
             validation_examples=block["validation_examples"],
@@ -75,7 +75,10 @@ class Run:
             cache_dir=block["cache_dir"],
             seed=block["split_seed"],
         )
-        return loaded.test
+
+    @property
+    def test(self) -> data.Split:
+        return self.dataset.test
 
     def images(self, count) -> np.ndarray:
         """The first test images, [count, h, w, c] in [0, 1]; all if there are less."""

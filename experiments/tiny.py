@@ -3,7 +3,7 @@
 python -m robust_manifold.main --config=experiments/tiny.py --workdir=/tmp/tiny
 """
 
-from robust_manifold.config import default_config
+from robust_manifold.config import add_classifier, default_config
 
 
 def get_config():
@@ -20,6 +20,13 @@ def get_config():
     config.encoder.model = "conv_encoder(latent_size=16, width=4)"
     config.encoder.duration = "20 steps"
     config.encoder.batch_size = 64
+    add_classifier(
+        config,
+        "enhanced",
+        start="classifier",
+        training="enhanced_inc(every=5, pairs=4, search=overpowered(1.5, steps=4))",
+        duration="10 steps",
+    )
     config.measures.examples = 24
     config.measures.solver = "adam(steps=10)"
     config.measures.restarts = "2"
@@ -32,10 +39,14 @@ def get_config():
     config.evaluation.examples = 24
     config.evaluation.round_size = 12
     config.evaluation.attacks = ("fgsm(epsilon=0.2)", "pgd(epsilon=0.1, steps=5)")
+    config.evaluation.adversaries = ("oblivious", "straight_through")
     config.evaluation.defences = (
         "none",
         "invert_and_classify(solver=adam(steps=10), restarts=2)",
+        "none on enhanced",
     )
+    config.evaluation.validation_examples = 24
+    config.audit.examples = 4
     config.training.log_every = 10
     config.training.checkpoint_every = 20
     return config

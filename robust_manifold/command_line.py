@@ -1,6 +1,7 @@
 """The command line of `robust_manifold.main`: flags and config, read and checked."""
 
 import pathlib
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -158,15 +159,16 @@ def _reason(error: Exception) -> str:
         "Error whilst parsing config file" in str(error)
     )
     line = " ".join(lines[-1 if quoted else 0].split()).rstrip(".")
-    # A config file that refuses its argument says why in a ValueError.
-    return line.removeprefix("ValueError: ")
+    # A config file that refuses its argument says why in a ValueError, and what it
+    # calls of ours in one of our own.
+    return re.sub(r"^([a-z_.]*UsageError|ValueError): ", "", line)
 
 
 def _type_error(argv: Sequence[str]) -> UsageError | None:
     """Returns the sentence for a number in argv that is none, if there is one."""
     for argument in argv:
         key, _, value = argument.lstrip("-").partition("=")
-        default, _ = config_schema.SCHEMA.get(key.removeprefix("config."), ("", ""))
+        default, _ = config_schema.SCHEMA.get(_in_schema(key), ("", ""))
         if isinstance(default, bool | int | float):
             try:
                 type(default)(value) if not isinstance(default, bool) else None
@@ -174,6 +176,13 @@ def _type_error(argv: Sequence[str]) -> UsageError | None:
                 allowed = config_schema.TYPES[type(default)]
                 return UsageError(f"{key} is {value!r}; allowed: {allowed}.")
     return None
+
+
+def _in_schema(key: str) -> str:
+    """Returns the key of the schema that says what a key on the command line holds."""
+    key = key.removeprefix("config.")
+    named, _, last = key.rpartition(".")
+    return f"classifier.{last}" if named.startswith("classifiers.") else key
 
 
 def _config_error(
@@ -190,7 +199,17 @@ def _config_error(
                 f"config.{key} is a block of keys; allowed: a key of it, such as "
                 f"--config.{block[0]}=VALUE."
             )
-        if key not in config_schema.SCHEMA:
+        if key.startswith("classifiers."):
+            name, _, last = key.removeprefix("classifiers.").partition(".")
+            if last not in config_schema.CLASSIFIER_KEYS:
+                where = f"key of config.classifiers.{name}:"
+                return unknown_name(where, last, config_schema.CLASSIFIER_KEYS)
+            if name in str(error):
+                return UsageError(
+                    f"config.classifiers has no {name!r}; allowed: the names that the "
+                    "config file adds."
+                )
+        elif key not in config_schema.SCHEMA:
             return unknown_name("config key", key, config_schema.SCHEMA)
     return UsageError(
         f"--config {path} fails: {type(error).__name__}: {_reason(error)}."

@@ -6,8 +6,9 @@ a `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
 
@@ -18,18 +19,20 @@ from robust_manifold.data import crop_side, densities
 
 T = TypeVar("T")
 
-ADVERSARIES = ("oblivious", "substitute")
-"""What an attack may differentiate; see docs/design.md, section 4."""
+CLASSIFIER = "classifier"
+"""The name of the run's own classifier, which every config has."""
 
 STAGES = (
     "convergence",
     "fit_classifier",
     "fit_generator",
     "fit_encoder",
+    "fit_classifiers",
     "measure",
     "diagnose",
     "attack",
     "evaluate",
+    "audit",
     "report",
 )
 """The names of all stages, in the order in which they run."""
@@ -39,6 +42,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     attacks.masks_registry,
     attacks.transformations_registry,
     defenses.registry,
+    defenses.adversaries,
     inversion.registry,
     inversion.restarts_registry,
     inversion.constraints_registry,
@@ -52,7 +56,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
 )
 """Every component that a config can name."""
 
-SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
+SCHEMA: dict[str, tuple[Any, str]] = {
     "title": ("Invert and Classify", "heading of the report"),
     "seed": (0, "root of every random number of the run"),
     "data.source": (
@@ -84,6 +88,12 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "classifier.batch_size": (64, "images a step"),
     "classifier.from_run": ("", "workdir of a run whose classifier is taken over"),
     "classifier.weights": ("", "npz or safetensors file to take it from"),
+    "classifiers": (
+        {},
+        "more of them by their names, each with the keys of `classifier`, and `start`: "
+        "whose parameters it starts from (empty: anew); a config file makes one by "
+        "add_classifier(config, 'NAME', training=...)",
+    ),
     "generator.model": ("dcgan_generator(latent_size=64)", "a generator"),
     "generator.training": (
         "gan",
@@ -148,8 +158,11 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "evaluation.attacks": (("fgsm(epsilon=0.1)",), "one row of the table each"),
     "evaluation.adversaries": (
         ("oblivious",),
-        "what the attacks differentiate: oblivious (the bare classifier), substitute "
-        "(a network trained on the defended classifier's labels)",
+        "what the attacks may differentiate: oblivious (the bare classifier), "
+        "substitute (a network trained on the defended classifier's labels), "
+        "straight_through, unrolled, implicit (gradients through the defence), latent "
+        "(a search in the generator's range), decision (nothing: they see logits or "
+        "labels of the defended classifier)",
     ),
     "evaluation.substitute": (
         "substitute",
@@ -157,11 +170,24 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     ),
     "evaluation.defences": (
         ("none", "invert_and_classify"),
-        "one column of the table each",
+        "one column of the table each; 'DEFENCE on NAME' for one of `classifiers`",
+    ),
+    "evaluation.validation_examples": (
+        500,
+        "validation images projected by every defence, at most, for rejection by "
+        "error; 0: none",
     ),
     "evaluation.round_size": (250, "images stored at a time"),
     "evaluation.batch_size": (0, "images computed at a time; 0: a whole round"),
     "evaluation.confidence": (0.95, "of all intervals"),
+    "detection.false_positive_rate": (
+        0.05,
+        "share of clean validation images that rejection by error may reject",
+    ),
+    "audit.examples": (
+        100,
+        "test images that the sanity checks look at, at most, from the first; 0: all",
+    ),
     "training.log_every": (50, "steps"),
     "training.checkpoint_every": (500, "steps, each with a validation"),
     "training.tensorboard": (False, "also write TensorBoard event files"),
@@ -169,6 +195,13 @@ SCHEMA: dict[str, tuple[bool | int | float | str | tuple[str, ...], str]] = {
     "report.pictures": (8, "images in a row of the picture sheets, 1 to 50"),
 }
 """Every key that a config may have: its default and what it means."""
+
+
+CLASSIFIER_KEYS: tuple[str, ...] = (
+    *(key.partition(".")[2] for key in SCHEMA if key.startswith("classifier.")),
+    "start",
+)
+"""The keys of each of `classifiers`."""
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -180,8 +213,52 @@ def default_config() -> ml_collections.ConfigDict:
     values: dict[str, Any] = {}
     for key, (default, _) in SCHEMA.items():
         block, _, name = key.rpartition(".")
-        (values.setdefault(block, {}) if block else values)[name] = default
+        (values.setdefault(block, {}) if block else values)[name] = (
+            dict(default) if isinstance(default, dict) else default
+        )
     return ml_collections.ConfigDict(values).lock()
+
+
+def add_classifier(config: Any, name: str, **values: Any) -> None:
+    """Adds a classifier to `config.classifiers`, where columns find it by its name.
+
+    Args:
+      config: of `default_config`.
+      name: of the new classifier; a column of it is "DEFENCE on NAME".
+      **values: of its keys: those of `classifier`, and `start`.  What is not given is
+        as `config.classifier` is now, but for its origin: `from_run`, `weights` and
+        `start` are empty.
+
+    Raises:
+      UsageError: for a name that is taken or is none, or an unknown key.
+    """
+    if name in config.classifiers:
+        raise UsageError(f"classifiers has {name!r} twice; allowed: each name once.")
+    _check_name(name)
+    block = config.classifier.to_dict() | {"from_run": "", "weights": "", "start": ""}
+    for key in values:
+        if key not in block:
+            raise unknown_name(f"key of the classifier {name!r}:", key, block)
+    with config.unlocked():
+        config.classifiers[name] = ml_collections.ConfigDict(block | values)
+
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+def _check_name(name: str) -> None:
+    """Refuses what cannot be the name of a classifier."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"classifiers has the name {name!r}; allowed: small letters, digits and "
+            "underscores, a letter first."
+        )
+    # Results tell a classifier by this name, or by its model where it has none.
+    if name in (CLASSIFIER, *models.registry.names):
+        raise UsageError(
+            f"classifiers has the name {name!r}, which is reserved; allowed: any but "
+            f"{CLASSIFIER!r} and the names of models."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,10 +295,25 @@ class Classifier:
     batch_size: int
     from_run: str
     weights: str
+    start: str = ""
+    """Name of the classifier whose parameters it starts from; empty: anew."""
 
     def __post_init__(self):
         check(self.batch_size >= 1, self, "batch_size", "1 or more")
         _check_one_origin(self)
+        if self.from_run or self.weights:
+            allowed = "empty where from_run or weights is given"
+            check(not self.start, self, "start", allowed)
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether it comes from elsewhere, so that nothing is trained."""
+        return bool(self.from_run or self.weights)
+
+    @property
+    def needs_spanner(self) -> bool:
+        """Whether its training is given the generator."""
+        return self.training.needs_spanner and not self.taken_over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,6 +415,31 @@ class Convergence:
         check(self.steps >= self.frames, self, "steps", "at least one a frame")
 
 
+class Column(NamedTuple):
+    """A column of the table: a defence around a classifier."""
+
+    defence: defenses.Defense
+    classifier: str = CLASSIFIER
+    """`CLASSIFIER`, or a name from `classifiers`."""
+
+    @property
+    def text(self) -> str:
+        """The column as a config writes it: "DEFENCE" or "DEFENCE on NAME"."""
+        defence = defenses.registry.to_string(self.defence)
+        named = self.classifier != CLASSIFIER
+        return f"{defence} on {self.classifier}" if named else defence
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is no defence around the classifier."""
+        return isinstance(self.defence, defenses.NoDefense)
+
+    @property
+    def projects(self) -> bool:
+        """Whether the defence classifies a projection."""
+        return isinstance(self.defence, defenses.ProjectionDefense)
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """The cells of the table; see `SCHEMA`."""
@@ -330,25 +447,59 @@ class Evaluation:
     examples: int
     attacks: tuple[attacks.Attack, ...]
     adversaries: tuple[str, ...]
+    """Texts of `defenses.adversaries`, each in its shortest form."""
     substitute: training.Substitute
-    defences: tuple[defenses.Defense, ...]
+    columns: tuple[Column, ...]
+    """What the key `defences` lists."""
+    validation_examples: int
     round_size: int
     batch_size: int
     confidence: float
 
     def __post_init__(self):
-        for field in ("examples", "batch_size"):
+        for field in ("examples", "batch_size", "validation_examples"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
-        for name in self.adversaries:
-            if name not in ADVERSARIES:
-                raise unknown_name("adversary", name, ADVERSARIES)
-        for field in ("attacks", "adversaries", "defences"):
+        for field in ("attacks", "adversaries"):
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
-        check(bool(self.defences), self, "defences", "one or more")
+        columns = tuple(column.text for column in self.columns)
+        if not columns or len(set(columns)) < len(columns):
+            allowed = "no entry twice" if columns else "one or more"
+            raise UsageError(f"defences is {columns!r}; allowed: {allowed}.")
         check(bool(self.adversaries), self, "adversaries", "one or more")
+
+    @property
+    def defences(self) -> tuple[defenses.Defense, ...]:
+        """The defences of the columns, each once."""
+        return tuple(dict.fromkeys(column.defence for column in self.columns))
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """The names of the columns' classifiers, each once."""
+        return tuple(dict.fromkeys(column.classifier for column in self.columns))
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """Rejection by reconstruction error; see `SCHEMA`."""
+
+    false_positive_rate: float
+
+    def __post_init__(self):
+        rate = "false_positive_rate"
+        check(0 <= self.false_positive_rate < 1, self, rate, "0 or more, and below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """The sanity checks of an evaluation; see `SCHEMA`."""
+
+    examples: int
+
+    def __post_init__(self):
+        check(self.examples >= 0, self, "examples", "0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -383,12 +534,15 @@ class Experiment:
     stages: tuple[str, ...]
     data: Data
     classifier: Classifier
+    classifiers: Mapping[str, Classifier]
     generator: Generator
     encoder: Encoder
     measures: Measures
     diagnostics: Diagnostics
     convergence: Convergence
     evaluation: Evaluation
+    detection: Detection
+    audit: Audit
     training: Training
     report: Report
 
@@ -398,6 +552,53 @@ class Experiment:
         for name in self.stages:
             if name not in STAGES:
                 raise unknown_name("stage", name, STAGES)
+        _check_starts(self)
+        known = (CLASSIFIER, *self.classifiers)
+        for column in self.evaluation.columns:
+            if column.classifier not in known:
+                error = unknown_name("classifier", column.classifier, known)
+                raise UsageError(f"config.evaluation.defences: {error}")
+
+    def classifier_of(self, name: str) -> Classifier:
+        """Returns how the classifier of a name is made."""
+        return self.classifier if name == CLASSIFIER else self.classifiers[name]
+
+    def starts_of(self, name: str) -> tuple[str, ...]:
+        """Returns the classifiers that one comes from, the first of them first."""
+        start = self.classifier_of(name).start
+        return (*self.starts_of(start), start) if start else ()
+
+
+def _check_starts(experiment: Experiment) -> None:
+    """Refuses classifiers that nothing can be trained from."""
+    if experiment.classifier.needs_spanner:
+        raise UsageError(
+            "config.classifier.training needs the generator, which is trained after "
+            "it; allowed: a training without one (put this one into classifiers)."
+        )
+    known = (CLASSIFIER, *experiment.classifiers)
+    for name, block in experiment.classifiers.items():
+        _check_name(name)
+        place, line = f"config.classifiers.{name}.start", [name]
+        while start := experiment.classifier_of(line[-1]).start:
+            if start not in known:
+                raise UsageError(f"{place}: {unknown_name('classifier', start, known)}")
+            line.append(start)
+            if line.count(start) > 1:
+                circle = " from ".join(map(repr, line))
+                raise UsageError(
+                    f"{place} is {block.start!r}, which leads in a circle ({circle}); "
+                    f"allowed: {CLASSIFIER!r}, or a classifier that does not."
+                )
+        if block.start and experiment.classifier_of(block.start).model != block.model:
+            model = models.registry.to_string(block.model)
+            other = models.registry.to_string(
+                experiment.classifier_of(block.start).model
+            )
+            raise UsageError(
+                f"{place} is {block.start!r}, which is {other!r}; allowed: a "
+                f"classifier of the same model, {model!r}."
+            )
 
 
 def validate(config: Any) -> Experiment:
@@ -412,7 +613,10 @@ def validate(config: Any) -> Experiment:
             f"get_config() returned {type(config).__name__}; allowed: a ConfigDict "
             "made by robust_manifold.config.default_config()."
         )
-    _check_against_schema(config, default_config(), "")
+    schema = default_config()
+    with schema.unlocked():
+        schema.classifiers = _classifiers_schema(config, schema)
+    _check_against_schema(config, schema, "")
     values = config.to_dict()
     return _block(
         Experiment,
@@ -421,13 +625,11 @@ def validate(config: Any) -> Experiment:
         | {
             "stages": tuple(values["stages"]),
             "data": _block(Data, "data", values["data"], class_names=tuple),
-            "classifier": _block(
-                Classifier,
-                "classifier",
-                values["classifier"],
-                model=_model(models.ClassifierSpec),
-                training=training.classifier_trainings.build,
-            ),
+            "classifier": _classifier(CLASSIFIER, values["classifier"]),
+            "classifiers": {
+                name: _classifier(f"classifiers.{name}", block)
+                for name, block in values["classifiers"].items()
+            },
             "generator": _block(
                 Generator,
                 "generator",
@@ -467,12 +669,14 @@ def validate(config: Any) -> Experiment:
             "evaluation": _block(
                 Evaluation,
                 "evaluation",
-                values["evaluation"],
+                _renamed(values["evaluation"], "defences", "columns"),
                 attacks=_each(attacks.registry),
-                defences=_each(defenses.registry),
-                adversaries=tuple,
+                columns=_columns,
+                adversaries=_adversaries,
                 substitute=training.substitutes.build,
             ),
+            "detection": _block(Detection, "detection", values["detection"]),
+            "audit": _block(Audit, "audit", values["audit"]),
             "training": _block(Training, "training", values["training"]),
             "report": _block(Report, "report", values["report"]),
         },
@@ -507,6 +711,17 @@ def _check_against_schema(
             raise UsageError(f"{name} is {value!r}; allowed: a tuple of texts.")
 
 
+def _classifiers_schema(
+    config: ml_collections.ConfigDict, schema: Any
+) -> ml_collections.ConfigDict:
+    """Returns the schema of the classifiers that a config names."""
+    named = config.get("classifiers", {})
+    if not isinstance(named, ml_collections.ConfigDict):
+        return ml_collections.ConfigDict()
+    keys = {"start": "", **schema.classifier.to_dict()}
+    return ml_collections.ConfigDict({name: keys for name in named})
+
+
 def _all_texts(values: Any) -> bool:
     return all(isinstance(value, str) for value in values)
 
@@ -521,11 +736,16 @@ TYPES = {
 """What a value of each type is called in a sentence for the user."""
 
 
+_KEYS = {"columns": "defences"}
+"""What a config calls a field, where it has another name."""
+
+
 def _block(cls: type[T], prefix: str, values: dict[str, Any], **builders) -> T:
     """Builds one block; every error it raises says in which block."""
     built = dict(values)
     for field, builder in builders.items():
-        built[field] = _located(f"{prefix}.{field}", builder, values[field])
+        place = f"{prefix}.{_KEYS.get(field, field)}"
+        built[field] = _located(place, builder, values[field])
     return _located(prefix, lambda kwargs: cls(**kwargs), built)
 
 
@@ -536,6 +756,41 @@ def _located(place: str, builder: Callable[[Any], T], value: Any) -> T:
         if not place:
             raise
         raise UsageError(f"config.{place}: {error}") from None
+
+
+def _classifier(place: str, values: dict[str, Any]) -> Classifier:
+    return _block(
+        Classifier,
+        place,
+        values,
+        model=_model(models.ClassifierSpec),
+        training=training.classifier_trainings.build,
+    )
+
+
+def _renamed(values: dict[str, Any], key: str, field: str) -> dict[str, Any]:
+    """Returns the values of a block, a key under the name of its field."""
+    return {field if name == key else name: value for name, value in values.items()}
+
+
+def _columns(texts: tuple[str, ...]) -> tuple[Column, ...]:
+    return tuple(map(_column, texts))
+
+
+def _column(text: str) -> Column:
+    """Returns the column of the text "DEFENCE" or "DEFENCE on NAME"."""
+    defence, on, name = text.partition(" on ")
+    if on and not name.strip():
+        raise UsageError(
+            f"column {text!r} names no classifier; allowed: a text such as "
+            "'none on NAME'."
+        )
+    return Column(defenses.registry.build(defence), name.strip() or CLASSIFIER)
+
+
+def _adversaries(texts: tuple[str, ...]) -> tuple[str, ...]:
+    registry = defenses.adversaries
+    return tuple(registry.to_string(registry.build(text)) for text in texts)
 
 
 def _model(role: type) -> Callable[[str], Any]:

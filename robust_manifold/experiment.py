@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from robust_manifold import models
-from robust_manifold.config import Experiment
+from robust_manifold.config import Experiment, default_config
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
@@ -19,7 +19,7 @@ from robust_manifold.runtime import (
     console,
     devices,
 )
-from robust_manifold.stages import ALWAYS, RUNS, Context, trained
+from robust_manifold.stages import ALWAYS, RUNS, Context, roles, trained
 
 FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
 """Keys of a config that may change in a run folder: no stored result depends on them.
@@ -62,7 +62,12 @@ def run(
         with (
             stop,
             RunFolder.open(
-                workdir, config, command=command, primary=primary, free=FREE
+                workdir,
+                config,
+                command=command,
+                primary=primary,
+                free=FREE,
+                defaults=default_config().to_dict(),
             ) as folder,
             MetricsWriter(
                 workdir / "metrics.jsonl",
@@ -73,8 +78,8 @@ def run(
             context = Context(experiment, folder, metrics, stop)
             context.check()
             for name in context.networks:
-                if not folder.stage_done(f"fit_{name}"):
-                    trained.check_elsewhere(context, name, getattr(context, name))
+                if not folder.stage_done(roles.stage(name)):
+                    trained.check_elsewhere(context, name, context.model_of(name))
             trained.check_available(context, stages)
             if context.networks:
                 context.check_same_data()
@@ -130,13 +135,10 @@ def _describe(context: Context) -> None:
         f"{len(dataset.class_names)} classes"
     )
     described: dict[str, models.Model] = {}
-    if "classifier" in context.networks:
-        described["classifier"] = context.classifier
-    if "generator" in context.networks:
-        role = context.experiment.generator.training.role
-        described |= {"generator": context.generator, role: context.partner}
-    if "encoder" in context.networks:
-        described["encoder"] = context.encoder
+    for name in context.networks:
+        described[name] = context.model_of(name)
+        if name == "generator":
+            described[context.experiment.generator.training.role] = context.partner
     for role, model in described.items():
         params = jax.eval_shape(model.init, jax.random.key(0))
         count = models.count_parameters(params)

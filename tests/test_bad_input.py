@@ -115,6 +115,42 @@ OVERRIDES = {
     ),
     "no test images": ("data.test_examples", "0", "config.data.test_examples"),
     "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
+    "an adversary of no samples": (
+        "evaluation.adversaries",
+        "('unrolled(samples=0)',)",
+        r"config\.evaluation\.adversaries: .*samples is 0; allowed",
+    ),
+    "an adversary twice": (
+        "evaluation.adversaries",
+        "('implicit','implicit(samples=1)')",
+        "no entry twice",
+    ),
+    "a column of no classifier": (
+        "evaluation.defences",
+        "('none on robust',)",
+        "config.evaluation.defences: Unknown classifier 'robust'",
+    ),
+    "a column twice": (
+        "evaluation.defences",
+        "('none','none on classifier')",
+        "defences is .*no entry twice",
+    ),
+    "a share above 1": ("detection.false_positive_rate", "1.5", "rate is 1.5; allowed"),
+    "a training before its generator": (
+        "classifier.training",
+        "enhanced_inc",
+        "config.classifier.training needs the generator.*classifiers",
+    ),
+    "a key of no classifier": (
+        "classifiers.robust.duration",
+        "1 steps",
+        "config.classifiers has no 'robust'",
+    ),
+    "no key of a classifier": (
+        "classifiers.robust.duratoin",
+        "1 steps",
+        "'duratoin'.*'duration'",
+    ),
     "unknown training": ("generator.training", "gam", "'gam'.*'gan'"),
     "a generator's training as a classifier's": ("classifier.training", "gan", "'gan'"),
     "unknown loss": ("generator.training", "gan(loss='wgan')", "'wgan'.*'wgan_gp'"),
@@ -303,6 +339,60 @@ def test_config_file(name, program, project):
 
 def _truncate(path: pathlib.Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
+
+
+CLASSIFIERS = {
+    # arguments of add_classifier, in their order, and what the sentence has to say
+    "an unknown start": (["'a', start='b'"], r"a\.start: Unknown classifier 'b'"),
+    "a circle": (
+        ["'a', start='b'", "'b', start='a'"],
+        r"classifiers\.a\.start is 'b', which leads in a circle",
+    ),
+    "a reserved name": (["'small_cnn'"], "'small_cnn', which is reserved"),
+    "the name of the own one": (["'classifier'"], "'classifier', which is reserved"),
+    "an impossible name": (["'A b'"], "'A b'; allowed: small letters"),
+    "a name twice": (["'a'", "'a'"], "'a' twice"),
+    "an unknown key": (["'a', trainin='x'"], "'trainin'.*'training'"),
+    "an unknown training": (
+        ["'a', training='enhanced_ink'"],
+        r"config\.classifiers\.a\.training.*'enhanced_inc'",
+    ),
+    "a start of another model": (
+        ["'a', start='classifier', model='small_cnn'"],
+        "'linear'; allowed: a classifier of the same model, 'small_cnn'",
+    ),
+    "a start and a run": (
+        ["'a', start='classifier', from_run='x'"],
+        "start is 'classifier'; allowed: empty where from_run",
+    ),
+    "a batch larger than the data": (
+        ["'a', batch_size=1000"],
+        r"config\.classifiers\.a\.batch_size asks for 1000",
+    ),
+    "no such run": (
+        ["'a', from_run='runs/none'"],
+        r"config\.classifiers\.a\.from_run is 'runs/none', which holds no finished",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers(name, program, project):
+    added, pattern = CLASSIFIERS[name]
+    lines = "".join(f"\n    add_classifier(config, {each})" for each in added)
+    text = (project / "tiny.py").read_text().replace("\n    return config", lines)
+    text = text.replace(
+        "import default_config", "import add_classifier, default_config"
+    )
+    (project / "bad.py").write_text(text + "\n    return config\n")
+    work = project / "run"
+    ended = program(
+        f"--config={project / 'bad.py'}",
+        f"--workdir={work}",
+        "--config.stages=('fit_classifier','fit_classifiers')",
+    )
+    _one_sentence(ended, pattern)
+    assert not (work / "checkpoints").exists()
 
 
 DATA_FILES = {

@@ -23,9 +23,24 @@ from robust_manifold.attacks.fast_gradient import FGSM, RandFGSM
 from robust_manifold.attacks.fast_minimum_norm import FMN
 from robust_manifold.attacks.hop_skip_jump import HopSkipJump
 from robust_manifold.attacks.jsma import JSMA
+from robust_manifold.attacks.latent import LatentSearch, find_on_manifold
 from robust_manifold.attacks.losses import Evaluation, Objective
 from robust_manifold.attacks.masks import SquareMask, StickersMask, masks_registry
 from robust_manifold.attacks.momentum import MomentumPGD
+from robust_manifold.attacks.overpowered import (
+    Neighbour,
+    Overpowered,
+    Pair,
+    overpowered_registry,
+)
+from robust_manifold.attacks.overpowered_losses import PAIR_LOSSES
+from robust_manifold.attacks.overpowered_many import (
+    ManifoldParams,
+    Neighbours,
+    Pairs,
+    find_neighbours,
+    find_pairs,
+)
 from robust_manifold.attacks.patch import Patch
 from robust_manifold.attacks.physical import PhysicalSuccess, physical_success
 from robust_manifold.attacks.projected_gradient import BIM, PGD
@@ -59,8 +74,16 @@ __all__ = [
     "Evaluation",
     "Expectation",
     "HopSkipJump",
+    "LatentSearch",
+    "ManifoldParams",
     "MomentumPGD",
+    "Neighbour",
+    "Neighbours",
     "Objective",
+    "Overpowered",
+    "PAIR_LOSSES",
+    "Pair",
+    "Pairs",
     "Passes",
     "Patch",
     "PhysicalSuccess",
@@ -74,7 +97,11 @@ __all__ = [
     "Transformations",
     "craft",
     "craft_grid",
+    "find_neighbours",
+    "find_on_manifold",
+    "find_pairs",
     "masks_registry",
+    "overpowered_registry",
     "physical_success",
     "registry",
     "transfer",

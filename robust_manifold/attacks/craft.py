@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from robust_manifold.attacks.base import (
     Attack,
@@ -22,7 +22,14 @@ from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys, loops, norms
 from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.types import Image, Label, Params, PRNGKey, Scalar
+from robust_manifold.core.types import (
+    Classify,
+    Image,
+    Label,
+    Params,
+    PRNGKey,
+    Scalar,
+)
 
 
 class Crafted(NamedTuple):
@@ -45,6 +52,8 @@ class _Example(NamedTuple):
     label: Label
     """The class to leave or, in a targeted attack, to reach."""
     epsilon: Scalar
+    fixed: Integer[Array, " words"] | None = None
+    """The data of the key that a random classifier gets in every call, if one is."""
 
 
 class _Seen(NamedTuple):
@@ -58,6 +67,22 @@ class _Seen(NamedTuple):
     """Of the logits."""
     targeted: bool = False
     """Whether the example's label is to be reached."""
+    key_impl: Any = None
+    """Of the fixed keys; None if there are none."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether what the attack sees differs from call to call."""
+        return isinstance(self.view, Expectation) and self.key_impl is None
+
+    def bound(
+        self, apply: Apply, params: Params, key: PRNGKey, example: _Example
+    ) -> Classify:
+        """Returns a function as it meets an image; `key` is for want of a fixed one."""
+        if example.fixed is None:
+            return bound(apply, params, key)
+        fixed = jax.random.wrap_key_data(example.fixed, impl=self.key_impl)
+        return bound(apply, params, fixed, fixed=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,17 +112,23 @@ class _CraftOne:
         """Whether some images may be ready before the others.
 
         What fools another view, or one draw of a random classifier, need not fool
-        the evaluated one: a first success is then no reason to stop.
+        the evaluated one: a first success is then no reason to stop.  With fixed keys
+        there is but one draw.
         """
         exact = self.seen.view == self.seen.apply
-        exact &= not isinstance(self.seen.view, Expectation)
+        exact &= not self.seen.draws
         return self.attack.ends_early and (exact or not self.attack.ends_at_success)
 
     def problem(self, params: Params, key: PRNGKey, example: _Example) -> Problem:
         """Returns the problem of a step; a random view gets the step's key."""
-        classify = bound(self.seen.view, params, keys.stream(key, "classifier"))
-        image, label, epsilon = example
-        return Problem(classify, image, label, epsilon, self.seen.targeted)
+        own = keys.stream(key, "classifier")
+        return Problem(
+            self.seen.bound(self.seen.view, params, own, example),
+            example.image,
+            example.label,
+            example.epsilon,
+            self.seen.targeted,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +168,8 @@ class _Finish:
         problem = craft.problem(params, key, example)
         image = craft.attack.finish(problem, key, state)
         queries = craft.attack.spent(state, steps, craft.seen.classes)
-        evaluated = bound(craft.seen.apply, params, keys.stream(key, "evaluation"))
-        logits = evaluated(image)
+        own = keys.stream(key, "evaluation")
+        logits = craft.seen.bound(craft.seen.apply, params, own, example)(image)
         distance = norms.norm(image - example.image, craft.attack.norm)
         return Crafted(
             image, problem.succeeds(logits), distance, queries, logits, jnp.int32(0)
@@ -155,6 +186,7 @@ def craft(
     key: PRNGKey,
     targets: Any = None,
     view: Apply | None = None,
+    fixed_keys: Any = None,
     batch_size: int | None = None,
     tile: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
@@ -182,6 +214,9 @@ def craft(
         successes are still those against `apply`, and a first success against the
         view ends no search.  An attack that minimises the distance looks for the
         view's boundary.
+      fixed_keys: [n] keys: what a random classifier, and a random view, gets for each
+        image in every step and in the evaluation.  The first of an `Expectation`'s
+        samples has that very key.  None: another key in each step.
       batch_size: images worked on together; results do not depend on it.
       tile: images that a device computes at once; by default as many as are fast and
         memory allows.
@@ -199,7 +234,9 @@ def craft(
         like probabilities, if some clean images have NaN logits, or if an ensemble is
         not made for random classifiers.
     """
-    task = _task(apply, view, params, images, labels, targets, ids, key, tile)
+    task = _task(
+        apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+    )
     return _crafted(
         _fitting(attack, task.seen),
         task,
@@ -223,6 +260,7 @@ def craft_grid(
     key: PRNGKey,
     targets: Any = None,
     view: Apply | None = None,
+    fixed_keys: Any = None,
     batch_size: int | None = None,
     tile: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
@@ -246,6 +284,7 @@ def craft_grid(
       key: as for `craft`.
       targets: as for `craft`.
       view: as for `craft`.
+      fixed_keys: as for `craft`.
       batch_size: as for `craft`.
       tile: as for `craft`.
       ids: as for `craft`.
@@ -263,7 +302,9 @@ def craft_grid(
         raise UsageError(
             f"epsilons are {budgets}; allowed: one or more, rising, finite, from 0."
         )
-    task = _task(apply, view, params, images, labels, targets, ids, key, tile)
+    task = _task(
+        apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+    )
     attack = _fitting(attack, task.seen)
     options = {
         "batch_size": batch_size,
@@ -305,6 +346,8 @@ class _Task(NamedTuple):
     labels: np.ndarray
     """The classes to leave or, in a targeted attack, to reach."""
     ids: np.ndarray
+    fixed: np.ndarray | None
+    """The data of the fixed keys."""
 
     def take(self, places: np.ndarray) -> "_Task":
         """Returns the task for some of the images."""
@@ -312,10 +355,13 @@ class _Task(NamedTuple):
             images=self.images[places],
             labels=self.labels[places],
             ids=self.ids[places],
+            fixed=None if self.fixed is None else self.fixed[places],
         )
 
 
-def _task(apply, view, params, images, labels, targets, ids, key, tile) -> _Task:
+def _task(
+    apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+) -> _Task:
     """Returns what is to be attacked, checked; arguments as for `craft`."""
     for name, function in {"apply": apply, "view": view}.items():
         if not callable(function) and not (name == "view" and function is None):
@@ -333,9 +379,11 @@ def _task(apply, view, params, images, labels, targets, ids, key, tile) -> _Task
     if targets is not None:
         labels = _checked_targets(targets, labels, classes)
     ids = batching.checked_ids(ids, len(images))
+    fixed, key_impl = _checked_keys(fixed_keys, len(images))
     check_outputs(apply, params, images, key=key, tile=tile)
-    seen = _Seen(apply, apply if view is None else view, classes, targets is not None)
-    return _Task(seen, images, labels, ids)
+    view = apply if view is None else view
+    seen = _Seen(apply, view, classes, targets is not None, key_impl)
+    return _Task(seen, images, labels, ids, fixed)
 
 
 def _crafted(
@@ -359,7 +407,7 @@ def _crafted(
         made = loops.map_loop(
             _CraftOne(member.without_budget(), task.seen).loop(),
             params,
-            _examples(part.images, part.labels, member.budget),
+            _examples(part, member.budget),
             # A single attack's randomness is that of its `run`.
             key=jax.random.fold_in(key, place) if len(members) > 1 else key,
             ids=part.ids,
@@ -426,9 +474,25 @@ def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarr
     return targets
 
 
-def _examples(images: np.ndarray, labels: np.ndarray, budget: float | None) -> _Example:
-    budgets = np.full(len(images), budget or 0, images.dtype)
-    return _Example(images, labels, budgets)  # type: ignore[arg-type]
+def _checked_keys(fixed_keys: Any, n: int) -> tuple[np.ndarray | None, Any]:
+    """Returns the data of the keys as [n, words], and their kind."""
+    if fixed_keys is None:
+        return None, None
+    dtype = getattr(fixed_keys, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed or fixed_keys.shape != (n,):
+        shape = getattr(fixed_keys, "shape", type(fixed_keys).__name__)
+        raise UsageError(
+            f"fixed_keys are {shape} of type {dtype}; allowed: {n} keys, one an image, "
+            "as in jax.random.split(jax.random.key(0), n)."
+        )
+    data = np.asarray(jax.random.key_data(fixed_keys))
+    return data, jax.random.key_impl(fixed_keys)
+
+
+def _examples(task: _Task, budget: float | None) -> _Example:
+    budgets = np.full(len(task.images), budget or 0, task.images.dtype)
+    return _Example(task.images, task.labels, budgets, task.fixed)  # type: ignore[arg-type]
 
 
 def _fitting(attack: Any, seen: _Seen) -> Any:
@@ -438,7 +502,7 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
             f"attack is {attack!r}; allowed: an attack, such as PGD(epsilon=0.1), or "
             "attacks.registry.build('pgd(epsilon=0.1)')."
         )
-    if isinstance(seen.view, Expectation) and not attack.suits_random:
+    if seen.draws and not attack.suits_random:
         warn(
             f"{attack} is made for classifiers that are not random, and overrates this "
             "one: its members take one lucky draw for a success."

@@ -1,6 +1,7 @@
 """Random classifiers: a key for each call, and the expectation over the keys."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -41,7 +42,16 @@ class Expectation:
 
     def __call__(self, params: Params, image: Image, key: PRNGKey) -> Logits:
         """Returns the mean over the samples."""
-        keys = jax.random.split(key, self.samples)
+        return self._mean(params, image, jax.random.split(key, self.samples))
+
+    def with_first(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+        """Returns the mean over the samples, of which the first has `key` itself."""
+        if self.samples == 1:
+            return self.apply(params, image, key)
+        others = jax.random.split(key, self.samples - 1)
+        return self._mean(params, image, jnp.concatenate([key[None], others]))
+
+    def _mean(self, params: Params, image: Image, keys: Array) -> Logits:
         logits = jax.vmap(self.apply, in_axes=(None, None, 0))(params, image, keys)
         return jnp.mean(logits, axis=0)
 
@@ -50,12 +60,26 @@ Apply: TypeAlias = Callable[[Params, Array], Array] | Expectation
 """A classifier as `craft` takes it: `apply(params, image)`, or a random one."""
 
 
-def bound(apply: Apply, params: Params, key: PRNGKey) -> Classify:
-    """Returns the classifier of one image; a random one with this key in each call."""
-    more = (key,) if isinstance(apply, Expectation) else ()
+def bound(
+    apply: Apply, params: Params, key: PRNGKey, *, fixed: bool = False
+) -> Classify:
+    """Returns the classifier of one image; a random one with this key in each call.
+
+    Args:
+      apply: as for `craft`.
+      params: of `apply`.
+      key: of a random classifier.
+      fixed: the key is the very one that the first sample is to have.
+    """
+    if not isinstance(apply, Expectation):
+        call = apply
+    elif fixed:
+        call = functools.partial(apply.with_first, key=key)
+    else:
+        call = functools.partial(apply, key=key)
 
     def classify(image: Image) -> Logits:
         # Networks of mixed precision have logits of another type than their images.
-        return apply(params, image, *more).astype(image.dtype)
+        return call(params, image).astype(image.dtype)
 
     return classify

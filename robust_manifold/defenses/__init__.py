@@ -1,5 +1,17 @@
-"""Defences: what stands between an image and its logits."""
+"""Defences: what stands between an image and its logits; and who gets past them."""
 
+from robust_manifold.defenses.adversaries import (
+    Adversary,
+    Decision,
+    Implicit,
+    Latent,
+    Oblivious,
+    StraightThrough,
+    Substitute,
+    Unrolled,
+    adversaries,
+    defended_apply,
+)
 from robust_manifold.defenses.apply import DefenseParams, defend
 from robust_manifold.defenses.base import Defended, Defense, NoDefense, registry
 from robust_manifold.defenses.invert_and_classify import (
@@ -7,15 +19,28 @@ from robust_manifold.defenses.invert_and_classify import (
     InvertAndClassify,
     ProjectionDefense,
 )
+from robust_manifold.defenses.views import DefendedApply, RandomApply
 
 __all__ = [
+    "Adversary",
+    "Decision",
     "Defended",
+    "DefendedApply",
     "Defense",
     "DefenseGAN",
     "DefenseParams",
+    "Implicit",
     "InvertAndClassify",
+    "Latent",
     "NoDefense",
+    "Oblivious",
     "ProjectionDefense",
+    "RandomApply",
+    "StraightThrough",
+    "Substitute",
+    "Unrolled",
+    "adversaries",
     "defend",
+    "defended_apply",
     "registry",
 ]

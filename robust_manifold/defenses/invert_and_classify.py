@@ -13,6 +13,7 @@ from robust_manifold.inversion import (
     GradientDescent,
     Inversion,
     Restarts,
+    Search,
     Solver,
     as_restarts,
     as_solver,
@@ -21,11 +22,17 @@ from robust_manifold.inversion import (
 
 
 class ProjectionDefense(Defense):
-    """A defence that classifies G(z*): subclasses say how z* is found."""
+    """A defence that classifies G(z*): subclasses say how z* is searched for."""
 
+    @property
     @abc.abstractmethod
+    def search(self) -> Search:
+        """How z* is found."""
+
     def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
         """Returns the projection of one image; arguments as for `defend`."""
+        solver, restarts = self.search.solver, self.search.restarts
+        return invert_one(manifold, image, key, solver=solver, restarts=restarts)
 
     def defend(
         self,
@@ -54,11 +61,10 @@ class InvertAndClassify(ProjectionDefense):
         object.__setattr__(self, "solver", as_solver(self.solver))
         object.__setattr__(self, "restarts", as_restarts(self.restarts))
 
-    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
-        """Returns the best of `restarts` runs of the solver."""
-        return invert_one(
-            manifold, image, key, solver=self.solver, restarts=self.restarts
-        )
+    @property
+    def search(self) -> Search:
+        """The solver, from the restarts."""
+        return Search(as_solver(self.solver), as_restarts(self.restarts))
 
 
 @registry.register("defense_gan")
@@ -86,7 +92,8 @@ class DefenseGAN(ProjectionDefense):
         """The recipe's solver."""
         return GradientDescent(self.steps, self.learning_rate, self.momentum)
 
-    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
-        """Returns the best of `restarts` runs of Defense-GAN's recipe."""
+    @property
+    def search(self) -> Search:
+        """The solver, from the recipe's starts."""
         starts = Restarts(self.restarts, scale="unit", encoded=0)
-        return invert_one(manifold, image, key, solver=self.solver, restarts=starts)
+        return Search(self.solver, starts)

@@ -3,6 +3,7 @@
 from robust_manifold.inversion.constraints import Box, Constraint, Shell
 from robust_manifold.inversion.constraints import registry as constraints_registry
 from robust_manifold.inversion.first_order import Adam, GradientDescent
+from robust_manifold.inversion.implicit import ImplicitDerivative, Outcome, Report
 from robust_manifold.inversion.invert import (
     DEFAULT_RESTARTS,
     DEFAULT_SOLVER,
@@ -26,6 +27,7 @@ from robust_manifold.inversion.solver import (
     as_solver,
     registry,
 )
+from robust_manifold.inversion.unrolled import unrolled
 
 __all__ = [
     "Adam",
@@ -34,12 +36,15 @@ __all__ = [
     "DEFAULT_RESTARTS",
     "DEFAULT_SOLVER",
     "GradientDescent",
+    "ImplicitDerivative",
     "Inversion",
     "LBFGS",
     "LOOPS",
     "LevenbergMarquardt",
     "Measured",
+    "Outcome",
     "Problem",
+    "Report",
     "Restarts",
     "Search",
     "Shell",
@@ -56,4 +61,5 @@ __all__ = [
     "invert_one",
     "registry",
     "restarts_registry",
+    "unrolled",
 ]

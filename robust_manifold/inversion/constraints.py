@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from robust_manifold.core.prior import Prior
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.core.types import Latent
+from robust_manifold.core.types import Latent, Scalar
 
 Directions: TypeAlias = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 
@@ -44,6 +44,20 @@ class Constraint(abc.ABC):
         offset = latent[:size] - prior.centre
         part = self._free(offset, gradient[:size], prior.deviation)
         return lambda vector: vector.at[:size].set(part(vector[:size]))
+
+    def bend(self, latent: Latent, gradient: Latent, prior: Prior) -> Scalar:
+        """Returns the curvature that a curved bound adds along itself.
+
+        Where the bound holds a latent back from going downhill, the objective rises
+        along it by more than its own curvature says.  Flat bounds add none.
+
+        Args:
+          latent: of the set.
+          gradient: of what is minimised, at the latent.
+          prior: of the latents.
+        """
+        del gradient, prior
+        return jnp.zeros((), latent.dtype)
 
     @abc.abstractmethod
     def _free(
@@ -117,15 +131,29 @@ class Shell(Constraint):
         radius = math.sqrt(offset.size) * deviation
         return direction * jnp.clip(norm, self.inner * radius, self.outer * radius)
 
+    def bend(self, latent, gradient, prior):
+        """See `Constraint.bend`: the slope across the bound over its radius."""
+        size = prior.free_size(latent.shape[0])
+        offset = latent[:size] - prior.centre
+        norm, direction = _polar(offset)
+        blocked = self._blocked(offset, gradient[:size], prior.deviation)
+        radius = jnp.where(norm > 0, norm, 1)
+        return jnp.where(blocked, -(direction @ gradient[:size]) / radius, 0)
+
     def _free(self, offset, gradient, deviation):
+        _, direction = _polar(offset)
+        blocked = self._blocked(offset, gradient, deviation)
+        return lambda vector: (
+            vector - jnp.where(blocked, (direction @ vector) * direction, 0)
+        )
+
+    def _blocked(self, offset, gradient, deviation) -> Bool[Array, ""]:
+        """Returns whether going downhill would cross one of the bounds."""
         norm, direction = _polar(offset)
         share = norm / (math.sqrt(offset.size) * deviation)
         slope = direction @ gradient
-        blocked = ((share >= self.outer * (1 - _TOUCHES)) & (slope < 0)) | (
+        return ((share >= self.outer * (1 - _TOUCHES)) & (slope < 0)) | (
             (share <= self.inner * (1 + _TOUCHES)) & (slope > 0)
-        )
-        return lambda vector: (
-            vector - jnp.where(blocked, (direction @ vector) * direction, 0)
         )
 
 

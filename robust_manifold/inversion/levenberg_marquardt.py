@@ -22,6 +22,8 @@ _LARGEST_DENSE = 256
 """Latents of more dimensions are solved for by conjugate gradients."""
 _LEAST_DAMPING = 1e-6
 """Below it a float32 Cholesky factor of a nearly singular matrix may not exist."""
+_LARGEST_DAMPING = 1e12
+"""Beyond it no step moves; an infinite one would make derivatives NaN or 0."""
 
 
 class LMState(NamedTuple):
@@ -194,8 +196,12 @@ def _judged(state: LMState, latent: Latent, objective: Scalar) -> LMState:
     return LMState(
         anchor=jnp.where(accepted, latent, state.anchor),
         objective=jnp.where(accepted, objective, state.objective),
-        damping=jnp.where(first, state.damping, jnp.maximum(damping, _LEAST_DAMPING)),
-        growth=jnp.where(accepted, 2.0, 2 * state.growth),
+        damping=jnp.where(
+            first, state.damping, jnp.clip(damping, _LEAST_DAMPING, _LARGEST_DAMPING)
+        ),
+        growth=jnp.where(
+            accepted, 2.0, jnp.minimum(2 * state.growth, _LARGEST_DAMPING)
+        ),
         predicted=state.predicted,
     )
 

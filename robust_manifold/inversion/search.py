@@ -114,8 +114,7 @@ class Search:
 
     def finish(self, manifold: Manifold, image: Image, state: SearchState) -> Inversion:
         """Returns the best of the runs."""
-        problem = self.problem(manifold, image)
-        solutions = jax.vmap(lambda run: self.solver.finish(problem, run))(state.runs)
+        solutions = self._solutions(manifold, image, state)
         if self.restarts.enough:
             finished = solutions.status == Status.FINISHED
             enough = finished & self._is_enough(solutions)
@@ -138,6 +137,18 @@ class Search:
             restart_status=state.status,
         )
 
+    def winner(
+        self, manifold: Manifold, image: Image, state: SearchState
+    ) -> Int[Array, ""]:
+        """Returns the number of the restart that `finish` returns."""
+        solutions = self._solutions(manifold, image, state)
+        return state.numbers[jnp.argmin(solutions.objective)]
+
+    def _solutions(self, manifold, image, state: SearchState) -> Solution:
+        """Returns the best latent of every run that is followed."""
+        problem = self.problem(manifold, image)
+        return jax.vmap(lambda run: self.solver.finish(problem, run))(state.runs)
+
     def _noted(self, state: SearchState, solutions: Solution) -> SearchState:
         """Returns the state with the errors of the runs that are followed written."""
         return state._replace(
@@ -148,13 +159,19 @@ class Search:
     def __call__(self, manifold: Manifold, image: Image, key: PRNGKey) -> Inversion:
         """Returns the inversion of one image.
 
-        Can be differentiated in reverse mode unless `restarts.enough` is above 0.
+        Can be differentiated in reverse mode unless `restarts.enough` is above 0, at
+        the price of all intermediate values; see `inversion.unrolled` and
+        `inversion.implicit`.
         """
+        return self.finish(manifold, image, self.searched(manifold, image, key))
+
+    def searched(self, manifold: Manifold, image: Image, key: PRNGKey) -> SearchState:
+        """Returns the state after the last step."""
         state = self.begin(manifold, image, key)
         for segment in self.restarts.segments(self.solver.steps):
             state = self.narrow(state, segment.runs)
             state = self._repeat(manifold, image, state, segment.steps)
-        return self.finish(manifold, image, state)
+        return state
 
     def _repeat(self, manifold, image, state: SearchState, steps: int) -> SearchState:
         def advance(state, _):

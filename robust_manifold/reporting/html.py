@@ -2,6 +2,7 @@
 
 import base64
 import importlib.resources
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,24 @@ class ReportFigure(NamedTuple):
     gif: bytes = b""
 
 
+class Section(NamedTuple):
+    """A part of the page with a heading of its own, after the results.
+
+    Attributes:
+      title: its heading, and its entry in the list of contents.
+      note: a paragraph below the heading.
+      tables: shown in full.
+      figures: shown below them.
+      folded: tables behind a fold, for the reader who wants the detail.
+    """
+
+    title: str
+    note: str = ""
+    tables: Sequence[Table] = ()
+    figures: Sequence[ReportFigure] = ()
+    folded: Sequence[Table] = ()
+
+
 class Report(NamedTuple):
     """All that the page shows, in its order.
 
@@ -99,6 +118,7 @@ class Report(NamedTuple):
       command: the command line that makes the same report again.
       folded_tables: behind a fold, for the reader who wants the detail.
       explanation: the paragraph below the heading.
+      sections: after the results.
     """
 
     title: str
@@ -110,6 +130,7 @@ class Report(NamedTuple):
     command: str
     folded_tables: Sequence[Table] = ()
     explanation: str = EXPLANATION
+    sections: Sequence[Section] = ()
 
 
 class _Picture(NamedTuple):
@@ -118,6 +139,15 @@ class _Picture(NamedTuple):
     source: str
     width: int
     moving: str
+
+
+class _Part(NamedTuple):
+    anchor: str
+    title: str
+    note: str
+    tables: Sequence[Table]
+    pictures: list[_Picture]
+    folded: Sequence[Table]
 
 
 class _Stage(NamedTuple):
@@ -143,10 +173,24 @@ def render_html(report: Report) -> str:
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         report=report,
         pictures=[_picture(figure) for figure in report.figures],
+        parts=[_part(section) for section in report.sections],
         stages=_stages(report.stage_seconds),
         total=duration(float(sum(report.stage_seconds.values()))),
         blocks=_blocks(report.config),
         facts=[(name, _value(value)) for name, value in report.environment.items()],
+    )
+
+
+def _part(section: Section) -> _Part:
+    anchor = re.sub("[^a-z]+", "-", section.title.lower())
+    pictures = [_picture(figure) for figure in section.figures]
+    return _Part(
+        anchor=anchor,
+        title=section.title,
+        note=section.note,
+        tables=section.tables,
+        pictures=pictures,
+        folded=section.folded,
     )
 
 

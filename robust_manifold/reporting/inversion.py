@@ -8,7 +8,14 @@ import pandas as pd
 
 from robust_manifold import inversion
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.labels import column_labels, label_of, parse_spec
+from robust_manifold.reporting.columns import target_labels
+from robust_manifold.reporting.labels import (
+    NO_DEFENCE,
+    adversary_label,
+    column_labels,
+    label_of,
+    parse_spec,
+)
 from robust_manifold.reporting.tables import MISSING, Table, lines_of
 
 
@@ -168,11 +175,11 @@ def separation_table(
     if not rows:
         raise UsageError("rows hold 0 sets of images; allowed: 1 or more.")
     defences = list(dict.fromkeys(row["defence"] for row in rows))
-    names = dict(zip(defences, column_labels(defences), strict=True))
+    names = dict(zip(defences, target_labels(defences), strict=True))
     columns = {
         "Defence": [names[row["defence"]] for row in rows],
         "Attack": [label_of(row["attack"], norm=row["norm"]) for row in rows],
-        "Adversary": [row["adversary"].replace("_", " ") for row in rows],
+        "Adversary": [_adversary(row["adversary"]) for row in rows],
         "Quartile": [_error(row["low_quartile"]) for row in rows],
         "Median": [_error(row["median"]) for row in rows],
         "3rd quartile": [_error(row["high_quartile"]) for row in rows],
@@ -194,6 +201,10 @@ def separation_table(
         "independent."
     )
     return Table(caption, text, pd.DataFrame(rows), names=3 - len(dropped))
+
+
+def _adversary(text: str) -> str:
+    return text if text == NO_DEFENCE else adversary_label(text).lower()
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> str:

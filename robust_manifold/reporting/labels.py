@@ -5,6 +5,7 @@ attack or defence, and an attack that is not known here still reads well.
 """
 
 import ast
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +16,12 @@ CLEAN = "clean"
 NO_DEFENCE = "none"
 """The `defence` of a cell without one."""
 
+WORST_CASE = "worst case"
+"""The `adversary` of a cell that counts all adversaries together."""
+
 _NAMES = {
     "none": "No defence",
+    "any_attack": "Any attack",
     "autoattack": "AutoAttack",
     "auto_attack": "AutoAttack",
     "carlini_wagner": "Carlini-Wagner",
@@ -104,6 +109,39 @@ def label_of(
     return ", ".join([" ".join(head), *settings])
 
 
+def attack_label(text: str, overrides: Mapping[str, str] | None = None) -> str:
+    """Returns the readable name of an attack without its budget.
+
+    >>> attack_label("pgd(epsilon=0.3, norm='linf', steps=40)")
+    'PGD, 40 steps'
+    """
+    spec = parse_spec(text)
+    if spec is None or (overrides and text in overrides):
+        return label_of(text, overrides)
+    kept = {k: v for k, v in spec.named.items() if k not in ("epsilon", "norm")}
+    return label_of(_spec_text(spec.name, spec.positional, kept))
+
+
+def adversary_label(text: str) -> str:
+    """Returns the readable name of an adversary with its settings.
+
+    >>> adversary_label("unrolled(samples=4)"), adversary_label("worst case")
+    ('Unrolled, 4 samples', 'Worst case')
+    """
+    return label_of(text) if parse_spec(text) else text[:1].upper() + text[1:]
+
+
+def budget_label(norm: str, epsilon: float | None) -> str:
+    """Returns the readable name of a budget.
+
+    >>> budget_label("linf", 0.1), budget_label("l2", None), budget_label("", None)
+    ('ℓ∞ ε=0.1', 'ℓ2, no budget', 'Clean')
+    """
+    if epsilon is not None and not math.isnan(epsilon):
+        return f"{norm_label(norm)} ε={epsilon:g}"
+    return f"{norm_label(norm)}, no budget" if norm else "Clean"
+
+
 def family_of(text: str, norm: str = "") -> str:
     """Returns the spec's text without its budget: equal for one attack at many ε.
 
@@ -119,9 +157,7 @@ def family_of(text: str, norm: str = "") -> str:
         return text
     named = {"norm": norm, **spec.named} if norm else dict(spec.named)
     named.pop("epsilon", None)
-    values = [repr(value) for value in spec.positional]
-    values += [f"{name}={value!r}" for name, value in named.items()]
-    return f"{spec.name}({', '.join(values)})" if values else spec.name
+    return _spec_text(spec.name, spec.positional, named)
 
 
 def name_label(name: str) -> str:
@@ -182,10 +218,15 @@ def differing_labels(texts: Sequence[str]) -> list[str]:
             for name, value in spec.named.items()
             if any(name not in named or named[name] != value for named in alike)
         }
-        values = [repr(value) for value in spec.positional]
-        values += [f"{name}={value!r}" for name, value in kept.items()]
-        labels.append(label_of(f"{spec.name}({', '.join(values)})"))
+        labels.append(label_of(_spec_text(spec.name, spec.positional, kept)))
     return labels
+
+
+def _spec_text(name: str, positional: Sequence[Any], named: Mapping[str, Any]) -> str:
+    """Returns the text of a spec: what `parse_spec` reads."""
+    values = [repr(value) for value in positional]
+    values += [f"{field}={value!r}" for field, value in named.items()]
+    return f"{name}({', '.join(values)})" if values else name
 
 
 def _word(word: str) -> str:

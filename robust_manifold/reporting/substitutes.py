@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.labels import column_labels, label_of
+from robust_manifold.reporting.columns import target_labels
+from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.tables import Table
 
 
@@ -27,7 +28,7 @@ def substitutes_table(
     if not lines:
         raise UsageError("lines hold 0 substitutes; allowed: 1 or more.")
     columns = {
-        "Target": column_labels([line["target"] for line in lines]),
+        "Target": target_labels([line["target"] for line in lines]),
         "Label queries": [f"{line['queries']:,}" for line in lines],
         "Agreement": [_agreement(line) for line in lines],
         "On what it asked": [

@@ -17,9 +17,11 @@ from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.reporting.labels import (
     CLEAN,
     NO_DEFENCE,
+    WORST_CASE,
+    adversary_label,
     column_labels,
     label_of,
-    name_label,
+    parse_spec,
 )
 
 ADVERSARIES: Mapping[str, str] = {
@@ -36,6 +38,20 @@ ADVERSARIES: Mapping[str, str] = {
 MISSING = "–"
 
 
+def adversary_words(text: str) -> str:
+    """Returns what an adversary may use, in words; nothing for one not known here."""
+    spec = parse_spec(text)
+    return ADVERSARIES.get(spec.name if spec else text.replace("-", "_"), "")
+
+
+def images_text(cells: Iterable[Any]) -> str:
+    """Returns how many test images cells have: "n = 500 test images"."""
+    counts = [cell.n for cell in cells]
+    least, most = min(counts), max(counts)
+    images = f"n = {least:,}" if least == most else f"n = {least:,} to {most:,}"
+    return f"{images} test images"
+
+
 class Table(NamedTuple):
     """A table of a report, independent of any file format.
 
@@ -44,17 +60,30 @@ class Table(NamedTuple):
       text: the formatted cells; the first column names the rows.
       numbers: the numbers behind `text`, as shares, for other programs.
       names: how many leading columns of `text` are names, set flush left.
+      prose: whether the last column holds sentences, which are broken into lines.
     """
 
     caption: str
     text: pd.DataFrame
     numbers: pd.DataFrame
     names: int = 1
+    prose: bool = False
 
 
 def lines_of(results: pd.DataFrame) -> list[Any]:
     """Returns the lines of results.csv as tuples with the columns' names."""
     return list(results.itertuples(index=False))
+
+
+def lines_where(results: pd.DataFrame, keep: Callable[[Any], bool]) -> pd.DataFrame:
+    """Returns the lines of a frame that `keep` says yes to."""
+    places = [place for place, row in enumerate(lines_of(results)) if keep(row)]
+    return results.take(places)
+
+
+def is_single(row: Any) -> bool:
+    """Returns whether a line of results.csv is of one attack, no worst case of many."""
+    return row.adversary != WORST_CASE
 
 
 def paper_table(
@@ -101,8 +130,8 @@ def paper_table(
     for attack, norm in {cell.attack: cell.norm for cell in cells}.items():
         label = label_of(attack, labels, norm)
         row = [by_place.get((attack, defence)) for defence in defences]
-        text.append([label, *(_accuracy_text(cell) for cell in row)])
-        numbers.append([label, attack, *(x for c in row for x in _accuracy_numbers(c))])
+        text.append([label, *(accuracy_text(cell) for cell in row)])
+        numbers.append([label, attack, *(x for c in row for x in accuracy_numbers(c))])
     measures = ("accuracy", "accuracy_low", "accuracy_high", "n")
     number_heads = [f"{head} {measure}" for head in heads for measure in measures]
     numbers = pd.DataFrame(numbers, columns=["label", "attack", *number_heads])
@@ -119,7 +148,11 @@ def paper_tables(
     confidence: float = 0.95,
     labels: Mapping[str, str] | None = None,
 ) -> list[Table]:
-    """Returns `paper_table` of each classifier and adversary, in the file's order."""
+    """Returns `paper_table` of each classifier and adversary, in the file's order.
+
+    Worst cases over all adversaries have tables of their own.
+    """
+    results = lines_where(results, is_single)
     rows = lines_of(results)
     attacked = [row for row in rows if row.attack != CLEAN]
     wanted = {(row.classifier, row.adversary): None for row in attacked}
@@ -147,6 +180,7 @@ def cost_table(
       results: the lines of results.csv, one cell each.
       labels: names to print instead of the derived ones, by attack or defence text.
     """
+    results = lines_where(results, is_single)
     rows = lines_of(results)
     defences = list(dict.fromkeys(row.defence for row in rows))
     names = dict(zip(defences, column_labels(defences, labels), strict=True))
@@ -232,9 +266,12 @@ def to_latex(table: Table) -> str:
     """Returns a `table` environment for the package booktabs."""
     frame = table.text.map(escape_latex)
     frame.columns = [escape_latex(name) for name in frame.columns]
+    places = ["l"] * table.names + ["r"] * (len(frame.columns) - table.names)
+    if table.prose:
+        places[-1] = r"p{0.55\linewidth}"
     body = frame.style.hide(axis="index").to_latex(
         hrules=True,
-        column_format="l" * table.names + "r" * (len(frame.columns) - table.names),
+        column_format="".join(places),
         position="htbp",
         position_float="centering",
         caption=escape_latex(table.caption),
@@ -343,17 +380,21 @@ def _choose(kind: str, known: Iterable[str], name: str | None) -> str:
 
 def _named(column: str, row: Any) -> str:
     value = getattr(row, column)
-    return MISSING if value == NO_DEFENCE else name_label(value)
+    if value == NO_DEFENCE:
+        return MISSING
+    return adversary_label(value) if column == "adversary" else label_of(value)
 
 
-def _accuracy_text(cell: Any) -> str:
+def accuracy_text(cell: Any) -> str:
+    """Returns a cell's accuracy with its interval; a dash where there is no cell."""
     if cell is None:
         return MISSING
     low, high = 100 * cell.accuracy_low, 100 * cell.accuracy_high
     return f"{_share(cell.accuracy)} [{low:.1f}, {high:.1f}]"
 
 
-def _accuracy_numbers(cell: Any) -> list[float | int | None]:
+def accuracy_numbers(cell: Any) -> list[float | int | None]:
+    """Returns a cell's accuracy, the ends of its interval, and its n."""
     if cell is None:
         return [None] * 4
     return [cell.accuracy, cell.accuracy_low, cell.accuracy_high, cell.n]
@@ -370,15 +411,13 @@ def _number(value: float, form: str) -> str:
 def _caption(
     classifier: str, adversary: str | None, cells: list[Any], confidence: float
 ) -> str:
-    least, most = min(cell.n for cell in cells), max(cell.n for cell in cells)
-    images = f"n = {least:,}" if least == most else f"n = {least:,} to {most:,}"
     sentences = [
         f"Accuracy of {label_of(classifier)} with its {100 * confidence:g} % Wilson "
-        f"interval, {images} test images."
+        f"interval, {images_text(cells)}."
     ]
     if adversary is not None:
-        known = ADVERSARIES.get(adversary.replace("-", "_"))
-        words = name_label(adversary).lower() + (f" ({known})" if known else "")
+        known = adversary_words(adversary)
+        words = adversary_label(adversary).lower() + (f" ({known})" if known else "")
         sentences.append(f"Adversary: {words}.")
     asked = {cell.label_queries for cell in cells if not math.isnan(cell.label_queries)}
     if asked:

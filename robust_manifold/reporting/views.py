@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from robust_manifold.reporting.columns import target_label
 from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.tables import Table
 
@@ -36,7 +37,7 @@ def views_table(lines: Sequence[ViewsLine]) -> Table:
     text = [
         [
             label_of(line.attack, norm=line.norm),
-            *([line.adversary, label_of(line.target)] if several else []),
+            *([line.adversary, target_label(line.target)] if several else []),
             f"{line.n:,} × {line.views:,}",
             f"{100 * line.clean:.1f} %",
             f"{100 * line.attacked:.1f} %",

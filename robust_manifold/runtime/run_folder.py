@@ -40,6 +40,7 @@ class RunFolder(Artefacts):
         command: Sequence[str],
         lock: FolderLock | None,
         free: Sequence[str] = (),
+        defaults: Mapping[str, Any] | None = None,
     ):
         """Use `open`, which takes the lock."""
         super().__init__(path, primary=lock is not None)
@@ -51,7 +52,7 @@ class RunFolder(Artefacts):
             if (path / "config.json").exists():
                 remove_partial_files(path)
             started = any(self._sums.values()) or (path / "checkpoints").exists()
-            _check_config(path, self.config, has_artefacts=started, free=free)
+            _check_config(path, self.config, started, free, defaults or {})
             stored = _stored_status(path)
             self._status = {
                 "started": stored.get("started", _now()),
@@ -72,6 +73,7 @@ class RunFolder(Artefacts):
         command: Sequence[str],
         primary: bool = True,
         free: Sequence[str] = (),
+        defaults: Mapping[str, Any] | None = None,
     ) -> "RunFolder":
         """Returns the folder, made or resumed, and locked.
 
@@ -84,6 +86,8 @@ class RunFolder(Artefacts):
             lock and write nothing.
           free: dotted keys that may differ from the stored ones, because no stored
             result depends on them.
+          defaults: a config of defaults: what a stored config lacks, because it was
+            written before there was such a key, counts as these.
 
         Raises:
           UsageError: if the folder cannot be made or written, is in use, or holds
@@ -93,7 +97,7 @@ class RunFolder(Artefacts):
         path = Path(path)
         folder = error = None
         try:
-            folder = cls._open(path, config, command, primary, free)
+            folder = cls._open(path, config, command, primary, free, defaults)
         except UsageError as mistake:
             error = mistake
         # What one process refuses, all refuse: none may wait for it in vain.
@@ -114,9 +118,10 @@ class RunFolder(Artefacts):
         command: Sequence[str],
         primary: bool,
         free: Sequence[str],
+        defaults: Mapping[str, Any] | None,
     ) -> "RunFolder":
         if not primary:
-            return cls(path, config, command, None, free)
+            return cls(path, config, command, None)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(path)
@@ -126,7 +131,7 @@ class RunFolder(Artefacts):
                 "allowed: a folder that can be written."
             ) from None
         try:
-            return cls(path, config, command, lock, free)
+            return cls(path, config, command, lock, free, defaults)
         except BaseException:
             lock.release()
             raise
@@ -227,7 +232,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _check_config(
-    path: Path, config: Mapping[str, Any], has_artefacts: bool, free: Sequence[str]
+    path: Path,
+    config: Mapping[str, Any],
+    has_artefacts: bool,
+    free: Sequence[str],
+    defaults: Mapping[str, Any],
 ) -> None:
     """Stores the config at first; afterwards compares it with the stored one."""
     file = path / "config.json"
@@ -240,7 +249,7 @@ def _check_config(
         write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
         return
     stored = _read_object(file, "put it back, or choose another --workdir")
-    changed = config_differences(config, stored)
+    changed = config_differences(config, _completed(stored, defaults))
     differences = [d for d in changed if d.partition(" ")[0] not in free]
     if changed and not (differences and has_artefacts):
         # Nothing was computed with what differs: a mistake just corrected, perhaps.
@@ -253,6 +262,17 @@ def _check_config(
             f"{path} holds a run of another config ({named}): choose another "
             "--workdir, or give the stored values."
         )
+
+
+def _completed(
+    stored: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns a stored config with the defaults of the keys that it lacks."""
+    known = dict(defaults) | dict(stored)
+    for key, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(stored.get(key), Mapping):
+            known[key] = _completed(stored[key], value)
+    return known
 
 
 def _stored_status(path: Path) -> dict[str, Any]:

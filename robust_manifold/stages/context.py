@@ -10,13 +10,14 @@ import jax
 import numpy as np
 
 from robust_manifold import attacks, data, defenses, models
-from robust_manifold.config import Experiment
+from robust_manifold.config import CLASSIFIER, Column, Experiment
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import as_restarts
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
+from robust_manifold.stages import roles
 from robust_manifold.training import Setting, steps_of
 
 
@@ -90,9 +91,44 @@ class Context:
         return block.batch_size or min(round_size, largest)
 
     @functools.cached_property
+    def validated(self) -> data.Split:
+        """The validation images that every defence projects."""
+        count = self.experiment.evaluation.validation_examples
+        return self.dataset.validation.take(slice(count))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of the table."""
+        return self.experiment.evaluation.columns
+
+    @functools.cached_property
     def classifier(self) -> models.Model:
-        """The classifier, without its parameters."""
-        return self._build(self.experiment.classifier.model)
+        """The run's own classifier, without its parameters."""
+        return self.classifier_of(CLASSIFIER)
+
+    def classifier_of(self, name: str) -> models.Model:
+        """Returns the classifier of a name, without its parameters."""
+        if name not in self._classifiers:
+            model = self._build(self.experiment.classifier_of(name).model)
+            self._classifiers[name] = model
+        return self._classifiers[name]
+
+    @functools.cached_property
+    def _classifiers(self) -> dict[str, models.Model]:
+        """Those built so far: what is built twice would be compiled twice."""
+        return {}
+
+    def model_of(self, role: str) -> models.Model:
+        """Returns the network of a role of `networks`, without its parameters."""
+        if (name := roles.classifier_of(role)) is not None:
+            return self.classifier_of(name)
+        return getattr(self, role)
+
+    def block_of(self, role: str) -> Any:
+        """Returns the block of the config that says how a network is made."""
+        if (name := roles.classifier_of(role)) is not None:
+            return self.experiment.classifier_of(name)
+        return getattr(self.experiment, role)
 
     @functools.cached_property
     def generator(self) -> models.Model:
@@ -158,11 +194,11 @@ class Context:
             classes=len(self.dataset.class_names),
         )
 
-    @functools.cached_property
-    def classifier_steps(self) -> int:
-        """The duration of the classifier's training in steps."""
-        block = self.experiment.classifier
-        return self._steps("classifier", block.duration, block.batch_size)
+    def classifier_steps(self, name: str) -> int:
+        """Returns the duration of a classifier's training in steps."""
+        block = self.experiment.classifier_of(name)
+        place = roles.place(roles.of_classifier(name))
+        return self._steps(place, block.duration, block.batch_size)
 
     @functools.cached_property
     def setting(self) -> Setting:
@@ -175,32 +211,64 @@ class Context:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Those of the run's networks that its stages train or use.
+        """The roles of those of the run's networks that its stages train or use.
 
-        They are "classifier", "generator" and, where one of the run's stages is
-        fit_encoder, "encoder".
+        They are "classifier", "generator", where one of the run's stages is
+        fit_encoder "encoder", and "classifier-NAME" of the config's `classifiers`.
         """
         return self.networks_of(self.experiment.stages)
 
     def networks_of(self, stages: Collection[str]) -> tuple[str, ...]:
-        """Returns those of the run's networks that some stages train or use."""
+        """Returns the roles of those networks that some stages train or use."""
         inverts = {"measure", "diagnose"} | self._projecting_stages
         needed = {
-            "classifier": {"fit_classifier", "measure", "attack", "evaluate"},
+            "classifier": {"fit_classifier", "measure"},
             "generator": {"fit_generator", "fit_encoder"} | inverts,
         }
         if "fit_encoder" in self.experiment.stages:
             needed["encoder"] = {"fit_encoder"} | inverts
-        return tuple(name for name, users in needed.items() if users & set(stages))
+        for name in self.named_classifiers:
+            needed[roles.of_classifier(name)] = {"fit_classifiers"}
+            if self.experiment.classifier_of(name).needs_spanner:
+                needed["generator"] |= {"fit_classifiers"}
+                # An encoder only comes along, where there is one.
+                needed.get("encoder", set()).add("fit_classifiers")
+        for name in self.experiment.evaluation.classifiers:
+            needed[roles.of_classifier(name)] |= {"attack", "evaluate", "audit"}
+        if any(CLASSIFIER in self._line(name) for name in self.named_classifiers):
+            needed["classifier"] |= {"fit_classifiers"}
+        return tuple(role for role, users in needed.items() if users & set(stages))
+
+    @functools.cached_property
+    def named_classifiers(self) -> tuple[str, ...]:
+        """The names of the config's `classifiers` that are trained, in their order.
+
+        They are those that a column names, and those that these start from; where no
+        stage of the run has columns, all of them.
+        """
+        using = {"attack", "evaluate"} & set(self.experiment.stages)
+        wanted = self.experiment.evaluation.classifiers
+        if not using:
+            wanted = tuple(self.experiment.classifiers)
+        lines = [name for last in wanted for name in self._line(last)]
+        return tuple(name for name in dict.fromkeys(lines) if name != CLASSIFIER)
+
+    def _line(self, name: str) -> tuple[str, ...]:
+        """Returns a classifier after those that it comes from."""
+        return (*self.experiment.starts_of(name), name)
 
     @property
     def _projecting_stages(self) -> set[str]:
-        """The stages that classify behind a defence, where one of these projects."""
+        """The stages that need the generator for a defence or an adversary."""
         block = self.experiment.evaluation
-        if not any(isinstance(d, defenses.ProjectionDefense) for d in block.defences):
-            return set()
-        # A substitute is trained on the labels of the defended classifier.
-        return {"evaluate"} | ({"attack"} if self._trains_substitutes else set())
+        kinds = {text.partition("(")[0] for text in block.adversaries}
+        searches = "latent" in kinds and bool(block.attacks)
+        if not any(column.projects for column in block.columns):
+            return {"attack"} if searches else set()
+        # All but the oblivious adversary meet the defended classifier itself, a
+        # substitute where it is trained.
+        meets = bool(kinds - {"oblivious"}) and bool(block.attacks)
+        return {"evaluate", "audit"} | ({"attack"} if meets else set())
 
     @property
     def _trains_substitutes(self) -> bool:
@@ -259,7 +327,7 @@ class Context:
                 "config.data.test_examples to take some from its training images."
             )
         for name, users in {
-            "evaluation": {"attack", "evaluate"},
+            "evaluation": {"attack", "evaluate", "audit"},
             "measures": {"measure"},
             "diagnostics": {"diagnose"},
         }.items():
@@ -275,8 +343,8 @@ class Context:
                 f"config.measures.neighbours is {neighbours}; allowed: less than the "
                 f"{split.size} test images."
             )
-        if "classifier" in self.networks:
-            _ = self.classifier, self.classifier_steps
+        for name in filter(None, map(roles.classifier_of, self.networks)):
+            _ = self.classifier_of(name), self.classifier_steps(name)
         if "attack" in stages:
             self._check_attacks()
         if "generator" in self.networks:

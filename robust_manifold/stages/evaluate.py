@@ -1,51 +1,64 @@
-"""Stage `evaluate`: classifies every row's images behind every defence."""
+"""Stage `evaluate`: classifies every row's images in every column of the table."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation
+from robust_manifold.config import Column
 from robust_manifold.runtime import Progress, console
-from robust_manifold.stages import physical, substitutes, trained
+from robust_manifold.stages import (
+    on_manifold,
+    physical,
+    substitutes,
+    summaries,
+    trained,
+)
 from robust_manifold.stages.context import Context
+from robust_manifold.stages.defended import defend
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
 from robust_manifold.stages.rows import (
+    SUBSTITUTE,
     Row,
     adversarial_folder,
     outcome_folder,
     rows_of,
+    validation_folder,
 )
 
 
 def run(context: Context) -> list[str]:
-    """Writes `outcomes/<defence>/...` for each cell, `results.csv` and `views/...`."""
+    """Writes `outcomes/<column>/...` for each cell, `validation/...` and the lines.
+
+    These are `results.csv`, `worst_cases.csv`, `detection.csv`, `views/...` and
+    `on_manifold/...`.
+    """
     block = context.experiment.evaluation
-    params = trained.load_defence(context)
-    cells = [(d, row) for d in block.defences for row in rows_of(d, block)]
-    with Progress(len(cells) * context.test.size, "evaluate", "images") as progress:
-        done = 0
-        for defence, row in cells:
-            name = defenses.registry.name_of(defence)
-
-            def advance(images: int, label: str = f"{name} {row.name}") -> None:
-                nonlocal done
-                done += images
-                progress.update(done, cell=label)
-
-            attacked = images_of(context, row)
-            compute_rounds(
-                context,
-                outcome_folder(defence, row),
-                lambda place, part, d=defence, x=attacked: _outcomes(
-                    context, params, d, x[place], part
-                ),
-                advance,
-            )
-    table = evaluation.to_csv(_cell(context, *cell) for cell in cells)
-    context.folder.write_text("results.csv", table)
-    stored = round_paths(context, [outcome_folder(*cell) for cell in cells])
-    views = physical.measure(context, params.classifier)
-    return ["results.csv", *substitutes.summarise(context), *views, *stored]
+    cells = [(each, row) for each in block.columns for row in rows_of(each, block)]
+    images = len(cells) * context.test.size
+    images += len(_projecting(context)) * context.validated.size
+    with Progress(images, "evaluate", "images") as progress:
+        told = _Told(progress)
+        stored = _validate(context, told)
+        for column in block.columns:
+            params = trained.load_column(context, column)
+            for row in rows_of(column, block):
+                compute_rounds(
+                    context,
+                    outcome_folder(column, row),
+                    _classifying(context, column, params, images_of(context, row)),
+                    told.about(f"{column.text} {row.name}"),
+                )
+    stored += round_paths(context, [outcome_folder(*cell) for cell in cells])
+    measured = [_cell(context, *cell) for cell in cells]
+    return [
+        *summaries.write(context, measured),
+        *substitutes.summarise(context),
+        *physical.measure(context),
+        *on_manifold.judge(context),
+        *stored,
+    ]
 
 
 def images_of(context: Context, row: Row) -> np.ndarray:
@@ -55,47 +68,91 @@ def images_of(context: Context, row: Row) -> np.ndarray:
     return read_rounds(context, adversarial_folder(row))["images"]
 
 
-def _outcomes(context: Context, params, defence, images, part: data.Split):
-    """Returns what is stored of one round behind one defence."""
-    name = defenses.registry.to_string(defence)
-    # The same starts for an image in every row: rows differ by their images alone.
-    key = context.stream(f"defence {name}")
-    defended = defenses.defend(
-        defence,
-        context.spanner,
-        context.classifier.apply,
-        params,
-        images,
-        key=key,
-        ids=part.ids,
-        batch_size=context.batch_size,
-    )
-    outcomes = {"labels": part.labels, "logits": np.asarray(defended.logits)}
-    if defended.inversion is not None:
-        found = defended.inversion._asdict()
-        found["projections"] = found.pop("image")
-        outcomes |= {field: np.asarray(value) for field, value in found.items()}
-    return outcomes
+class _Told:
+    """Tells how far the stage has come."""
+
+    def __init__(self, progress: Progress):
+        self._progress, self._done = progress, 0
+
+    def about(self, cell: str) -> Callable[[int], None]:
+        """Returns what is told the images of each round of a cell."""
+
+        def advance(images: int) -> None:
+            self._done += images
+            self._progress.update(self._done, cell=cell)
+
+        return advance
 
 
-def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.Cell:
-    """Returns the line of results.csv for one defence and one row."""
-    outcomes = read_rounds(context, outcome_folder(defence, row))
+def _projecting(context: Context) -> dict[defenses.Defense, Column]:
+    """Returns the first column of each defence that projects."""
+    found: dict[defenses.Defense, Column] = {}
+    for column in context.columns:
+        if column.projects:
+            found.setdefault(column.defence, column)
+    return found
+
+
+def _validate(context: Context, told: _Told) -> list[str]:
+    """Stores the errors of clean validation images, for thresholds; returns files."""
+    split, every = context.validated, _projecting(context)
+    if not split.size:
+        return []
+    for defence, column in every.items():
+        params = trained.load_column(context, column)
+
+        def errors(_, part: data.Split, column=column, params=params):
+            images = data.to_float(part.images)
+            found = defend(context, column, params, images, part.ids).inversion
+            assert found is not None
+            return {"error": np.asarray(found.error)}
+
+        text = f"{defenses.registry.to_string(defence)} validation"
+        folder = validation_folder(defence)
+        compute_rounds(context, folder, errors, told.about(text), split)
+    return round_paths(context, map(validation_folder, every), split.size)
+
+
+def _classifying(
+    context: Context,
+    column: Column,
+    params: defenses.DefenseParams,
+    images: np.ndarray,
+) -> Callable[[slice, data.Split], dict[str, np.ndarray]]:
+    """Returns what computes that which is stored of one round of a cell."""
+
+    def classify(place: slice, part: data.Split) -> dict[str, np.ndarray]:
+        defended = defend(context, column, params, images[place], part.ids)
+        outcomes = {"labels": part.labels, "logits": np.asarray(defended.logits)}
+        if defended.inversion is not None:
+            found = defended.inversion._asdict()
+            found["projections"] = found.pop("image")
+            outcomes |= {field: np.asarray(value) for field, value in found.items()}
+        return outcomes
+
+    return classify
+
+
+def _cell(context: Context, column: Column, row: Row) -> summaries.Measured:
+    """Returns what the stored rounds of a cell add up to."""
+    outcomes = read_rounds(context, outcome_folder(column, row))
     broken = int(np.sum(np.isnan(outcomes["logits"]).any(axis=-1)))
     if broken:
         console.warning(
             f"{broken} of {len(outcomes['labels'])} images got no finite logits from "
-            f"{defenses.registry.to_string(defence)} under {row.name}; they count as "
-            "wrong."
+            f"{column.text} under {row.name}; they count as wrong."
         )
     seconds = float(outcomes["seconds"])
     measured: dict[str, Any] = {}
-    if row.adversary == substitutes.ADVERSARY:
+    sizes: dict[str, np.ndarray] = {}
+    if row.adversary == SUBSTITUTE:
         measured["label_queries"] = substitutes.queries(context, row.target)
     if row.attack is not None:
         crafted = read_rounds(context, adversarial_folder(row))
         clean = data.to_float(context.test.images)
         norms = evaluation.perturbation_norms(clean, crafted["images"])
+        # An attack that found nothing may say that its distance is not finite.
+        sizes = norms._asdict() | {row.attack.norm: crafted["distance"]}
         seconds += float(crafted["seconds"])
         measured |= {
             "norm": row.attack.norm,
@@ -107,15 +164,18 @@ def _cell(context: Context, defence: defenses.Defense, row: Row) -> evaluation.C
             "forwards": crafted["forwards"],
             "backwards": crafted["backwards"],
         }
-    return evaluation.summarise(
-        classifier=trained.model_text(context, "classifier"),
-        defence=defenses.registry.to_string(defence),
+    predictions = evaluation.predictions_of(outcomes["logits"])
+    cell = evaluation.summarise(
+        classifier=trained.column_classifier(context, column),
+        defence=defenses.registry.to_string(column.defence),
         adversary=row.adversary,
         attack=row.name,
         labels=outcomes["labels"],
-        predictions=evaluation.predictions_of(outcomes["logits"]),
+        predictions=predictions,
         errors=outcomes.get("error"),
         seconds=seconds,
         confidence=context.experiment.evaluation.confidence,
         **measured,
     )
+    right = predictions == outcomes["labels"]
+    return summaries.Measured(column, cell, right, sizes, outcomes.get("error"))

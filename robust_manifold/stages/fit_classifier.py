@@ -1,17 +1,42 @@
-"""Stage `fit_classifier`: trains the classifier, or takes it from elsewhere."""
+"""Stage `fit_classifier`: trains the run's classifier, or takes it from elsewhere."""
 
-from robust_manifold.stages import predict, trained
+from collections.abc import Callable
+from typing import Any
+
+from robust_manifold import training
+from robust_manifold.config import CLASSIFIER
+from robust_manifold.stages import predict, roles, trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.training_loop import SCORE, Task, train
 
 
 def run(context: Context) -> list[str]:
     """Writes `checkpoints/classifier`."""
-    block, model = context.experiment.classifier, context.classifier
-    if trained.take_from_elsewhere(context, "classifier", model):
-        return [trained.output(context, "classifier")]
-    key = context.stream("fit_classifier")
-    training, steps = block.training, context.classifier_steps
+    return [fit(context, CLASSIFIER)]
+
+
+def fit(
+    context: Context,
+    name: str,
+    *,
+    adapt: Callable[[training.ClassifierTraining], training.ClassifierTraining]
+    | None = None,
+    given: Callable[[], dict[str, Any]] = dict,
+) -> str:
+    """Makes one classifier; returns the file that shows it to be whole.
+
+    Args:
+      context: the run.
+      name: of the classifier.
+      adapt: returns the training as it is used in this run.
+      given: returns more arguments of its `init`.
+    """
+    role = roles.of_classifier(name)
+    block, model = context.block_of(role), context.classifier_of(name)
+    if trained.take_from_elsewhere(context, role, model):
+        return trained.output(context, role)
+    key, steps = context.stream(f"fit_{role}"), context.classifier_steps(name)
+    fitting = block.training if adapt is None else adapt(block.training)
     validation = context.dataset.validation
 
     def validate(params):
@@ -22,16 +47,25 @@ def run(context: Context) -> list[str]:
     train(
         context,
         Task(
-            name="classifier",
-            init=lambda: training.init(model, key, steps),
-            step=lambda state, batch: training.step(
+            name=role,
+            init=lambda: fitting.init(model, key, steps, **given()),
+            step=lambda state, batch: fitting.step(
                 model, steps, key, state, batch.images, batch.labels
             ),
-            params=training.train_params,
+            params=fitting.train_params,
             steps=steps,
             batch_size=block.batch_size,
             validate=validate,
-            metadata=trained.metadata(context, "classifier", model),
+            metadata=trained.metadata(context, role, model),
+            score=SCORE if _aims_at_accuracy(fitting) else None,
         ),
     )
-    return [trained.output(context, "classifier")]
+    return trained.output(context, role)
+
+
+def _aims_at_accuracy(fitting: training.ClassifierTraining) -> bool:
+    """Returns whether clean accuracy says which of a training's parameters are best.
+
+    Where it aims at more than that, the most accurate ones are often its first.
+    """
+    return type(fitting) is training.CrossEntropy

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from robust_manifold import attacks, data, defenses
-from robust_manifold.core.types import Params
+from robust_manifold import attacks, data
 from robust_manifold.reporting import Table, ViewsLine, views_table
 from robust_manifold.runtime import Progress
+from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
 from robust_manifold.stages.rows import Row, adversarial_folder, rows
@@ -16,15 +16,10 @@ VIEWS = 100
 """Fresh ones of each image."""
 
 
-def measure(context: Context, params: Params) -> list[str]:
-    """Writes `views/<row>/round-NNN.npz` for every row with a physical attack.
+def measure(context: Context) -> list[str]:
+    """Writes `views/<row>/round-NNN.npz` of every physical attack; returns the files.
 
-    Args:
-      context: the run.
-      params: of the classifier.
-
-    Returns:
-      The files.
+    The views are classified without a defence.
     """
     todo = _physical(context)
     if not todo:
@@ -41,7 +36,7 @@ def measure(context: Context, params: Params) -> list[str]:
             compute_rounds(
                 context,
                 _folder(row),
-                _counter(context, params, row, stickered),
+                _counter(context, row, stickered),
                 advance,
             )
     return round_paths(context, [_folder(row) for row in todo])
@@ -57,7 +52,7 @@ def tables(context: Context) -> Iterator[Table]:
             ViewsLine(
                 attack=row.name,
                 adversary=row.adversary,
-                target=defenses.registry.to_string(row.target),
+                target=row.target.text,
                 norm=row.attack.norm,  # type: ignore[union-attr]
                 n=len(found["clean"]),
                 views=views,
@@ -70,16 +65,18 @@ def tables(context: Context) -> Iterator[Table]:
 
 
 def _counter(
-    context: Context, params: Params, row: Row, stickered: np.ndarray
+    context: Context, row: Row, stickered: np.ndarray
 ) -> Callable[[slice, data.Split], dict[str, np.ndarray]]:
     """Returns what counts the views of one round."""
     assert isinstance(row.attack, attacks.Patch)
     views = row.attack.transformations
     assert isinstance(views, attacks.Transformations)
+    name = row.target.classifier
+    model, params = context.classifier_of(name), trained.load_classifier(context, name)
 
     def count(place: slice, part: data.Split) -> dict[str, np.ndarray]:
         found = attacks.physical_success(
-            context.classifier.apply,
+            model.apply,
             params,
             data.to_float(part.images),
             stickered[place],

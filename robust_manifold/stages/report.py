@@ -2,40 +2,30 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
 
-from robust_manifold import data, defenses, evaluation, models
-from robust_manifold.reporting import (
-    figures,
-    html,
-    labels,
-    measures_table,
-    separation_table,
-    tables,
-)
+from robust_manifold import data, evaluation, models
+from robust_manifold.reporting import figures, html, measures_table, tables
 from robust_manifold.runtime import console, devices, load_params, read_metrics
 from robust_manifold.stages import (
+    audit_shown,
     convergence,
+    defences_shown,
+    detection_shown,
     diagnostics_shown,
+    manifold_shown,
     measure,
     physical,
+    pictures_shown,
+    projections_shown,
     substitutes_shown,
     trained,
 )
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.evaluate import images_of
 from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import (
-    Row,
-    folder_name,
-    outcome_folder,
-    rows_of,
-    shortened,
-)
 
 _SAMPLES = 60
 
@@ -48,20 +38,36 @@ def run(context: Context) -> list[str]:
     return ["report/report.html", "report/table.md"]
 
 
+class _Parts(NamedTuple):
+    """What the page shows."""
+
+    shown: list[tables.Table]
+    folded: list[tables.Table]
+    sections: list[html.Section]
+    pictures: list[html.ReportFigure]
+
+
 def _report(context: Context) -> None:
     results = None
     if "evaluate" in context.experiment.stages:
         results = evaluation.read_results(context.folder.read_text("results.csv"))
-    shown = list(_tables(context, results))
+    shown, folded = list(_tables(context, results)), []
+    sections = [] if results is None else list(_sections(context))
+    if results is not None:
+        folded = list(_folded_tables(context, results))
+    told = [*shown, *(table for part in sections for table in part.tables)]
+    every = [*told, *folded, *(table for part in sections for table in part.folded)]
     for extension, write in tables.WRITERS.items():
-        text = "\n".join(write(table) for table in shown)
+        text = "\n".join(write(table) for table in every)
         context.folder.write_text(f"report/table.{extension}", text)
     pictures = []
     for name, picture in _figures(context, results):
         context.folder.write_bytes(f"report/figures/{name}.png", picture.png)
         pictures.append(picture)
-    _write_page(context, results, shown, pictures)
-    for table in shown:
+    if results is not None:
+        folded.append(tables.cost_table(results))
+    _write_page(context, _Parts(shown, folded, sections, pictures))
+    for table in told:
         console.show(tables.to_console(table))
     console.show(f"Report: {context.folder.path / 'report' / 'report.html'}")
 
@@ -70,10 +76,10 @@ def _tables(context: Context, results: pd.DataFrame | None) -> Iterator[tables.T
     """Yields the tables of the report, by what the run's stages have measured."""
     confidence = context.experiment.evaluation.confidence
     if results is not None:
-        yield from tables.paper_tables(results, confidence=confidence)
+        yield from defences_shown.shown_tables(context, results)
         yield from physical.tables(context)
-        if separations := list(_separations(context)):
-            yield separation_table(separations, confidence=confidence)
+        if not defences_shown.is_large(results):
+            yield from _error_tables(context)
         yield from substitutes_shown.shown_tables(context)
     if "measure" in context.experiment.stages:
         measured = evaluation.read_measures(context.folder.read_text("measures.csv"))
@@ -82,6 +88,28 @@ def _tables(context: Context, results: pd.DataFrame | None) -> Iterator[tables.T
         yield from diagnostics_shown.shown_tables(context)
     if "convergence" in context.experiment.stages:
         yield convergence.table(context)
+
+
+def _folded_tables(context: Context, results: pd.DataFrame) -> Iterator[tables.Table]:
+    """Yields the tables that are too long to stand among the others."""
+    if defences_shown.is_large(results):
+        yield from defences_shown.folded_tables(context, results)
+        yield from _error_tables(context)
+
+
+def _error_tables(context: Context) -> Iterator[tables.Table]:
+    """Yields what reconstruction errors tell of attacks: a line a row of images."""
+    yield from projections_shown.shown_tables(context)
+    if detection_shown.is_measured(context):
+        yield from detection_shown.shown_tables(context)
+
+
+def _sections(context: Context) -> Iterator[html.Section]:
+    """Yields the parts of the page that stand by themselves."""
+    for shown in (audit_shown, manifold_shown):
+        section = shown.shown_section(context)
+        if section is not None:
+            yield section
 
 
 def _figures(
@@ -115,24 +143,16 @@ def _evaluation_figures(
     context: Context, results: pd.DataFrame
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields what the attacks did, with and without the defences."""
-    for defence in _projecting(context):
-        yield from _projection_sheets(context, defence)
+    yield from defences_shown.worst_case_figures(results)
+    yield from projections_shown.shown_sheets(context)
+    count = context.experiment.report.pictures
     yield from substitutes_shown.shown_figures(
-        context,
-        _one_of_each_class(context.test.labels, context.experiment.report.pictures),
+        context, pictures_shown.one_of_each_class(context.test.labels, count)
     )
-    if np.isfinite(results["epsilon"].to_numpy()).any():
-        yield (
-            "accuracy",
-            html.ReportFigure(
-                "Accuracy against ε",
-                "Bands are the Wilson intervals of the table. Adversaries: "
-                f"{', '.join(context.experiment.evaluation.adversaries)}.",
-                figures.to_png(figures.accuracy_curves(results)),
-            ),
-        )
-    for defence in _projecting(context):
-        yield f"errors-{_file(defence)}", _error_histogram(context, defence)
+    yield from defences_shown.attack_figures(context, results)
+    if detection_shown.is_measured(context):
+        yield from detection_shown.shown_figures(context)
+    yield from projections_shown.shown_errors(context)
 
 
 def _measure_figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
@@ -173,13 +193,17 @@ def _reconstructions(context: Context) -> html.ReportFigure:
     found = read_rounds(context, measure.FOLDER, context.measured.size)
     count = context.experiment.report.pictures
     groups = []
-    for title, chosen in _groups(context, found["labels"], count):
+    for title, chosen in pictures_shown.groups(context, found["labels"], count):
         images = data.to_float(context.measured.images[chosen])
         projections = found["projections"][chosen]
         sheet = [
-            figures.SheetRow("test image", images, _softmax(found["logits"][chosen])),
             figures.SheetRow(
-                "projection", projections, _softmax(found["projection_logits"][chosen])
+                "test image", images, pictures_shown.softmax(found["logits"][chosen])
+            ),
+            figures.SheetRow(
+                "projection",
+                projections,
+                pictures_shown.softmax(found["projection_logits"][chosen]),
             ),
         ]
         groups.append(figures.SheetGroup(title, found["labels"][chosen], sheet))
@@ -191,102 +215,6 @@ def _reconstructions(context: Context) -> html.ReportFigure:
         "class that the classifier gives it and its probability.",
         figures.to_png(figures.projection_sheet(groups, class_names=names)),
     )
-
-
-def _groups(
-    context: Context, labels: np.ndarray, count: int
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields titles and places of images: a group a class where there are two."""
-    names = context.dataset.class_names
-    if len(names) != 2:
-        yield "", _one_of_each_class(labels, count)
-        return
-    places = [np.flatnonzero(labels == value) for value in range(2)]
-    # Groups of one sheet have as many columns.
-    count = min(count, *(len(of_class) or count for of_class in places))
-    for name, of_class in zip(names, places, strict=True):
-        if len(of_class):
-            yield name, of_class[:count]
-
-
-def _projecting(context: Context) -> list[defenses.ProjectionDefense]:
-    """Returns the defences of the table that make projections."""
-    return [
-        defence
-        for defence in context.experiment.evaluation.defences
-        if isinstance(defence, defenses.ProjectionDefense)
-    ]
-
-
-def _projection_sheets(
-    context: Context, defence: defenses.Defense
-) -> Iterator[tuple[str, html.ReportFigure]]:
-    """Yields original, adversarial and projection of some images, a sheet a row."""
-    names, count = context.dataset.class_names, context.experiment.report.pictures
-    rows = rows_of(defence, context.experiment.evaluation)
-    for row in rows:
-        groups = []
-        for title, chosen in _groups(context, context.test.labels, count):
-            sheet = [_shown(context, "original", rows[0], chosen)]
-            if row.attack is not None:
-                sheet.append(_shown(context, "adversarial", row, chosen))
-            outcomes = read_rounds(context, outcome_folder(defence, row))
-            projections = outcomes["projections"][chosen]
-            probabilities = _softmax(outcomes["logits"][chosen])
-            sheet.append(figures.SheetRow("projection", projections, probabilities))
-            heading = ": ".join(filter(None, (_distinct_label(context, row), title)))
-            labels_of = context.test.labels[chosen]
-            groups.append(figures.SheetGroup(heading, labels_of, sheet))
-        yield (
-            shortened(f"projections-{_file(defence)}-{row.folder.replace('/', '-')}"),
-            html.ReportFigure(
-                f"{_distinct_label(context, row)}: projections by {_title(defence)}",
-                "Under each image: the class that the classifier gives it and its "
-                "probability. The defence classifies the projections."
-                + _adversary(row),
-                figures.to_png(figures.projection_sheet(groups, class_names=names)),
-            ),
-        )
-
-
-def _shown(
-    context: Context, name: str, row: Row, chosen: np.ndarray
-) -> figures.SheetRow:
-    """Returns a row of images, with what the bare classifier says if that is stored."""
-    images = images_of(context, row)[chosen]
-    none, block = defenses.NoDefense(), context.experiment.evaluation
-    if none not in block.defences or row not in rows_of(none, block):
-        return figures.SheetRow(name, images)
-    outcomes = read_rounds(context, outcome_folder(none, row))
-    return figures.SheetRow(name, images, _softmax(outcomes["logits"][chosen]))
-
-
-def _file(defence: defenses.Defense) -> str:
-    return folder_name(defenses.registry.to_string(defence))
-
-
-def _title(defence: defenses.Defense) -> str:
-    return labels.label_of(defenses.registry.to_string(defence))
-
-
-def _adversary(row: Row) -> str:
-    """Returns the sentence that says what the attack of a row was allowed to see."""
-    if row.attack is None:
-        return ""
-    known = tables.ADVERSARIES.get(row.adversary, "")
-    return f" Adversary: {row.adversary} ({known})."
-
-
-def _distinct_label(context: Context, row: Row) -> str:
-    """Returns the label of a row, with its adversary where there are several."""
-    alone = len(context.experiment.evaluation.adversaries) == 1
-    if row.attack is None or alone:
-        return _label(row)
-    return f"{_label(row)}, {labels.name_label(row.adversary).lower()}"
-
-
-def _label(row: Row) -> str:
-    return labels.label_of(row.name, norm=row.attack.norm if row.attack else "")
 
 
 def _samples(context: Context) -> html.ReportFigure:
@@ -306,58 +234,7 @@ def _sample_figure(images: np.ndarray) -> html.ReportFigure:
     )
 
 
-def _error_histogram(context: Context, defence: defenses.Defense) -> html.ReportFigure:
-    errors = {
-        _distinct_label(context, row): read_rounds(
-            context, outcome_folder(defence, row)
-        )["error"]
-        for row in rows_of(defence, context.experiment.evaluation)
-    }
-    return html.ReportFigure(
-        f"Reconstruction errors by {_title(defence)}",
-        "Mean square over the pixels between an image and its projection.",
-        figures.to_png(figures.error_histogram(errors)),
-    )
-
-
-def _separations(context: Context) -> Iterator[dict[str, Any]]:
-    """Yields how errors differ from those of clean images, by defence and row."""
-    block = context.experiment.evaluation
-    for defence in _projecting(context):
-        clean = None
-        for row in rows_of(defence, block):
-            errors = read_rounds(context, outcome_folder(defence, row))["error"]
-            found = evaluation.separation(errors, clean, block.confidence)
-            clean = errors if clean is None else clean
-            yield {
-                "defence": defenses.registry.to_string(defence),
-                "attack": row.name,
-                "norm": row.attack.norm if row.attack else "",
-                "adversary": row.adversary,
-                **found._asdict(),
-            }
-
-
-def _one_of_each_class(classes: np.ndarray, count: int) -> np.ndarray:
-    """Returns the places of `count` images: the first of each class, then the next."""
-    rank = np.zeros(len(classes), int)
-    for value in np.unique(classes):
-        places = np.flatnonzero(classes == value)
-        rank[places] = np.arange(len(places))
-    order = np.lexsort((classes, rank))
-    return order[: min(count, len(classes))]
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.nn.softmax(logits, axis=-1))
-
-
-def _write_page(
-    context: Context,
-    results: pd.DataFrame | None,
-    shown: list[tables.Table],
-    pictures: list[html.ReportFigure],
-) -> None:
+def _write_page(context: Context, parts: _Parts) -> None:
     status = context.folder.status
     environment = {
         **status["versions"],
@@ -366,14 +243,15 @@ def _write_page(
     }
     page = html.Report(
         title=context.experiment.title,
-        tables=shown,
-        figures=pictures,
+        tables=parts.shown,
+        figures=parts.pictures,
+        sections=parts.sections,
         stage_seconds=status.get("stage_seconds", {}),
         config=context.folder.config,
         environment=environment,
         command=_command(status["command"]),
         explanation=html.explanation_of(context.experiment.stages),
-        folded_tables=[] if results is None else [tables.cost_table(results)],
+        folded_tables=parts.folded,
     )
     context.folder.write_text("report/report.html", html.render_html(page))
 

@@ -1,7 +1,7 @@
 """Rounds: a long computation over images, stored piece by piece, resumable."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -48,17 +48,49 @@ def compute_rounds(
       on_done: called with the number of images of each round, stored ones included.
       split: the images; by default `context.test`.
     """
+    compute_rounds_together(
+        context,
+        [folder],
+        lambda place, part: [compute(place, part)],
+        on_done,
+        split,
+    )
+
+
+def compute_rounds_together(
+    context: Context,
+    folders: Sequence[str],
+    compute: Callable[[slice, data.Split], Sequence[Mapping[str, np.ndarray]]],
+    on_done: Callable[[int], None],
+    split: data.Split | None = None,
+) -> None:
+    """Stores, round by round, what is computed for several folders at once.
+
+    Args:
+      context: the run.
+      folders: of the rounds, relative to the run folder.
+      compute: as for `compute_rounds`, but to the arrays of each folder; they are told
+        equal shares of the time.  It is called where one of them is not stored yet.
+      on_done: as for `compute_rounds`, told the images of all folders.
+      split: the images; by default `context.test`.
+    """
     split = split or context.test
-    for file, place in round_files(context, folder, split.size):
+    every = [round_files(context, folder, split.size) for folder in folders]
+    for files in zip(*every, strict=True):
+        place = files[0][1]
         part = split.take(place)
-        if not context.folder.has(file):
+        missing = [not context.folder.has(file) for file, _ in files]
+        if any(missing):
             start = time.perf_counter()
-            arrays = dict(compute(place, part))
-            arrays["seconds"] = np.asarray(time.perf_counter() - start)
-            context.folder.write_npz(file, {"ids": part.ids, **arrays})
-        on_done(len(part.labels))
+            computed = compute(place, part)
+            seconds = np.asarray((time.perf_counter() - start) / len(folders))
+            for (file, _), arrays, absent in zip(files, computed, missing, strict=True):
+                if absent:
+                    stored = {"ids": part.ids, **arrays, "seconds": seconds}
+                    context.folder.write_npz(file, stored)
+        on_done(len(part.labels) * len(folders))
         if context.stop.requested:
-            raise Interrupted(f"stopped after {file}")
+            raise Interrupted(f"stopped after {files[-1][0]}")
 
 
 def read_rounds(

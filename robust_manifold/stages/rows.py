@@ -1,75 +1,155 @@
-"""The rows of the table: the clean images, and each attack by each adversary."""
+"""The table of a run: its columns, its rows, and where each cell is stored.
 
+A column is a defence around a classifier (`config.Column`).  In results.csv and in all
+that is made of it, two fields name it:
+
+* `defence`: the text of the defence alone, such as "invert_and_classify(restarts=4)";
+* `classifier`: the text of the model ("small_cnn") for the run's own classifier, the
+  name from `config.classifiers` ("enhanced") for another.  No classifier may be called
+  what a model is called, so that the two cannot be mistaken for each other.
+
+`Column.text` is the text of a config: the defence, and " on NAME" where the classifier
+is a named one.
+
+A row is a set of images: the clean ones, or those of one attack by one adversary.
+`Row.adversary` is the adversary as a config writes it, "unrolled(samples=4)"; one whose
+keys are fresh says so there.  The oblivious adversary, who does not look at the
+defence, makes one set of images a classifier, which meets all columns of it; the others
+make one set a column.  The latent adversary makes one set a budget, whatever the attack
+(`OnManifold`), and meets columns that project alone.
+
+The worst case over all rows is no row of images: its lines, with the adversary "worst
+case", follow the others in results.csv.
+"""
+
+import dataclasses
 import hashlib
 import re
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
-from robust_manifold.config import Evaluation
+from robust_manifold.config import Column, Evaluation
+from robust_manifold.core.norms import Norm
 
 _LONGEST = 200
 """Characters of a name of ours; file systems allow 255, with the ending."""
+
+UNDEFENDED = defenses.NoDefense()
+OBLIVIOUS, SUBSTITUTE, LATENT = "oblivious", "substitute", "latent"
+
+
+@dataclasses.dataclass(frozen=True)
+class OnManifold:
+    """What the adversary `latent` is given in place of an attack: a budget."""
+
+    epsilon: float
+    norm: Norm = "linf"
+
+    @property
+    def text(self) -> str:
+        """The search for latents, as an attack is written."""
+        norm = "" if self.norm == "linf" else f", norm={self.norm!r}"
+        return f"on_manifold(epsilon={self.epsilon!r}{norm})"
+
+
+Search: TypeAlias = attacks.Attack | OnManifold
 
 
 class Row(NamedTuple):
     """One set of images: the clean ones, or those of an attack by an adversary."""
 
-    attack: attacks.Attack | None
+    attack: Search | None
     """None for the clean images."""
     adversary: str
-    """What the attack may differentiate; "none" for the clean images."""
-    target: defenses.Defense
-    """The defence that the attack was made against; `NoDefense` for the oblivious
-    adversary, whose images meet every defence."""
+    """What the attack may differentiate, as a config writes it; "none" for the clean
+    images."""
+    target: Column
+    """The column that the attack was made against; for the oblivious adversary, whose
+    images meet all columns of a classifier, that without a defence."""
 
     @property
     def name(self) -> str:
         """The attack as a config writes it, or "clean"."""
         if self.attack is None:
             return "clean"
+        if isinstance(self.attack, OnManifold):
+            return self.attack.text
         return attacks.registry.to_string(self.attack)
+
+    @property
+    def spec(self) -> defenses.Adversary:
+        """The adversary; there is none of the clean images."""
+        return defenses.adversaries.build(self.adversary)
 
     @property
     def folder(self) -> str:
         """The row's folder: clean, or target/adversary/attack."""
         if self.attack is None:
             return "clean"
-        target = folder_name(defenses.registry.to_string(self.target))
-        return f"{target}/{self.adversary}/{folder_name(self.name)}"
+        where = folder_name(self.target.text), folder_name(self.adversary)
+        return f"{'/'.join(where)}/{folder_name(self.name)}"
 
 
 def rows(evaluation: Evaluation) -> list[Row]:
     """Returns the sets of images in the table's order, clean first."""
-    clean = Row(None, "none", defenses.NoDefense())
     return [
-        clean,
+        Row(None, "none", Column(UNDEFENDED)),
         *(
             Row(attack, adversary, target)
             for adversary in evaluation.adversaries
             for target in _targets(adversary, evaluation)
-            for attack in evaluation.attacks
+            for attack in _attacks(adversary, evaluation)
         ),
     ]
 
 
-def rows_of(defence: defenses.Defense, evaluation: Evaluation) -> list[Row]:
-    """Returns the rows that a defence meets: all that were not made for another."""
+def rows_of(column: Column, evaluation: Evaluation) -> list[Row]:
+    """Returns the rows that a column meets: all that were not made for another."""
     return [
         row
         for row in rows(evaluation)
-        if row.adversary in _FOR_ALL or row.target == defence
+        if row.attack is None or _meets(row.adversary, row.target, column)
     ]
 
 
-_FOR_ALL = ("none", "oblivious")
-"""The adversaries whose images are made once, and meet every defence."""
+def kind_of(adversary: str) -> str:
+    """Returns the registered name of an adversary as a config writes it."""
+    return adversary.partition("(")[0]
 
 
-def _targets(adversary: str, evaluation: Evaluation) -> tuple[defenses.Defense, ...]:
-    """Returns the defences that an adversary makes images for, one set each."""
-    if adversary in _FOR_ALL:
-        return (defenses.NoDefense(),)
-    return evaluation.defences
+def _meets(adversary: str, target: Column, column: Column) -> bool:
+    if kind_of(adversary) == OBLIVIOUS:
+        return target.classifier == column.classifier
+    return target == column
+
+
+def _targets(adversary: str, evaluation: Evaluation) -> list[Column]:
+    """Returns what an adversary makes images for, one set each."""
+    kind, columns = kind_of(adversary), evaluation.columns
+    if kind == OBLIVIOUS:
+        return [Column(UNDEFENDED, name) for name in evaluation.classifiers]
+    if kind == LATENT:
+        return [column for column in columns if column.projects]
+    # Without a defence a view of it is the bare classifier, and so the images would
+    # be those of the oblivious adversary over again.
+    if kind != SUBSTITUTE and OBLIVIOUS in evaluation.adversaries:
+        return [column for column in columns if not column.bare]
+    return list(columns)
+
+
+def _attacks(adversary: str, evaluation: Evaluation) -> list[Search]:
+    """Returns the attacks that an adversary can make; see `Adversary.suits`."""
+    spec = defenses.adversaries.build(adversary)
+    fitting = [a for a in evaluation.attacks if spec.suits(a.threat_model)]
+    if kind_of(adversary) != LATENT:
+        return list(fitting)
+    # How an attack searches for pixels is nothing to a search for latents.
+    budgets: list[Search] = [
+        OnManifold(attack.budget, attack.norm)
+        for attack in fitting
+        if attack.norm in ("linf", "l2") and attack.budget is not None
+    ]
+    return list(dict.fromkeys(budgets))
 
 
 def folder_name(text: str) -> str:
@@ -95,6 +175,14 @@ def adversarial_folder(row: Row) -> str:
     return f"adversarial/{row.folder}"
 
 
-def outcome_folder(defence: defenses.Defense, row: Row) -> str:
-    """Returns where the defended outcomes of the row lie."""
-    return f"outcomes/{folder_name(defenses.registry.to_string(defence))}/{row.folder}"
+def outcome_folder(column: Column, row: Row) -> str:
+    """Returns where the outcomes of the row in a column lie."""
+    return f"outcomes/{folder_name(column.text)}/{row.folder}"
+
+
+def validation_folder(defence: defenses.Defense) -> str:
+    """Returns where the projections of clean validation images lie.
+
+    They are of a defence: which classifier comes after it makes no difference.
+    """
+    return f"validation/{folder_name(defenses.registry.to_string(defence))}"

@@ -1,6 +1,6 @@
 """The substitute adversary: its networks are trained here, one for each target.
 
-A target is a defence of the table.  Whatever it is, it answers with labels alone, and
+A target is a column of the table.  Whatever it is, it answers with labels alone, and
 is asked about validation images, which no classifier was trained on and none is tested
 on, and about images made from them.
 """
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation, models, training
+from robust_manifold.config import Column
 from robust_manifold.core import batching
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
@@ -32,20 +33,20 @@ ADVERSARY = "substitute"
 SUMMARY = "substitutes.json"
 
 
-def targets(context: Context) -> list[defenses.Defense]:
-    """Returns the defences that have a substitute, in the table's order."""
+def targets(context: Context) -> list[Column]:
+    """Returns the columns that have a substitute, in the table's order."""
     every = rows(context.experiment.evaluation)
     return list(
         dict.fromkeys(row.target for row in every if row.adversary == ADVERSARY)
     )
 
 
-def name_of(target: defenses.Defense) -> str:
+def name_of(target: Column) -> str:
     """Returns the name under which a target's substitute is stored."""
-    return f"{ADVERSARY}-{folder_name(defenses.registry.to_string(target))}"
+    return f"{ADVERSARY}-{folder_name(target.text)}"
 
 
-def fit(context: Context, target: defenses.Defense) -> Params:
+def fit(context: Context, target: Column) -> Params:
     """Returns the parameters of a target's substitute, trained if they are not stored.
 
     Writes `checkpoints/substitute-<target>/` and, so that no label is asked for twice,
@@ -81,7 +82,7 @@ def fit(context: Context, target: defenses.Defense) -> Params:
     return found.params
 
 
-def queries(context: Context, target: defenses.Defense) -> int:
+def queries(context: Context, target: Column) -> int:
     """Returns how many labels the substitute of a target took."""
     return _stored(context, target)["queries"]
 
@@ -99,7 +100,7 @@ def summarise(context: Context) -> list[str]:
     return [SUMMARY]
 
 
-def _line(context: Context, target: defenses.Defense) -> dict[str, Any]:
+def _line(context: Context, target: Column) -> dict[str, Any]:
     """Returns what is known of the substitute of one target."""
     clean = rows(context.experiment.evaluation)[0]
     told = read_rounds(context, outcome_folder(target, clean))["logits"]
@@ -125,14 +126,14 @@ def _line(context: Context, target: defenses.Defense) -> dict[str, Any]:
     }
 
 
-def _stored(context: Context, target: defenses.Defense) -> dict[str, Any]:
+def _stored(context: Context, target: Column) -> dict[str, Any]:
     folder = context.folder.path / trained.folder(name_of(target))
     return read_params_metadata(folder).metadata
 
 
 def _metadata(
     context: Context,
-    target: defenses.Defense,
+    target: Column,
     model: models.Model,
     found: training.TrainedSubstitute,
 ) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def _metadata(
     return {
         "model": models.registry.to_string(spec.model),  # type: ignore[arg-type]
         "training": training.substitutes.to_string(spec),
-        "target": defenses.registry.to_string(target),
+        "target": target.text,
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
         "queries": found.queries,
@@ -159,15 +160,15 @@ def _seeds(context: Context) -> np.ndarray:
 
 
 class _Oracle:
-    """The labels that a defence gives, each asked for once and stored.
+    """The labels that a defended classifier gives, each asked for once and stored.
 
     A run that goes on trains its substitute anew, which takes seconds, and finds here
     the answers that it had: they are kept with the images that they are of.
     """
 
-    def __init__(self, context: Context, target: defenses.Defense, progress: Progress):
+    def __init__(self, context: Context, target: Column, progress: Progress):
         self._context, self._target, self._progress = context, target, progress
-        self._params = trained.load_defence(context)
+        self._params = trained.load_column(context, target)
         self._asked, self._files = 0, 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -177,7 +178,7 @@ class _Oracle:
 
     def _answer(self, images: np.ndarray) -> np.ndarray:
         folder = self._context.folder
-        where = folder_name(defenses.registry.to_string(self._target))
+        where = folder_name(self._target.text)
         file = f"substitutes/{where}/queries-{self._files:03d}.npz"
         labels = _known(folder.read_npz(file), images) if folder.has(file) else None
         if labels is None:
@@ -193,14 +194,14 @@ class _Oracle:
     def _labels(self, images: np.ndarray) -> np.ndarray:
         """Returns what the defended classifier takes the images for."""
         context = self._context
-        text = defenses.registry.to_string(self._target)
+        target = self._target
         defended = defenses.defend(
-            self._target,
+            target.defence,
             context.spanner,
-            context.classifier.apply,
+            context.classifier_of(target.classifier).apply,
             self._params,
             images,
-            key=context.stream(f"oracle {text}"),
+            key=context.stream(f"oracle {target.text}"),
             # The number of the query: a random defence answers each with new starts.
             ids=np.arange(self._asked, self._asked + len(images)),
             batch_size=context.batch_size,
@@ -213,6 +214,6 @@ def _known(stored: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray | No
     return stored["labels"] if np.array_equal(stored["images"], images) else None
 
 
-def outputs(context: Context, of: Sequence[defenses.Defense]) -> list[str]:
+def outputs(context: Context, of: Sequence[Column]) -> list[str]:
     """Returns the files that show the substitutes of some targets to be whole."""
     return [trained.output(context, name_of(target)) for target in of]

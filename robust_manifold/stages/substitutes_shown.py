@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
-from robust_manifold import attacks, data, defenses
+from robust_manifold import attacks, data
 from robust_manifold.reporting import figures, html, labels, substitutes_table, tables
-from robust_manifold.stages import substitutes
+from robust_manifold.stages import columns_shown, pictures_shown, substitutes
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rounds import read_rounds
 from robust_manifold.stages.rows import adversarial_folder, outcome_folder, rows
@@ -45,13 +44,12 @@ def shown_figures(
                 if of is clean
                 else read_rounds(context, adversarial_folder(of))["images"]
             )
-            probabilities = np.asarray(jax.nn.softmax(told, axis=-1))
+            probabilities = pictures_shown.softmax(told)
             sheet.append(figures.SheetRow(name, images[chosen], probabilities))
-        assert last.attack is not None
-        attack = attacks.registry.to_string(last.attack)
+        assert isinstance(last.attack, attacks.Attack)
         title = (
-            f"{labels.label_of(attack, norm=last.attack.norm)} on the substitute of "
-            f"{labels.label_of(defenses.registry.to_string(target))}"
+            f"{labels.label_of(last.name, norm=last.attack.norm)} on the substitute of "
+            f"{columns_shown.title_of(target)}"
         )
         groups.append(figures.SheetGroup(title, context.test.labels[chosen], sheet))
     if groups:

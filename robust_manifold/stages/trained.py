@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from robust_manifold import defenses, models, training
+from robust_manifold.config import CLASSIFIER, Column
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import Params
@@ -19,6 +20,7 @@ from robust_manifold.runtime import (
     save_params,
     weight_files,
 )
+from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
 
 
@@ -46,7 +48,7 @@ def save(
 
 
 def load(context: Context, name: str) -> Params:
-    """Returns the parameters of "classifier", "generator" or "encoder".
+    """Returns the parameters of one of `context.networks`.
 
     Raises:
       UsageError: if the stage that makes them has not finished.
@@ -67,8 +69,17 @@ def load_spanner(context: Context) -> SpannerParams:
     )
 
 
-def load_defence(context: Context) -> defenses.DefenseParams:
-    """Returns the parameters of all networks behind the run's defences.
+def load_classifier(context: Context, name: str) -> Params:
+    """Returns the parameters of the classifier of a name.
+
+    Raises:
+      UsageError: if the stage that makes it has not finished.
+    """
+    return load(context, roles.of_classifier(name))
+
+
+def load_column(context: Context, column: Column) -> defenses.DefenseParams:
+    """Returns the parameters of all networks of a column.
 
     Raises:
       UsageError: if a stage that makes them has not finished.
@@ -77,14 +88,14 @@ def load_defence(context: Context) -> defenses.DefenseParams:
     projects = "generator" in context.networks
     return defenses.DefenseParams(
         spanner=load_spanner(context) if projects else SpannerParams(None),
-        classifier=load(context, "classifier"),
+        classifier=load_classifier(context, column.classifier),
     )
 
 
 def check_available(context: Context, stages: Sequence[str]) -> None:
     """Refuses stages that use a network which is not there and none of them makes."""
     for name in context.networks_of(stages):
-        if f"fit_{name}" not in stages:
+        if roles.stage(name) not in stages:
             _check_finished(context, name)
     attacks = context.experiment.evaluation.attacks
     if attacks and "evaluate" in stages and "attack" not in stages:
@@ -93,13 +104,20 @@ def check_available(context: Context, stages: Sequence[str]) -> None:
                 f"{context.folder.path} holds no attacked images to evaluate; run the "
                 "stage attack first, by config.stages and, where it is given, --stages."
             )
+    if "audit" in stages and "evaluate" not in stages:
+        if not context.folder.stage_done("evaluate"):
+            raise UsageError(
+                f"{context.folder.path} holds no evaluation to audit; run the stage "
+                "evaluate first, by config.stages and, where it is given, --stages."
+            )
 
 
 def _check_finished(context: Context, name: str) -> None:
-    if not context.folder.stage_done(f"fit_{name}"):
+    stage = roles.stage(name)
+    if not context.folder.stage_done(stage):
         raise UsageError(
-            f"{context.folder.path} holds no finished {name}; run the stage "
-            f"fit_{name} first, by config.stages and, where it is given, --stages."
+            f"{context.folder.path} holds no finished {name}; run the stage {stage} "
+            "first, by config.stages and, where it is given, --stages."
         )
 
 
@@ -121,8 +139,9 @@ def origin(context: Context, name: str) -> Origin:
 def training_text(context: Context, name: str) -> str:
     """Returns how the network of a role is trained, as a config writes it."""
     blocks = context.experiment
-    if name == "classifier":
-        return training.classifier_trainings.to_string(blocks.classifier.training)
+    if roles.classifier_of(name) is not None:
+        block = context.block_of(name)
+        return training.classifier_trainings.to_string(block.training)
     if name == "encoder":
         return training.encoder_trainings.to_string(blocks.encoder.training)
     return training.generator_trainings.to_string(blocks.generator.training)
@@ -133,11 +152,11 @@ def model_text(context: Context, role: str) -> str:
 
     Args:
       context: the run.
-      role: "classifier", "generator", "encoder", or that of the generator's partner.
+      role: one of `context.networks`, or that of the generator's partner.
     """
     blocks = context.experiment
-    if role == "classifier":
-        spec = blocks.classifier.model
+    if roles.classifier_of(role) is not None:
+        spec = context.block_of(role).model
     elif role == "generator":
         spec = blocks.generator.model
     elif role == "encoder":
@@ -145,6 +164,16 @@ def model_text(context: Context, role: str) -> str:
     else:
         spec = blocks.generator.training.partner
     return models.registry.to_string(spec)
+
+
+def column_classifier(context: Context, column: Column) -> str:
+    """Returns what results.csv calls the classifier of a column.
+
+    It is the text of its model or, for one of `classifiers`, its name.
+    """
+    if column.classifier == CLASSIFIER:
+        return model_text(context, CLASSIFIER)
+    return column.classifier
 
 
 GENERATOR = "generator_sha256"
@@ -215,25 +244,26 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
 
 def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
     """Refuses `from_run` or `weights` if what is there does not fit the model."""
-    if getattr(context.experiment, name).weights:
+    block = context.block_of(name)
+    if block.weights:
         _read_weights(context, name, model)
-    other = getattr(context.experiment, name).from_run
-    if other:
-        _check_run(context, name, model, other)
-    elsewhere = other or getattr(context.experiment, name).weights
+    if block.from_run:
+        _check_run(context, name, model, block.from_run)
+    elsewhere = block.from_run or block.weights
     if name == "encoder" and elsewhere and (known := _known_generator(context)):
         _check_generator(context, known)
 
 
 def _check_run(context: Context, name: str, model: models.Model, other: str) -> None:
     """Refuses a run whose network does not fit the model or was trained otherwise."""
-    where = Path(other) / folder(name)
+    where, place = _elsewhere(name, other), roles.place(name)
     if not any(where.glob("*/manifest.json")):
         raise UsageError(
-            f"config.{name}.from_run is {other!r}, which holds no finished {name}; "
+            f"config.{place}.from_run is {other!r}, which holds no finished {name}; "
             "allowed: the workdir of a run that has one."
         )
     stored = read_params_metadata(where)
+    kind = name if roles.classifier_of(name) is None else CLASSIFIER
     for field in ("input_shape", "output_shape"):
         found, expected = tuple(stored.metadata[field]), getattr(model, field)
         if found != expected:
@@ -241,20 +271,20 @@ def _check_run(context: Context, name: str, model: models.Model, other: str) -> 
                 ("generator", "input_shape"): "latent_size",
                 ("classifier", "output_shape"): "number of classes",
                 ("encoder", "output_shape"): "number of outputs",
-            }.get((name, field), "image shape")
+            }.get((kind, field), "image shape")
             raise UsageError(
-                f"config.{name}.from_run: the {name} in {other!r} has the {what} "
-                f"{_short(found)}, config.{name}.model has {_short(expected)}; they "
+                f"config.{place}.from_run: the {kind} in {other!r} has the {what} "
+                f"{_short(found)}, config.{place}.model has {_short(expected)}; they "
                 "have to be equal."
             )
     if stored.metadata.get("trained_on") is None:
         console.warning(
-            f"config.{name}.from_run: what the {name} in {other!r} was trained on is "
+            f"config.{place}.from_run: what the {kind} in {other!r} was trained on is "
             "not known; it came from a file of weights."
         )
     elif stored.metadata["trained_on"] != context.digests["train"]["sha256"]:
         raise UsageError(
-            f"config.{name}.from_run: the {name} in {other!r} was trained on other "
+            f"config.{place}.from_run: the {kind} in {other!r} was trained on other "
             f"images of {stored.metadata['data']!r}, perhaps on these test images; "
             "give that run's config.data."
         )
@@ -270,10 +300,23 @@ def _check_run(context: Context, name: str, model: models.Model, other: str) -> 
             if leaves.get(leaf) != stored.shapes.get(leaf)
         )
         raise UsageError(
-            f"config.{name}.from_run: {other!r} holds {stored.metadata['model']!r}, "
-            f"which does not fit config.{name}.model at {differing[0]!r}"
+            f"config.{place}.from_run: {other!r} holds {stored.metadata['model']!r}, "
+            f"which does not fit config.{place}.model at {differing[0]!r}"
             + (f" and {len(differing) - 1} more places." if differing[1:] else ".")
         )
+
+
+def _elsewhere(name: str, other: str) -> Path:
+    """Returns the folder of the parameters that another run has for a network.
+
+    A classifier of a name is the other run's of that name or, where it has none, that
+    run's own.
+    """
+    found = Path(other) / folder(name)
+    named = roles.classifier_of(name) is not None
+    if named and not any(found.glob("*/manifest.json")):
+        return Path(other) / folder(CLASSIFIER)
+    return found
 
 
 def take_from_elsewhere(context: Context, name: str, model: models.Model) -> bool:
@@ -282,11 +325,11 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
     Raises:
       UsageError: if they cannot be read or do not fit the config's model.
     """
-    block = getattr(context.experiment, name)
+    block = context.block_of(name)
     if name == "encoder" and (block.from_run or block.weights):
         _check_generator(context, generator_digest(context))
     if block.from_run:
-        where = Path(block.from_run) / folder(name)
+        where = _elsewhere(name, block.from_run)
         params, stored = load_params(where), read_params_metadata(where).metadata
         known = {key: stored[key] for key in ("training", "step") if key in stored}
         differing = known | {"from_run": block.from_run}
@@ -297,13 +340,14 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
         differing = taken | {"training": f"weights of {Path(block.weights).name}"}
     else:
         return False
-    console.info(f"fit_{name}  taken over from {block.from_run or block.weights}")
+    origin = block.from_run or block.weights
+    console.info(f"{roles.stage(name)}  {name} taken over from {origin}")
     save(context, name, params, metadata(context, name, model) | differing)
     return True
 
 
 def _read_weights(context: Context, name: str, model: models.Model) -> Params:
-    file = getattr(context.experiment, name).weights
+    file, place = context.block_of(name).weights, roles.place(name)
     try:
         stored = weight_files.read(file)
         if stored.metadata.get("layout") == "torch":
@@ -313,11 +357,11 @@ def _read_weights(context: Context, name: str, model: models.Model) -> Params:
             )
         params = models.from_table(model, stored.table)
     except UsageError as error:
-        raise UsageError(f"config.{name}.weights: {error}") from None
+        raise UsageError(f"config.{place}.weights: {error}") from None
     text = stored.metadata.get("model")
     if text not in (None, model_text(context, name)):
         console.warning(
-            f"config.{name}.weights: {file} was written for {text}, and is read as "
+            f"config.{place}.weights: {file} was written for {text}, and is read as "
             f"{model_text(context, name)}; names and shapes fit."
         )
     return params

@@ -29,7 +29,7 @@ class Task(NamedTuple):
     """One training, as the loop needs it."""
 
     name: str
-    """What is trained: "classifier", "generator" or "encoder"."""
+    """The role of what is trained."""
     init: Callable[[], Any]
     """Returns the state before the first step."""
     step: Callable[[Any, data.Batch], tuple[Any, Any]]
@@ -44,8 +44,8 @@ class Task(NamedTuple):
     the last parameters are kept in place of the best."""
     metadata: Mapping[str, Any]
     """Stored beside the parameters."""
-    score: str = SCORE
-    """The measure by which the best parameters are kept."""
+    score: str | None = SCORE
+    """The measure by which the best parameters are kept; None: the last ones are."""
     mode: Literal["max", "min"] = "max"
     """Whether the best value of it is the largest or the smallest."""
 

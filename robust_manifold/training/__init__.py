@@ -18,12 +18,16 @@ from robust_manifold.training.encoder import (
     guessed_images,
 )
 from robust_manifold.training.encoder import registry as encoder_trainings
+from robust_manifold.training.enhanced import EnhancedINC
+from robust_manifold.training.fast import FastFGSM
 from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
 from robust_manifold.training.gan_losses import GanLoss
 from robust_manifold.training.generator import GeneratorTraining, Setting
 from robust_manifold.training.generator import registry as generator_trainings
 from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_optimizer
 from robust_manifold.training.optimizers import registry as optimizers
+from robust_manifold.training.overpowered import OverpoweredAdversarial
+from robust_manifold.training.pairs import KeptPairs, PairMemory, PairMetrics
 from robust_manifold.training.substitute import (
     Substitute,
     SubstituteRound,
@@ -31,9 +35,11 @@ from robust_manifold.training.substitute import (
     train_substitute,
 )
 from robust_manifold.training.substitute import registry as substitutes
+from robust_manifold.training.trades import TRADES, TradesMetrics
 from robust_manifold.training.vae import VaeMetrics, VaeState, VaeTraining
 
 __all__ = [
+    "TRADES",
     "Adam",
     "Adversarial",
     "ClassifierMetrics",
@@ -43,17 +49,24 @@ __all__ = [
     "EncoderMetrics",
     "EncoderState",
     "EncoderTraining",
+    "EnhancedINC",
+    "FastFGSM",
     "GanLoss",
     "GanMetrics",
     "GanState",
     "GanTraining",
     "GeneratorTraining",
     "Inverting",
+    "KeptPairs",
     "Momentum",
     "Optimizer",
+    "OverpoweredAdversarial",
+    "PairMemory",
+    "PairMetrics",
     "Setting",
     "Substitute",
     "SubstituteRound",
+    "TradesMetrics",
     "TrainedSubstitute",
     "VaeMetrics",
     "VaeState",

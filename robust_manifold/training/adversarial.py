@@ -1,6 +1,8 @@
 """Training of a classifier on images that are attacked with its own parameters."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,9 @@ from robust_manifold import attacks
 from robust_manifold.attacks import PGD, Attack, SteppedAttack
 from robust_manifold.core import keys
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Params, PRNGKey
+from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.models import Model
 from robust_manifold.training.classifier import (
-    ClassifierMetrics,
     ClassifierState,
     CrossEntropy,
     registry,
@@ -46,8 +47,25 @@ def attacked(
     def one(key, image, label):
         return attack(key, lambda x: model.apply(params, x), image, label)
 
+    return moved(one, key, images, labels)
+
+
+def moved(
+    move: Callable[..., Image],
+    key: PRNGKey,
+    images: Float[Array, "batch height width channels"],
+    *more: Array,
+) -> Float[Array, "batch height width channels"]:
+    """Returns every image moved with a key of its own, as constants of any gradient.
+
+    Args:
+      move: `move(key, image, *more) -> image`, for one image.
+      key: of this step; every image folds its place in the minibatch into it.
+      images: pixels in [0, 1].
+      *more: what else there is of each image, such as its label.
+    """
     own_keys = keys.per_example(key, jnp.arange(len(images)))
-    return jax.lax.stop_gradient(jax.vmap(one)(own_keys, images, labels))
+    return jax.lax.stop_gradient(jax.vmap(move)(own_keys, images, *more))
 
 
 @registry.register("adversarial")
@@ -88,15 +106,15 @@ class Adversarial(CrossEntropy):
         state: ClassifierState,
         images: Float[Array, "batch height width channels"],
         labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, ClassifierMetrics]:
+    ) -> tuple[ClassifierState, Any]:
         """One step down the gradient of the cross-entropy of the attacked images."""
         assert isinstance(self.attack, Attack)
         attack_key = keys.stream(key, "attack")
         # The loader shuffles: the first images are as good as any.
         # However small the minibatch, some of it is attacked.
         clean = min(round(self.clean_share * len(images)), len(images) - 1)
-        moved = attacked(
+        made = attacked(
             self.attack, model, state.params, images[clean:], labels[clean:], attack_key
         )
-        images = jnp.concatenate([images[:clean], moved])
+        images = jnp.concatenate([images[:clean], made])
         return super()._step(model, steps, key, state, images, labels)

@@ -3,36 +3,64 @@
 import abc
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from robust_manifold import models
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Params, PRNGKey, Scalar
 from robust_manifold.models import Model
-from robust_manifold.training.descent import descend, moving_average, remember
+from robust_manifold.training.descent import (
+    Descended,
+    descend,
+    moving_average,
+    remember,
+)
 from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 
 
 class ClassifierTraining(abc.ABC):
     """The base of all trainings of classifiers: subclasses are frozen dataclasses."""
 
+    needs_spanner: ClassVar[bool] = False
+    """Whether a generator is needed: then `with_spanner` comes first, and `init` is
+    given the generator's parameters, which ride in the state."""
+
+    def with_spanner(self, spanner: Spanner) -> "ClassifierTraining":
+        """Returns the training that uses this generator; itself if it needs none."""
+        del spanner
+        return self
+
     @abc.abstractmethod
-    def init(self, model: Model, key: PRNGKey, steps: int) -> Any:
+    def init(
+        self,
+        model: Model,
+        key: PRNGKey,
+        steps: int,
+        *,
+        start: Params | None = None,
+        spanner: SpannerParams | None = None,
+    ) -> Any:
         """Returns the state before the first step: a NamedTuple of arrays, with `step`.
 
         Args:
           model: the classifier.
           key: of the whole training.
           steps: of the whole training.
+          start: parameters that the training goes on from; by default fresh ones.
+          spanner: the generator's parameters, for a training that needs one.
 
         Raises:
-          UsageError: for less than one step.
+          UsageError: for less than one step, a start that does not fit the model, or
+            a training that needs a generator and lacks it.
         """
 
     @functools.partial(
@@ -90,6 +118,8 @@ class ClassifierState(NamedTuple):
     params: Params
     average: Params
     optimizer: optax.OptState
+    more: Any = ()
+    """What a training carries beside these, such as a generator's parameters."""
 
 
 class ClassifierMetrics(NamedTuple):
@@ -122,13 +152,25 @@ class CrossEntropy(ClassifierTraining):
         for field in ("label_smoothing", "average_decay"):
             check(0 <= getattr(self, field) < 1, self, field, "0 to below 1")
 
-    def init(self, model: Model, key: PRNGKey, steps: int) -> ClassifierState:
+    def init(
+        self,
+        model: Model,
+        key: PRNGKey,
+        steps: int,
+        *,
+        start: Params | None = None,
+        spanner: SpannerParams | None = None,
+    ) -> ClassifierState:
         """Returns the state before the first step; see `ClassifierTraining.init`."""
+        del spanner
         if steps < 1:
             raise UsageError(
                 f"steps of {type(self).__name__} is {steps}; allowed: 1 or more."
             )
-        params = model.init(keys.stream(key, "init"))
+        if start is None:
+            params = model.init(keys.stream(key, "init"))
+        else:
+            params = self._fitting(model, start)
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -145,7 +187,7 @@ class CrossEntropy(ClassifierTraining):
         state: ClassifierState,
         images: Float[Array, "batch height width channels"],
         labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, ClassifierMetrics]:
+    ) -> tuple[ClassifierState, Any]:
         """One step down the gradient of the mean cross-entropy."""
 
         def loss_of(networks):
@@ -153,16 +195,9 @@ class CrossEntropy(ClassifierTraining):
             logits, params = model.train(params, images, key)
             return jnp.mean(self._losses(logits, labels)), ((params,), logits)
 
-        descended = descend(
-            loss_of, (state.params,), self._descent(steps), state.optimizer
-        )
-        (params,) = descended.networks
-        average = moving_average(state.average, params, self.average_decay, state.step)
-        accuracy = jnp.mean(jnp.argmax(descended.measured, axis=-1) == labels)
-        return (
-            ClassifierState(state.step + 1, params, average, descended.memory),
-            ClassifierMetrics(descended.loss, accuracy),
-        )
+        state, descended = self._descended(steps, state, loss_of)
+        right = accuracy(descended.measured, labels)
+        return state, ClassifierMetrics(descended.loss, right)
 
     def train_params(self, state: ClassifierState) -> Params:
         """Returns the moving average of the parameters."""
@@ -171,9 +206,40 @@ class CrossEntropy(ClassifierTraining):
     def _descent(self, steps: int) -> optax.GradientTransformation:
         return as_optimizer(self.optimizer).build(steps)
 
+    def _descended(
+        self, steps: int, state: ClassifierState, loss_of: Callable[..., Any]
+    ) -> tuple[ClassifierState, Descended]:
+        """Returns the state one step down the gradient of a loss; see `descend`."""
+        descended = descend(
+            loss_of, (state.params,), self._descent(steps), state.optimizer
+        )
+        (params,) = descended.networks
+        average = moving_average(state.average, params, self.average_decay, state.step)
+        state = state._replace(
+            step=state.step + 1,
+            params=params,
+            average=average,
+            optimizer=descended.memory,
+        )
+        return state, descended
+
+    def _fitting(self, model: Model, start: Params) -> Params:
+        """Returns a copy of parameters that the model can take; the step donates it."""
+        try:
+            return models.from_table(model, models.to_table(start))
+        except UsageError as error:
+            raise UsageError(f"start of {type(self).__name__}: {error}") from None
+
     def _losses(
         self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
     ) -> Float[Array, " batch"]:
         targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
         targets = optax.smooth_labels(targets, self.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets)
+
+
+def accuracy(
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+) -> Scalar:
+    """Returns the share of a batch that is predicted as labelled."""
+    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)

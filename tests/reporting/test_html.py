@@ -9,6 +9,8 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import (
     Report,
     ReportFigure,
+    Section,
+    audit_table,
     cost_table,
     paper_tables,
     render_html,
@@ -208,3 +210,23 @@ def test_a_figure_that_is_no_png_is_refused(report):
     broken = report._replace(figures=[ReportFigure("Odd", "", b"GIF89a")])
     with pytest.raises(UsageError, match="'Odd' starts with b'GIF89a'"):
         render_html(broken)
+
+
+def test_sections_have_headings_of_their_own_and_links_to_them(report):
+    checks = audit_table(
+        [{"name": "steps", "verdict": "FLAG", "value": 1.0, "sentence": "Too few <b>."}]
+    )
+    section = Section("Sanity checks", "What was looked for.", [checks], report.figures)
+    page = Page(render_html(report._replace(sections=[section])))
+    assert not page.open
+    assert {"href": "#sanity-checks"} in page.of("a")
+    assert {"id": "sanity-checks"} in page.of("section")
+    text = " ".join(page.texts)
+    for wanted in ("What was looked for.", "Too few <b>.", "Steps", "FLAG"):
+        assert wanted in text
+    assert len(page.of("img")) == 2 * len(report.figures)
+    # Sentences are broken into lines, and flags can be seen.
+    classes = [attributes.get("class") for attributes in page.of("td")]
+    assert "name prose" in classes and {"scope": "row", "class": "flag"} in page.of(
+        "th"
+    )

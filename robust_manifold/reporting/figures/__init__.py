@@ -10,6 +10,7 @@ from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
     error_histogram,
     training_curves,
+    worst_case_curves,
 )
 from robust_manifold.reporting.figures.grids import (
     interpolation_grid,
@@ -26,6 +27,7 @@ from robust_manifold.reporting.figures.pictures import (
     SheetRow,
     projection_sheet,
 )
+from robust_manifold.reporting.figures.roc import RocCurve, roc_curves
 from robust_manifold.reporting.figures.side_by_side import (
     ProjectedImage,
     side_by_side,
@@ -34,6 +36,7 @@ from robust_manifold.reporting.figures.side_by_side import (
 __all__ = [
     "ConvergenceFrame",
     "ProjectedImage",
+    "RocCurve",
     "SheetGroup",
     "SheetRow",
     "SolverCurve",
@@ -45,9 +48,11 @@ __all__ = [
     "interpolation_grid",
     "neighbour_grid",
     "projection_sheet",
+    "roc_curves",
     "sample_grid",
     "side_by_side",
     "solver_curves",
     "to_png",
     "training_curves",
+    "worst_case_curves",
 ]

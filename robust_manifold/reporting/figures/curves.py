@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting.columns import Column, column_heads, column_of
 from robust_manifold.reporting.figures.canvas import (
     DASHES,
+    DPI,
     FAINT,
     FAINT_TEXT,
     INK,
@@ -23,15 +25,15 @@ from robust_manifold.reporting.figures.canvas import (
     new_figure,
     styled,
 )
+from robust_manifold.reporting.figures.pixels import text_width
 from robust_manifold.reporting.labels import (
     CLEAN,
-    column_labels,
+    adversary_label,
     family_of,
     label_of,
-    name_label,
     norm_label,
 )
-from robust_manifold.reporting.tables import lines_of
+from robust_manifold.reporting.tables import is_single, lines_of, lines_where
 
 _SMOOTH_FROM = 200
 """Records from which on a curve is drawn as its running mean over a pale original."""
@@ -44,8 +46,7 @@ _ACROSS = 3
 class _Line(NamedTuple):
     """What a line of accuracies shows, and what else is the same along it."""
 
-    classifier: str
-    defence: str
+    column: Column
     adversary: str
 
 
@@ -56,7 +57,8 @@ def accuracy_curves(
     """Returns accuracy against ε: a panel for each attack and norm, a line a defence.
 
     Bands are the intervals of the results; every line starts at ε = 0 with the clean
-    accuracy, where that was measured.  Attacks without a budget are left out.
+    accuracy, where that was measured.  Attacks without a budget are left out, and
+    worst cases over several attacks.
 
     Args:
       results: the lines of results.csv, one cell each.
@@ -65,13 +67,30 @@ def accuracy_curves(
     Raises:
       UsageError: if no attack in the results has a budget.
     """
+    return _accuracy_panels(lines_where(results, is_single), labels)
+
+
+@styled
+def worst_case_curves(
+    results: pd.DataFrame, *, labels: Mapping[str, str] | None = None
+) -> Figure:
+    """Returns worst-case accuracy against ε: a panel for each norm, a line a column.
+
+    Arguments and errors as for `accuracy_curves`.
+    """
+    worst = lines_where(results, lambda row: row.attack == CLEAN or not is_single(row))
+    return _accuracy_panels(worst, labels)
+
+
+def _accuracy_panels(results: pd.DataFrame, labels: Mapping[str, str] | None) -> Figure:
+    """Returns the curves of all attacks with a budget; see `accuracy_curves`."""
     rows = lines_of(results)
-    clean = {(r.classifier, r.defence): r for r in rows if r.attack == CLEAN}
+    clean = {column_of(row): row for row in rows if row.attack == CLEAN}
     panels: dict[tuple[str, str], dict[_Line, list[Any]]] = {}
     for row in rows:
         if row.attack != CLEAN and not math.isnan(row.epsilon):
             panel = panels.setdefault((family_of(row.attack, row.norm), row.norm), {})
-            line = _Line(row.classifier, row.defence, row.adversary)
+            line = _Line(column_of(row), row.adversary)
             panel.setdefault(line, []).append(row)
     if not panels:
         raise UsageError("results hold no attack with a budget; allowed: 1 or more.")
@@ -83,7 +102,7 @@ def accuracy_curves(
     )
     for axes, ((family, norm), panel) in zip(grid, panels.items(), strict=True):
         for line, cells in panel.items():
-            start = clean.get((line.classifier, line.defence))
+            start = clean.get(line.column)
             points = [(0.0, start)] if start is not None else []
             points += sorted(
                 ((c.epsilon, c) for c in cells), key=lambda point: point[0]
@@ -120,11 +139,13 @@ def accuracy_curves(
     for axes in grid:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
+    # As many beside each other as there is room for, with a handle each.
+    widest = max(text_width(name, 10.0, "normal") for name in handles) / DPI + 0.6
     figure.legend(
         handles.values(),
         handles.keys(),
         loc="outside lower center",
-        ncols=min(len(handles), 2 * len(grid), 4),
+        ncols=max(1, min(len(handles), 4, int(figure.get_figwidth() / widest))),
     )
     return laid_out(figure)
 
@@ -273,18 +294,12 @@ def _is_number(value: Any) -> bool:
 def _line_names(
     lines: Sequence[_Line], labels: Mapping[str, str] | None
 ) -> dict[_Line, str]:
-    """Returns the defence of each line, and whatever else differs among the lines."""
-    defences = list(dict.fromkeys(line.defence for line in lines))
-    shown = dict(zip(defences, column_labels(defences, labels), strict=True))
-    differing = [
-        field
-        for field in ("classifier", "adversary")
-        if len({getattr(line, field) for line in lines}) > 1
-    ]
+    """Returns the column of each line, and its adversary where there are several."""
+    heads = column_heads((line.column for line in lines), labels)
+    several = len({line.adversary for line in lines}) > 1
     return {
-        line: ", ".join(
-            [shown[line.defence], *(name_label(getattr(line, f)) for f in differing)]
-        )
+        line: heads[line.column]
+        + (f", {adversary_label(line.adversary)}" if several else "")
         for line in lines
     }
 

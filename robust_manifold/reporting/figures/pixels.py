@@ -3,11 +3,13 @@
 So no pixel of an image is drawn wider than its neighbour.
 """
 
+import functools
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting.figures.canvas import DPI, INK, new_figure
@@ -17,7 +19,6 @@ LINE = 26
 TEXT_SIZE = 8.5
 TITLE_SIZE = 11.0
 
-_PIXELS_PER_POINT = DPI / 72
 _SLACK = 1e-5  # by which rounding may leave [0, 1]
 
 
@@ -78,20 +79,27 @@ def heading() -> dict:
     return {"va": "center", "fontsize": TITLE_SIZE, "fontweight": "bold", "color": INK}
 
 
-def text_width(text: str, size: float) -> float:
-    """Returns the width of a line of bold text in pixels, at least its true one."""
+def text_width(text: str, size: float, weight: str = "bold") -> float:
+    """Returns the width of a line of text in pixels, as it is drawn."""
     if not text.strip():
         return 0.0
-    font = FontProperties(family="DejaVu Sans", weight="bold")
-    path = TextPath((0, 0), text, size=size, prop=font, usetex=False)
-    return float(path.get_extents().width) * _PIXELS_PER_POINT
+    # Not from the outlines alone: drawn letters are set on whole pixels each, which
+    # makes a long line wider by more than its margin.
+    font = FontProperties(family="DejaVu Sans", weight=weight, size=size)
+    width, _, _ = _renderer().get_text_width_height_descent(text, font, False)
+    return float(width)
+
+
+@functools.cache
+def _renderer() -> RendererAgg:
+    return RendererAgg(1, 1, DPI)
 
 
 def shortened(name: str, width: float) -> str:
     """Returns a name cut to this width in pixels, with an ellipsis where it was."""
-    if text_width(name, TEXT_SIZE) <= width:
+    if text_width(name, TEXT_SIZE, "normal") <= width:
         return name
-    while name and text_width(name + "…", TEXT_SIZE) > width:
+    while name and text_width(name + "…", TEXT_SIZE, "normal") > width:
         name = name[:-1]
     return name + "…"
 

@@ -1,12 +1,15 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.evaluation import to_frame
 from robust_manifold.reporting import (
     accuracy_curves,
     error_histogram,
     to_png,
     training_curves,
+    worst_case_curves,
 )
 
 
@@ -54,8 +57,6 @@ def test_the_legend_names_defences_once(results):
 
 
 def test_lines_of_several_adversaries_are_told_apart(results):
-    import pandas as pd
-
     latent = results[results["attack"] != "clean"].assign(adversary="latent")
     figure = accuracy_curves(pd.concat([results, latent]))
     (legend,) = figure.legends
@@ -67,14 +68,39 @@ def test_lines_of_several_adversaries_are_told_apart(results):
     assert {tuple(line.get_xdata())[0] for line in figure.axes[0].lines} == {0}
 
 
+def test_worst_cases_have_a_figure_of_their_own(results, make_cell):
+    worst = {"adversary": "worst case", "norm": "linf"}
+    made = [
+        make_cell(
+            f"any_attack(norm='linf', epsilon={e})",
+            400 - place,
+            defence=defence,
+            epsilon=e,
+            **worst,
+        )
+        for place, e in enumerate([0.05, 0.2])
+        for defence in ("none", "invert_and_classify(restarts=4)")
+    ]
+    every = pd.concat([results, to_frame(made)])
+    assert titles_of(accuracy_curves(every)) == titles_of(accuracy_curves(results))
+    figure = worst_case_curves(every)
+    assert titles_of(figure) == ["Any attack ℓ∞"]
+    bare, inc = figure.axes[0].lines
+    np.testing.assert_allclose(bare.get_ydata(), [0.99, 0.8, 0.798])
+    np.testing.assert_allclose(inc.get_ydata(), [0.842, 0.8, 0.798])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "No defence",
+        "Invert and Classify",
+    ]
+
+
 def test_a_line_without_clean_accuracy_starts_at_its_first_budget(results):
     figure = accuracy_curves(results[results["attack"] != "clean"])
     assert figure.axes[0].lines[0].get_xdata()[0] == 0.05
 
 
 def test_attacks_without_a_budget_have_no_curve(results, make_cell):
-    from robust_manifold.evaluation import to_frame
-
     frame = to_frame([make_cell("clean", 400), make_cell("deepfool", 3, norm="l2")])
     with pytest.raises(UsageError, match="no attack with a budget"):
         accuracy_curves(frame)
@@ -82,8 +108,6 @@ def test_attacks_without_a_budget_have_no_curve(results, make_cell):
 
 @pytest.mark.parametrize("panels", [1, 2, 4])
 def test_panels_fill_rows_of_three(make_cell, panels):
-    from robust_manifold.evaluation import to_frame
-
     cells = [
         make_cell(f"pgd(epsilon=0.1, steps={n})", 300, norm="linf", epsilon=0.1)
         for n in range(1, panels + 1)

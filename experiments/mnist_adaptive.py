@@ -1,0 +1,97 @@
+"""Every adversary on every defence of MNIST: what is left when attacks know of it.
+
+  TFDS_DATA_DIR=... python -m robust_manifold.main --config=FILE
+
+where FILE is experiments/mnist_adaptive.py.
+
+Columns: no defence, Invert and Classify, Defense-GAN's recipe, Enhanced Invert and
+Classify, a classifier trained on attacked digits (PGD, linf 0.2), and Invert and
+Classify around that one.  Rows: PGD at linf 0.1, 0.2 and 0.3 and l2 1.5 and 2.5, and
+the Square attack, which needs no gradient, each by every adversary that can make it.
+The headline of a column is its worst case: an image counts as right at a budget if it
+is right under all rows within it.
+
+The generator is the VAE of the paper's MNIST experiments, whose 20 latent dimensions
+make an inversion cheap: four Levenberg-Marquardt steps from the encoder's guess.
+Networks of another run are taken over by --config.classifier.from_run=DIR, and so for
+generator, encoder and --config.classifiers.robust.
+
+Not run yet.
+"""
+
+from robust_manifold.config import add_classifier, default_config
+
+INC = (
+    "invert_and_classify(solver=levenberg_marquardt(steps=4), "
+    "restarts=restarts(count=2, encoded=1))"
+)
+DEFENSE_GAN = "defense_gan(steps=50, restarts=2)"
+BUDGETS = {"linf": (0.1, 0.2, 0.3), "l2": (1.5, 2.5)}
+
+
+def get_config():
+    config = default_config()
+    config.title = "Adaptive attacks on defences of MNIST"
+    without = ("measure", "diagnose")
+    config.stages = tuple(stage for stage in config.stages if stage not in without)
+    config.data.source = "tfds:mnist"
+    config.data.validation_examples = 5000
+
+    config.classifier.model = "small_cnn"
+    config.classifier.duration = "6 epochs"
+    config.classifier.batch_size = 128
+    config.classifier.training = (
+        "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
+    )
+    config.generator.model = "vae_decoder(latent_size=20)"
+    config.generator.training = "vae(encoder=vae_encoder)"
+    config.generator.duration = "10 epochs"
+    config.encoder.duration = "5 epochs"
+    config.training.checkpoint_every = 2000
+    config.measures.validation_examples = 0
+
+    add_classifier(
+        config,
+        "enhanced",
+        start="classifier",
+        training=(
+            "enhanced_inc(optimizer=adam(learning_rate=0.0005, schedule='cosine'), "
+            "mu=0.667, search=overpowered(eta=1.5, steps=100, restarts=1))"
+        ),
+        duration="2 epochs",
+    )
+    add_classifier(
+        config,
+        "robust",
+        training=(
+            "adversarial(attack=pgd(epsilon=0.2, steps=7, step_size=0.05), "
+            "optimizer=adam(learning_rate=0.001, schedule='cosine'))"
+        ),
+        duration="3 epochs",
+    )
+
+    config.evaluation.examples = 500
+    budgets = [(norm, e) for norm, every in BUDGETS.items() for e in every]
+    config.evaluation.attacks = (
+        *(f"pgd(epsilon={e}, norm={norm!r}, steps=20)" for norm, e in budgets),
+        *(f"square(epsilon={e}, norm={norm!r}, queries=200)" for norm, e in budgets),
+    )
+    config.evaluation.adversaries = (
+        "oblivious",
+        "straight_through",
+        "unrolled",
+        "unrolled(samples=4, keys='fresh')",
+        "implicit",
+        "latent",
+        "substitute",
+        "decision",
+    )
+    config.evaluation.defences = (
+        "none",
+        INC,
+        DEFENSE_GAN,
+        f"{INC} on enhanced",
+        "none on robust",
+        f"{INC} on robust",
+    )
+    return config

@@ -1,0 +1,398 @@
+"""The latent attack: the search for an adversarial image moves in the latent space."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from robust_manifold.attacks.base import Queries
+from robust_manifold.attacks.craft import Crafted
+from robust_manifold.attacks.losses import (
+    Candidate,
+    Evaluation,
+    Loss,
+    Objective,
+    best_of,
+    check_loss,
+)
+from robust_manifold.attacks.overpowered_many import (
+    checked_manifold_images,
+    manifold_classes,
+    manifold_loop_form,
+)
+from robust_manifold.attacks.overpowered_search import (
+    Ascent,
+    BoundNorm,
+    Climb,
+    Latents,
+    TwoImages,
+)
+from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.core import batching, keys, loops, norms
+from robust_manifold.core.checks import checked_labels
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Manifold, Spanner
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import (
+    Classify,
+    Image,
+    Label,
+    Latent,
+    Params,
+    PRNGKey,
+    Scalar,
+)
+from robust_manifold.inversion import (
+    DEFAULT_RESTARTS,
+    DEFAULT_SOLVER,
+    Restarts,
+    Solver,
+    as_restarts,
+    as_solver,
+    invert,
+)
+
+_CANDIDATES = 2
+"""Images that come of a latent; see `moved_into_ball`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentSearch:
+    """The latent attack on a defence that projects (Athalye et al. 2018).
+
+    The projector is taken for a perfect one, that returns G(z) for G(z).  From the
+    inversion z0 of the image, and from starts near it, Adam climbs the loss at G(z)
+    while ||G(z) - G(z0)|| stays within the budget; see `Ascent`.  What is handed to the
+    defence lies in the ball around the image; see `moved_into_ball`.
+
+    Attributes:
+      steps: of Adam from each start.
+      restarts: the first starts at z0, the others at draws around it.
+      learning_rate: Adam's first, in latent units; it falls to 0 along a cosine.
+      spread: of the draws around z0, in deviations of the prior.
+      loss: climbed at G(z), as of other attacks.
+      solver: that inverts the images, or its text as in a config.
+      inversion_restarts: its restarts, their text as in a config, or their number.
+    """
+
+    steps: int = 200
+    restarts: int = 4
+    learning_rate: float = 0.05
+    spread: float = 0.5
+    loss: Loss = "margin"
+    solver: Solver | str = DEFAULT_SOLVER
+    inversion_restarts: Restarts | str | int = DEFAULT_RESTARTS
+
+    def __post_init__(self):
+        object.__setattr__(self, "solver", as_solver(self.solver))
+        restarts = as_restarts(self.inversion_restarts)
+        object.__setattr__(self, "inversion_restarts", restarts)
+        for field in ("steps", "restarts"):
+            whole = is_whole(getattr(self, field), 1)
+            check(whole, self, field, "a whole number, 1 or more")
+        finite = 0 < self.learning_rate < math.inf
+        check(finite, self, "learning_rate", "a finite number above 0")
+        check(0 <= self.spread < math.inf, self, "spread", "a finite number from 0")
+        check_loss(self)
+
+    def ascent(self, norm: BoundNorm) -> Ascent:
+        """Returns how one start climbs within a budget of this norm."""
+        return Ascent(norm, self.steps, self.learning_rate)
+
+    def starts(
+        self, manifold: Manifold, latent: Latent, key: PRNGKey
+    ) -> Float[Array, "restarts 1 latent"]:
+        """Returns where the restarts begin, the inversion and draws around it."""
+        (size,) = manifold.latent_shape
+        free = jnp.arange(size) < manifold.prior.free_size(size)
+        noise = jax.random.normal(key, (self.restarts, size), latent.dtype)
+        noise = noise.at[0].set(0) * (self.spread * manifold.prior.deviation)
+        return (latent[None] + jnp.where(free[None], noise, 0))[:, None]
+
+
+def moved_into_ball(
+    image: Image, near: Image, projection: Image, epsilon: Scalar, norm: BoundNorm
+) -> Float[Array, "2 height width channels"]:
+    """Returns the images to hand to a defence, that it may project to `near`.
+
+    Both lie in the ball around `image` and in [0, 1].  The first is the nearest to
+    `near`.  The second is the image moved as the range is from `projection` to `near`:
+    it keeps what no image of the range has, which a projector takes away again.
+
+    Args:
+      image: the clean one.
+      near: of the range.
+      projection: of the clean image.
+      epsilon: the radius of the ball.
+      norm: of the ball.
+    """
+    moves = jnp.stack([near - image, near - projection])
+    moves = jax.vmap(norms.project_ball, (0, None, None))(moves, epsilon, norm)
+    # Clipping brings each pixel nearer to the image's own: the ball is not left.
+    return jnp.clip(image[None] + moves, 0, 1)
+
+
+def find_on_manifold(
+    search: LatentSearch,
+    norm: Norm,
+    epsilon: float,
+    spanner: Spanner,
+    classify: Apply,
+    params: Params,
+    images: Any,
+    labels: Any,
+    *,
+    key: PRNGKey,
+    apply: Apply | None = None,
+    latents: Any = None,
+    fixed_keys: jax.Array | None = None,
+    ids: np.ndarray | jax.Array | None = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    loop: str | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Crafted:
+    """Returns an image in each ball that reads as another class once it is projected.
+
+    The best candidates of all restarts are handed to `apply`, and the best of them by
+    it is returned.  The result for an image depends on its id and `key`, never on its
+    batch mates; calls that differ in `epsilon` alone compile once.
+
+    Args:
+      search: the spec.
+      norm: of the budget, "l2" or "linf".
+      epsilon: the budget, on pixels in [0, 1].
+      spanner: the generator, and its encoder if it has one.
+      classify: `classify(params, image) -> logits`, the bare classifier.
+      params: `ManifoldParams`, `DefenseParams` or what else has their fields.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the true classes.
+      key: the root of all randomness.
+      apply: `apply(params, image) -> logits`, the true defended classifier with
+        `params` whole, or an `Expectation` of a random one.  Without one, `logits` and
+        `success` are those of a perfect projector: the classifier's at G(z).
+      latents: [n, latent], inversions of the images where they are known.
+      fixed_keys: [n], the keys that a random `apply` always gets for each image; by
+        default candidates are compared under one key, the best is judged by another.
+      ids: global ids [n] of the images; 0..n-1 by default.
+      batch_size: images worked on together; results do not depend on it.
+      tile: images that a device computes at once; by default what memory allows.
+      loop: as for `craft`.
+      on_chunk: called with (images ready, n) whenever some are.
+
+    Returns:
+      As `craft`; `queries` are those of the bare classifier and `apply` together, and
+      `member` is 0.
+
+    Raises:
+      UsageError: for arguments that are not allowed.
+    """
+    if norm not in ("l2", "linf"):
+        raise UsageError(f"norm is {norm!r}; allowed: l2 or linf.")
+    if not 0 <= epsilon < math.inf:
+        raise UsageError(
+            f"epsilon is {epsilon!r}; allowed: a finite number, 0 or more."
+        )
+    images = checked_manifold_images(spanner, params, images)
+    classes = manifold_classes(spanner, classify, params)
+    labels = checked_labels(labels, len(images), classes)
+    ids = batching.checked_ids(ids, len(images))
+    if latents is None:
+        latents = _inversions(search, spanner, params, images, key, ids, batch_size)
+    held = None if fixed_keys is None else jax.random.key_data(fixed_keys)
+    examples = _Example(
+        images,  # type: ignore[arg-type]
+        labels,  # type: ignore[arg-type]
+        np.full(len(images), epsilon, images.dtype),  # type: ignore[arg-type]
+        np.asarray(latents, images.dtype),  # type: ignore[arg-type]
+        held,
+    )
+    form = loop or manifold_loop_form(spanner, classify, params)
+    one = _Search(search, norm, spanner, classify, apply)
+    return loops.map_loop(
+        one.loop(),
+        params,
+        examples,
+        key=key,
+        ids=ids,
+        batch_size=batch_size,
+        tile=tile,
+        form=form,
+        on_chunk=on_chunk,
+    )
+
+
+def _inversions(search, spanner, params, images, key, ids, batch_size):
+    """Returns the latents whose images are nearest to the clean ones."""
+    return invert(
+        spanner.generate,
+        params.spanner.generator,
+        images,
+        key=keys.stream(key, "inversion"),
+        latent_shape=spanner.latent_shape,
+        solver=search.solver,
+        restarts=search.inversion_restarts,
+        prior=spanner.prior,
+        encode=spanner.encode,
+        encoder_params=params.spanner.encoder,
+        batch_size=batch_size,
+        ids=ids,
+    ).latent
+
+
+class _Example(NamedTuple):
+    image: Image
+    label: Label
+    epsilon: Scalar
+    latent: Latent
+    """The inversion of the image."""
+    held_key: Array | None
+    """Data of the key that a random defended classifier always gets."""
+
+
+class _State(NamedTuple):
+    projection: Image
+    """G(z0)."""
+    climbs: Climb
+    """With a leading axis of restarts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnManifold:
+    """G(z) against the projection of the clean image."""
+
+    projection: Image
+    manifold: Manifold
+    objective: Objective
+
+    def images(self, latents: Latents) -> TwoImages:
+        return jnp.stack([self.projection, self.manifold.generate(latents[0])])
+
+    def evaluate(self, images: TwoImages) -> Evaluation:
+        return self.objective.evaluate(images[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A method of a search by its name: equal searches have equal parts."""
+
+    search: "_Search"
+    name: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        return getattr(self.search, self.name)(*arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """The attack on one image as a loop, hashed by value."""
+
+    spec: LatentSearch
+    norm: BoundNorm
+    spanner: Spanner
+    classify: Apply
+    apply: Apply | None
+
+    def loop(self) -> loops.Loop:
+        parts = {name: _Part(self, name) for name in ("begin", "step", "finish")}
+        return loops.Loop(**parts, steps=self.spec.steps)
+
+    def contest(self, params, key, example: _Example, projection: Image) -> _OnManifold:
+        manifold = self.spanner.bind(params.spanner)
+        key = keys.stream(key, "classifier")
+        classify = bound(self.classify, params.classifier, key)
+        objective = Objective(classify, example.label, self.spec.loss)
+        return _OnManifold(projection, manifold, objective)
+
+    def begin(self, params: Params, key: PRNGKey, example: _Example) -> _State:
+        manifold = self.spanner.bind(params.spanner)
+        starts = self.spec.starts(manifold, example.latent, keys.stream(key, "starts"))
+        climbs = jax.vmap(self.spec.ascent(self.norm).begin)(starts)
+        return _State(manifold.generate(example.latent), climbs)
+
+    def step(
+        self, params: Params, key: PRNGKey, example: _Example, state: _State
+    ) -> _State:
+        contest = self.contest(params, key, example, state.projection)
+        ascent = self.spec.ascent(self.norm)
+
+        def one(climb: Climb) -> Climb:
+            pull = jnp.zeros_like(climb.latents)
+            return ascent.step(contest, example.epsilon, pull, climb)
+
+        return state._replace(climbs=jax.vmap(one)(state.climbs))
+
+    def finish(
+        self,
+        params: Params,
+        key: PRNGKey,
+        example: _Example,
+        state: _State,
+        steps: Int[Array, ""],
+    ) -> Crafted:
+        del steps
+        contest = self.contest(params, key, example, state.projection)
+        ascent = self.spec.ascent(self.norm)
+
+        def nearest_wanted(climb: Climb) -> Image:
+            best = ascent.finish(contest, example.epsilon, climb)
+            return contest.manifold.generate(best.latents[0])
+
+        near = jax.vmap(nearest_wanted)(state.climbs)
+        image, logits = self._chosen(params, key, example, state, contest, near)
+        distance = norms.norm(image - example.image, self.norm)
+        success = contest.objective.succeeds(logits)
+        queries = Queries(*map(jnp.int32, self._cost))
+        return Crafted(image, success, distance, queries, logits, jnp.int32(0))
+
+    def _chosen(self, params, key, example: _Example, state: _State, contest, near):
+        """Returns the best image to hand over, and its logits.
+
+        Args:
+          params: of all networks.
+          key: of the end.
+          example: what is attacked.
+          state: at the end.
+          contest: of the example.
+          near: [restarts, h, w, c], the best that each restart met in the range.
+        """
+        handed = jax.vmap(moved_into_ball, (None, 0, None, None, None))(
+            example.image, near, state.projection, example.epsilon, self.norm
+        )
+        handed = handed.reshape(-1, *example.image.shape)
+        near = jnp.repeat(near, _CANDIDATES, axis=0)
+        scores = dataclasses.replace(contest.objective, loss="margin")
+        if self.apply is None:
+            evaluations = jax.vmap(scores.evaluate)(near)
+            best = best_of(Candidate(near, evaluations)).image
+            image = best_of(Candidate(handed, evaluations)).image
+            return image, contest.objective.classify(best)
+        defended = self._defended(params, key, example, "scoring")
+        # One by one: a defence that inverts holds many images' worth of memory.
+        evaluations = jax.lax.map(lambda image: scores.of(defended(image)), handed)
+        image = best_of(Candidate(handed, evaluations)).image
+        # By another key than the one that it was chosen under.
+        return image, self._defended(params, key, example, "evaluation")(image)
+
+    def _defended(self, params, key, example: _Example, use: str) -> Classify:
+        """Returns the true defended classifier of the image."""
+        assert self.apply is not None
+        key = keys.stream(key, use)
+        if example.held_key is not None:
+            impl = jax.random.key_impl(key)
+            key = jax.random.wrap_key_data(example.held_key, impl=impl)
+        fixed = example.held_key is not None
+        return bound(self.apply, params, key, fixed=fixed)
+
+    @property
+    def _cost(self) -> Queries:
+        """What is asked of the classifier and of the defended one, together."""
+        looks = self.spec.restarts * self.spec.steps
+        tried = self.spec.restarts * _CANDIDATES + 1
+        return Queries(looks + self.spec.restarts + tried, looks)

@@ -1,0 +1,350 @@
+"""The overpowered attack for many pairs or images, compiled, on all devices."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_manifold.attacks.outputs import loop_form
+from robust_manifold.attacks.overpowered import (
+    Neighbour,
+    OneSided,
+    Overpowered,
+    Pair,
+    TwoSided,
+    neighbour_of,
+    neighbour_starts,
+    pair_of,
+    pair_starts,
+)
+from robust_manifold.attacks.overpowered_search import Climb
+from robust_manifold.attacks.random import Apply, Expectation, bound
+from robust_manifold.core import keys, loops
+from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner, SpannerParams
+from robust_manifold.core.spec import is_whole
+from robust_manifold.core.types import (
+    Classify,
+    Image,
+    Label,
+    Logits,
+    Params,
+    PRNGKey,
+    Scalar,
+)
+
+
+class ManifoldParams(NamedTuple):
+    """The parameters of a generator, with its encoder, and of a classifier."""
+
+    spanner: SpannerParams
+    classifier: Params
+
+
+class Pairs(NamedTuple):
+    """Pairs of images of a generator; see `Pair`."""
+
+    latents: Float[Array, "n 2 latent"]
+    images: Float[Array, "n 2 height width channels"]
+    distances: Float[Array, " n"]
+    """The norms of the differences of `images`, over all pixels."""
+    logits: Float[Array, "n 2 classes"]
+    feasible: Bool[Array, " n"]
+    """Whether a distance is at most the bound."""
+    found: Bool[Array, " n"]
+    """Whether it is, and the predicted classes differ."""
+
+
+class Neighbours(NamedTuple):
+    """Images of a generator near given ones; see `Neighbour`."""
+
+    latents: Float[Array, "n latent"]
+    images: Float[Array, "n height width channels"]
+    distances: Float[Array, " n"]
+    """The norms of their differences from the given images, over all pixels."""
+    logits: Float[Array, "n classes"]
+    feasible: Bool[Array, " n"]
+    """Whether a distance is at most the bound."""
+    found: Bool[Array, " n"]
+    """Whether it is, and the predicted class is not the label."""
+
+
+def find_pairs(
+    spec: Overpowered,
+    spanner: Spanner,
+    classify: Apply,
+    params: Params,
+    n: int,
+    *,
+    key: PRNGKey,
+    ids: np.ndarray | jax.Array | None = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    loop: str | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Pairs:
+    """Returns `n` pairs, each the best that a search of its own met.
+
+    A pair depends on its id and `key`, never on the others.  Calls whose specs differ
+    only in `eta` compile once.
+
+    Args:
+      spec: the attack.
+      spanner: the generator.
+      classify: `classify(params, image) -> logits`, for one image; for a random
+        classifier an `Expectation`.
+      params: `ManifoldParams`, or what else has its fields.
+      n: number of pairs.
+      key: the root of all randomness.
+      ids: global ids [n] of the pairs; 0..n-1 by default.
+      batch_size: pairs worked on together; results do not depend on it.
+      tile: pairs that a device computes at once; by default what memory allows.
+      loop: "scan" compiles many steps as one program, "python" calls a compiled step
+        again and again; by default as for `craft`.
+      on_chunk: called with (pairs ready, n) whenever some are.
+
+    Raises:
+      UsageError: for arguments that are not allowed.
+    """
+    if not is_whole(n, 1):
+        raise UsageError(f"n is {n!r}; allowed: a whole number, 1 or more.")
+    found = loops.map_loop(
+        _PairSearch(without_bound(spec), spanner, classify).loop(),
+        params,
+        np.full(n, spec.eta, np.float32),
+        key=key,
+        ids=ids,
+        batch_size=batch_size,
+        tile=tile,
+        form=loop or manifold_loop_form(spanner, classify, params),
+        on_chunk=on_chunk,
+    )
+    return Pairs(*found)
+
+
+def find_neighbours(
+    spec: Overpowered,
+    spanner: Spanner,
+    classify: Apply,
+    params: Params,
+    images: Any,
+    labels: Any,
+    *,
+    key: PRNGKey,
+    ids: np.ndarray | jax.Array | None = None,
+    batch_size: int | None = None,
+    tile: int | None = None,
+    loop: str | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Neighbours:
+    """Returns, for each image, the best image of the range near it.
+
+    Args:
+      spec: the attack; `eta` bounds the distance from the image.
+      spanner: the generator; with an encoder, half of the starts begin at its guess.
+      classify: as for `find_pairs`.
+      params: as for `find_pairs`.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the classes to get away from.
+      key: as for `find_pairs`.
+      ids: global ids [n] of the images; 0..n-1 by default.
+      batch_size: as for `find_pairs`.
+      tile: as for `find_pairs`.
+      loop: as for `find_pairs`.
+      on_chunk: as for `find_pairs`.
+
+    Raises:
+      UsageError: for arguments that are not allowed, or a generator whose images have
+        another shape.
+    """
+    images = checked_manifold_images(spanner, params, images)
+    classes = manifold_classes(spanner, classify, params)
+    labels = checked_labels(labels, len(images), classes)
+    bounds = np.full(len(images), spec.eta, images.dtype)
+    found = loops.map_loop(
+        _NeighbourSearch(without_bound(spec), spanner, classify).loop(),
+        params,
+        _Example(images, labels, bounds),  # type: ignore[arg-type]
+        key=key,
+        ids=ids,
+        batch_size=batch_size,
+        tile=tile,
+        form=loop or manifold_loop_form(spanner, classify, params),
+        on_chunk=on_chunk,
+    )
+    return Neighbours(*found)
+
+
+def checked_manifold_images(
+    spanner: Spanner, params: Params, images: Any
+) -> np.ndarray:
+    """Returns a batch of images as JAX would hold them.
+
+    Raises:
+      UsageError: as `checked_images`, or unless the generator's have the same shape.
+    """
+    images = checked_images(images)
+    made = _image_of(spanner, params)
+    if made.shape != images.shape[1:]:
+        raise UsageError(
+            f"images have the shape {images.shape[1:]}; allowed: {made.shape}, as the "
+            "generator's."
+        )
+    return images
+
+
+def manifold_classes(spanner: Spanner, classify: Apply, params: Params) -> int:
+    """Returns how many classes the classifier has for the generator's images."""
+    image = _image_of(spanner, params)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    logits = jax.eval_shape(
+        lambda p, i, k: bound(classify, p, k)(i), params.classifier, image, key
+    )
+    return logits.shape[0]
+
+
+def manifold_loop_form(spanner: Spanner, classify: Apply, params: Params) -> str:
+    """Returns the faster form of a loop that classifies the generator's images."""
+
+    def logits_of(params: Params, image: Image) -> Logits:
+        """The classifier's of an image of the range, whatever image is given."""
+        del image
+        latent = jnp.zeros(spanner.latent_shape)
+        made = spanner.generate(params.spanner.generator, latent)
+        return bound(classify, params.classifier, jax.random.key(0))(made)
+
+    images = np.zeros((1, *_image_of(spanner, params).shape), np.float32)
+    return loop_form(logits_of, params, images)
+
+
+def without_bound(spec: Overpowered) -> Overpowered:
+    """Returns the attack as a part of a program that serves all bounds."""
+    if not isinstance(spec, Overpowered):
+        raise UsageError(
+            f"spec is {spec!r}; allowed: an overpowered attack, such as "
+            "Overpowered(eta=1.5)."
+        )
+    shared = copy.copy(spec)
+    object.__setattr__(shared, "eta", None)
+    return shared
+
+
+def _image_of(spanner: Spanner, params: Params) -> jax.ShapeDtypeStruct:
+    latent = jax.ShapeDtypeStruct(spanner.latent_shape, jnp.float32)
+    return jax.eval_shape(spanner.generate, params.spanner.generator, latent)
+
+
+class _Example(NamedTuple):
+    image: Image
+    label: Label
+    bound: Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A method of a search by its name: equal searches have equal parts."""
+
+    search: Any
+    name: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        return getattr(self.search, self.name)(*arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """The attack on one example as a loop, hashed by value."""
+
+    spec: Overpowered
+    spanner: Spanner
+    apply: Apply
+
+    def loop(self) -> loops.Loop:
+        """Returns the loop."""
+        # What parts one draw of a random classifier need not part the next.
+        ends = self.spec.stop and not isinstance(self.apply, Expectation)
+        return loops.Loop(
+            begin=_Part(self, "begin"),
+            step=_Part(self, "step"),
+            finish=_Part(self, "finish"),
+            steps=self.spec.steps,
+            ended=_Part(self, "ended") if ends else None,
+        )
+
+    def classify(self, params: Params, key: PRNGKey, use: str) -> Classify:
+        return bound(self.apply, params.classifier, keys.stream(key, use))
+
+    def ended(self, climbs: Climb) -> Bool[Array, ""]:
+        return climbs.best.found.any()
+
+
+@dataclasses.dataclass(frozen=True)
+class _PairSearch(_Search):
+    """Of a pair; the example is its bound."""
+
+    def contest(self, params: Params, key: PRNGKey, use="classifier") -> TwoSided:
+        manifold = self.spanner.bind(params.spanner)
+        classify = self.classify(params, key, use)
+        return TwoSided(self.spec, manifold, classify)
+
+    def begin(self, params: Params, key: PRNGKey, eta: Scalar) -> Climb:
+        del eta
+        starts = pair_starts(self.spec, self.spanner.bind(params.spanner), key)
+        return jax.vmap(self.spec.ascent.begin)(starts)
+
+    def step(self, params: Params, key: PRNGKey, eta: Scalar, climbs: Climb) -> Climb:
+        contest = self.contest(params, key)
+        return self.spec.moved(contest, contest.manifold, eta, climbs)
+
+    def finish(
+        self,
+        params: Params,
+        key: PRNGKey,
+        eta: Scalar,
+        climbs: Climb,
+        steps: Int[Array, ""],
+    ) -> Pair:
+        del steps
+        return pair_of(self.spec, self.contest(params, key, "evaluation"), eta, climbs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _NeighbourSearch(_Search):
+    """Of an image of the range near a given one."""
+
+    def contest(
+        self, params: Params, key: PRNGKey, example: _Example, use="classifier"
+    ) -> OneSided:
+        manifold = self.spanner.bind(params.spanner)
+        classify = self.classify(params, key, use)
+        image, label, _ = example
+        return OneSided(self.spec, manifold, classify, image, label)
+
+    def begin(self, params: Params, key: PRNGKey, example: _Example) -> Climb:
+        manifold = self.spanner.bind(params.spanner)
+        starts = neighbour_starts(self.spec, manifold, example.image, key)
+        return jax.vmap(self.spec.ascent.begin)(starts)
+
+    def step(
+        self, params: Params, key: PRNGKey, example: _Example, climbs: Climb
+    ) -> Climb:
+        contest = self.contest(params, key, example)
+        return self.spec.moved(contest, contest.manifold, example.bound, climbs)
+
+    def finish(
+        self,
+        params: Params,
+        key: PRNGKey,
+        example: _Example,
+        climbs: Climb,
+        steps: Int[Array, ""],
+    ) -> Neighbour:
+        del steps
+        contest = self.contest(params, key, example, "evaluation")
+        return neighbour_of(self.spec, contest, example.bound, climbs)

@@ -1,0 +1,199 @@
+"""Ascent of an objective of two images that are held together by a multiplier.
+
+The images depend on latents.  Written for one start; restarts are vmapped.
+"""
+
+import dataclasses
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from robust_manifold.attacks.losses import Evaluation, finite
+from robust_manifold.core import norms
+from robust_manifold.core.types import Scalar
+
+BoundNorm: TypeAlias = Literal["l2", "linf"]
+"""The norms in which two images can be held together."""
+
+TwoImages: TypeAlias = Float[Array, "2 height width channels"]
+Latents: TypeAlias = Float[Array, "sides latent"]
+"""Of the images that move: both, or one against a given image."""
+
+_AIM = 0.999
+"""Share of the bound at which pairs are held, so that they come to rest inside it."""
+_INSIDE = 1 - 1e-5
+"""Share of the bound within which an iterate counts as feasible: computed anew from
+its images, by whatever program, the distance is within the bound itself."""
+_PRESSURE = 2.0
+"""What a distance of twice the bound adds to the multiplier at once, which damps it."""
+_RATE = 0.1
+"""By how much the multiplier rises in a step at such a distance, and at most."""
+_SHARPNESS = 32
+"""The power of the norm whose gradient stands for that of the largest entry."""
+
+
+@runtime_checkable
+class Contest(Protocol):
+    """Two images, and how differently they are classified."""
+
+    def images(self, latents: Latents) -> TwoImages:
+        """Returns both images."""
+        ...
+
+    def evaluate(self, images: TwoImages) -> Evaluation:
+        """Returns the objective, and whether the classes are as wanted."""
+        ...
+
+
+class Candidate(NamedTuple):
+    """Latents that were looked at; leaves may have a leading axis of restarts."""
+
+    latents: Latents
+    distance: Scalar
+    evaluation: Evaluation
+    feasible: Bool[Array, ""]
+
+    @classmethod
+    def nothing(cls, latents: Latents) -> "Candidate":
+        """Returns latents as what anything beats."""
+        low = jnp.full((), -jnp.inf, latents.dtype)
+        return cls(latents, -low, Evaluation(low, jnp.bool_(False)), jnp.bool_(False))
+
+    @property
+    def found(self) -> Bool[Array, "*restarts"]:
+        """Whether it is near enough and the classes are as wanted."""
+        return self.feasible & self.evaluation.adversarial
+
+    def better_of(self, other: "Candidate") -> "Candidate":
+        """Returns `other` if it is strictly better, this one otherwise.
+
+        What is near enough beats what is not; of two that are the evaluation decides,
+        of two that are not the distance.
+        """
+        level = other.feasible == self.feasible
+        higher = other.evaluation.beats(self.evaluation)
+        nearer = other.distance < self.distance
+        better = jnp.where(other.feasible, higher, nearer)
+        better = jnp.where(level, better, other.feasible)
+        return optax.tree.where(better, other, self)
+
+
+def best_of(candidates: Candidate) -> Candidate:
+    """Returns the best of candidates stacked along a leading axis."""
+    feasible, evaluation = candidates.feasible, candidates.evaluation
+    level = feasible.astype(int) + candidates.found.astype(int)
+    score = jnp.where(feasible, evaluation.loss, -candidates.distance)
+    score = jnp.nan_to_num(score, nan=-jnp.inf)
+    score = jnp.maximum(score, jnp.finfo(score.dtype).min)
+    best = jnp.argmax(jnp.where(level == jnp.max(level), score, -jnp.inf))
+    return jax.tree.map(lambda leaf: leaf[best], candidates)
+
+
+class Climb(NamedTuple):
+    """Where one start stands; leaves may have a leading axis of restarts."""
+
+    latents: Latents
+    optimizer: optax.OptState
+    multiplier: Scalar
+    """Never negative."""
+    best: Candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class Ascent:
+    """Adam on the Lagrangian of an objective under a bound on the images' distance.
+
+    Latents climb  objective - multiplier * (distance / bound - 1);  the multiplier
+    follows the distance, up where the bound is exceeded and down elsewhere, and never
+    becomes negative (Rockafellar 1973, with the term that damps it).  Both gradients
+    are brought to length 1 in latent space: the scale of the logits changes nothing,
+    and where the bound holds the images at rest, the multiplier is 1.  Nothing is
+    projected.  The best iterate counts, not the last.
+
+    Attributes:
+      norm: of the distance, over all pixels.
+      steps: of Adam.
+      learning_rate: Adam's first; it falls to 0 along a cosine.
+    """
+
+    norm: BoundNorm
+    steps: int
+    learning_rate: float
+
+    def begin(self, latents: Latents) -> Climb:
+        """Returns the state before the first step."""
+        return Climb(
+            latents,
+            self._adam.init(latents),
+            jnp.ones((), latents.dtype),
+            Candidate.nothing(latents),
+        )
+
+    def step(
+        self, contest: Contest, bound: Scalar, pull: Latents, climb: Climb
+    ) -> Climb:
+        """Returns the state after a look at the latents and a move.
+
+        Args:
+          contest: what is climbed.
+          bound: on the distance, in the norm.
+          pull: added to the direction, whose part of the objective has length 1.
+          climb: the state.
+        """
+        images, pull_back = jax.vjp(contest.images, climb.latents)
+
+        def loss(images: TwoImages) -> tuple[Scalar, Evaluation]:
+            evaluation = contest.evaluate(images)
+            return evaluation.loss, evaluation
+
+        gradient, evaluation = jax.grad(loss, has_aux=True)(images)
+        candidate = self._candidate(climb.latents, images, evaluation, bound)
+        delta = images[0] - images[1]
+        outward = self._outward(delta)
+        ways = jnp.stack([finite(gradient), jnp.stack([outward, -outward])])
+        (ways,) = jax.vmap(pull_back)(ways)
+        up, apart = jax.vmap(norms.steepest_direction, (0, None))(finite(ways), "l2")
+        excess = finite(candidate.distance / (_AIM * bound) - 1)
+        pressure = jnp.maximum(0, climb.multiplier + _PRESSURE * excess)
+        # Where the objective is flat the images are still brought together.
+        direction = up - pressure * apart + pull
+        update, optimizer = self._adam.update(-direction, climb.optimizer)
+        raised = climb.multiplier + _RATE * jnp.clip(excess, -1, 1)
+        return Climb(
+            climb.latents + jnp.asarray(update),
+            optimizer,
+            jnp.maximum(0, raised),
+            climb.best.better_of(candidate),
+        )
+
+    def finish(self, contest: Contest, bound: Scalar, climb: Climb) -> Candidate:
+        """Returns the best latents, after a look at the last."""
+        images = contest.images(climb.latents)
+        evaluation = contest.evaluate(images)
+        last = self._candidate(climb.latents, images, evaluation, bound)
+        return climb.best.better_of(last)
+
+    @property
+    def _adam(self) -> optax.GradientTransformation:
+        schedule = optax.cosine_decay_schedule(self.learning_rate, self.steps)
+        return optax.adam(schedule)
+
+    def _candidate(
+        self, latents: Latents, images: TwoImages, evaluation: Evaluation, bound: Scalar
+    ) -> Candidate:
+        distance = norms.norm(images[0] - images[1], self.norm)
+        feasible = distance <= _INSIDE * bound
+        return Candidate(latents, distance, evaluation, feasible)
+
+    def _outward(self, delta: Float[Array, "height width channels"]):
+        """Returns the gradient of the distance, smoothed where it is the largest."""
+        if self.norm == "l2":
+            return norms.steepest_direction(delta, "l2")
+        # One entry at a time would be brought down while the next one rises.
+        size = jnp.abs(delta)
+        largest = jnp.max(size)
+        share = size / jnp.where(largest > 0, largest, 1)
+        return jnp.sign(delta) * share ** (_SHARPNESS - 1)

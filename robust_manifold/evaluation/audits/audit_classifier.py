@@ -1,0 +1,111 @@
+"""All checks of one classifier under one attack, for users of the library."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+
+from robust_manifold import attacks
+from robust_manifold.attacks import Attack
+from robust_manifold.attacks.random import Apply
+from robust_manifold.core import keys
+from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.types import Params, PRNGKey
+from robust_manifold.evaluation.audits.check import Check
+from robust_manifold.evaluation.audits.own_attack import OwnAttack
+from robust_manifold.evaluation.audits.probe import Projection
+from robust_manifold.evaluation.audits.runs import Network, Runs
+from robust_manifold.evaluation.audits.suites import SUITES, Given, PairsFound
+
+DEFAULT_ATTACK = attacks.PGD(epsilon=0.1, steps=20)
+"""The attack that is audited by default."""
+
+NAMES: tuple[str, ...] = tuple(name for suite in SUITES for name in suite.names)
+"""The names of all checks, in the order in which `audit` returns them."""
+
+
+def audit(
+    apply: Apply,
+    params: Params,
+    images: Any,
+    labels: Any,
+    *,
+    key: PRNGKey,
+    attack: Attack | OwnAttack = DEFAULT_ATTACK,
+    view: Apply | None = None,
+    undefended: Network | None = None,
+    batched: Callable[[Params, Any], Any] | None = None,
+    projection: Projection | None = None,
+    pairs: PairsFound | None = None,
+    checks: Collection[str] = NAMES,
+    examples: int = 64,
+    queries: int = 200,
+) -> list[Check]:
+    """Returns whether a figure of robust accuracy can be believed, check by check.
+
+    The attack is made at several budgets, with fewer steps and more restarts, beside
+    a single step, random search and noise; gradients, logits, keys, batches, the
+    program, projections and latent pairs are looked at.  Attacks on the same images
+    are compared by exact sign tests, so that a sound model raises no flag by luck.
+    A check for which something was not given is skipped, and says what.
+
+    Args:
+      apply: `apply(params, image) -> logits [classes]`, for one image in [0, 1]: the
+        classifier whose robustness is claimed, defence included.  For a random one an
+        `attacks.Expectation`.
+      params: of `apply`.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the true classes.
+      key: the root of all randomness.
+      attack: whose figure is claimed: an attack with a budget, or an `OwnAttack`.
+      view: what the attack differentiates in place of `apply`, as in `attacks.craft`.
+      undefended: the bare classifier behind the defence.
+      batched: `batched(params, images) -> logits [n, classes]`, the function that is
+        used on whole batches, as it is called.
+      projection: the projection behind the defence.
+      pairs: latent pairs that were found, to be held to what is said of them.
+      checks: the names of those to make; by default all of `NAMES`.
+      examples: images used, from the first.
+      queries: of the random search, an image.
+
+    Raises:
+      UsageError: for images, labels or logits of the wrong shape, type or range, for
+        an attack without a budget, and for the name of no check.
+    """
+    for name in checks:
+        if name not in NAMES:
+            raise unknown_name("check", name, NAMES)
+    images = checked_images(images)[:examples]
+    labels = np.asarray(labels)[:examples]
+    _check_attack(attack)
+    runs = Runs(
+        apply,
+        params,
+        images,
+        labels,
+        key=keys.stream(key, "audit"),
+        attack=attack,
+        view=view,
+        undefended=undefended,
+        queries=queries,
+    )
+    runs.labels = checked_labels(labels, len(images), runs.clean_logits.shape[-1])
+    given, wanted = Given(batched, projection, pairs), set(checks)
+    made = {
+        check.name: check
+        for suite in SUITES
+        if wanted & set(suite.names)
+        for check in suite.make(runs, given, wanted)
+    }
+    return [made[name] for name in NAMES if name in wanted]
+
+
+def _check_attack(attack: Any) -> None:
+    if isinstance(attack, OwnAttack):
+        return
+    if not isinstance(attack, Attack) or attack.budget is None:
+        raise UsageError(
+            f"attack is {attack!r}; allowed: an attack with a budget, such as "
+            "PGD(epsilon=0.1), or an evaluation.OwnAttack."
+        )

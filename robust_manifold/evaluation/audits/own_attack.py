@@ -1,0 +1,90 @@
+"""A user's own attack function, and a recorder of what it asks the classifier."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from robust_manifold.attacks.base import check_epsilon
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check
+from robust_manifold.evaluation.audits.budgets import perturbation_sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnAttack:
+    """A user's attack function, to be audited as it is.
+
+    Attributes:
+      run: `run(classify, images, labels, epsilon) -> adversarial images`, with
+        `classify(images) -> logits [n, classes]`, a JAX function of a batch that may be
+        differentiated, compiled and called at will, and images [n, height, width,
+        channels] in [0, 1].
+      epsilon: the budget in pixels; `run` is called with others, too.
+      norm: of the budget.
+    """
+
+    run: Callable[[Callable[[Any], Any], Any, Any, float], Any]
+    epsilon: float
+    norm: Norm = "linf"
+
+    def __post_init__(self):
+        check(callable(self.run), self, "run", "a function")
+        check_epsilon(self)
+        check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
+
+
+class Recorder:
+    """A classifier of a batch that remembers what it was asked about.
+
+    Only whole batches can be told image by image: of others the number alone counts.
+
+    Attributes:
+      met: per image, whether an adversarial image in the budget was asked about.
+      asked: number of images asked about.
+      losses: of each whole batch, the margins of its images; NaN out of the budget.
+    """
+
+    def __init__(
+        self,
+        classify: Callable[[Any], Any],
+        images: np.ndarray,
+        labels: np.ndarray,
+        attack: OwnAttack,
+        epsilon: float,
+    ):
+        self._classify = classify
+        self._images, self._labels = images, labels
+        self._norm: Norm = attack.norm
+        self._epsilon = epsilon
+        self.met = np.zeros(len(images), bool)
+        self.asked = 0
+        self.losses: list[np.ndarray] = []
+
+    def __call__(self, candidates: Any) -> Any:
+        """Returns the logits of a batch."""
+        logits = self._classify(candidates)
+        jax.debug.callback(self._note, candidates, logits)
+        return logits
+
+    def _note(self, candidates: Any, logits: Any) -> None:
+        candidates, logits = np.asarray(candidates), np.asarray(logits)
+        self.asked += len(candidates)
+        if candidates.shape != self._images.shape:
+            return
+        sizes = perturbation_sizes(self._images, candidates, self._norm)
+        allowed = sizes <= self._epsilon * (1 + 1e-6) + 1e-6
+        allowed &= ((candidates >= 0) & (candidates <= 1)).all(axis=(1, 2, 3))
+        margins = _margins(logits, self._labels)
+        self.met |= allowed & (margins > 0)
+        self.losses.append(np.where(allowed, margins, np.nan))
+
+
+def _margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the largest other logit less the label's; NaN where one is."""
+    rows = np.arange(len(labels))
+    others = logits.astype(np.float64)
+    others[rows, labels] = -np.inf
+    return others.max(axis=1) - logits[rows, labels]

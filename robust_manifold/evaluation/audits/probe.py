@@ -1,0 +1,181 @@
+"""Compiled looks at a classifier: its logits, its gradients, noise, projections."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from robust_manifold.attacks import Expectation
+from robust_manifold.attacks.losses import LOSSES, Objective
+from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.core import batching, norms
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.types import (
+    Image,
+    Label,
+    Latent,
+    Logits,
+    Params,
+    PRNGKey,
+    Scalar,
+)
+from robust_manifold.inversion import Inversion
+
+
+class Gradients(NamedTuple):
+    """Gradients by the clean images, and their logits."""
+
+    margin: Float[Array, "n height width channels"]
+    cross_entropy: Float[Array, "n height width channels"]
+    logits: Float[Array, "n classes"]
+
+
+class _Labelled(NamedTuple):
+    image: Image
+    label: Label
+
+
+class _Budgeted(NamedTuple):
+    image: Image
+    label: Label
+    epsilon: Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class _Logits:
+    apply: Apply
+
+    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Logits:
+        return bound(self.apply, params, key)(image)
+
+
+def logits_of(
+    apply: Apply, params: Params, images: np.ndarray, *, key: PRNGKey
+) -> np.ndarray:
+    """Returns the logits of many images; a random classifier gets a key for each."""
+    return np.asarray(batching.map_examples(_Logits(apply), params, images, key=key))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradients:
+    apply: Apply
+
+    def __call__(self, params: Params, key: PRNGKey, example: _Labelled) -> Gradients:
+        classify = bound(self.apply, params, key)
+        logits, pull_back = jax.vjp(classify, example.image)
+
+        def back(loss: str) -> Image:
+            (gradient,) = pull_back(jax.grad(LOSSES[loss])(logits, example.label))
+            return gradient
+
+        return Gradients(back("margin"), back("ce"), logits)
+
+
+def gradients_of(
+    apply: Apply,
+    params: Params,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    key: PRNGKey,
+) -> Gradients:
+    """Returns the gradients of margin and cross-entropy by each image, as NumPy's."""
+    examples = _Labelled(images, labels)  # type: ignore[arg-type]
+    found = batching.map_examples(_Gradients(apply), params, examples, key=key)
+    return jax.tree.map(np.asarray, found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Noise:
+    apply: Apply
+    norm: Norm
+
+    def __call__(
+        self, params: Params, key: PRNGKey, example: _Budgeted
+    ) -> Bool[Array, ""]:
+        draw_key, own_key = jax.random.split(key)
+        image = example.image
+        normal = jax.random.normal(draw_key, image.shape, image.dtype)
+        noise = example.epsilon * norms.steepest_direction(normal, self.norm)
+        classify = bound(self.apply, params, own_key)
+        noisy = jnp.clip(image + noise, 0, 1)
+        return Objective(classify, example.label).evaluate(noisy).adversarial
+
+
+def broken_by_noise(
+    apply: Apply,
+    params: Params,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    norm: Norm,
+    key: PRNGKey,
+) -> np.ndarray:
+    """Returns which images one draw of noise at the edge of the budget breaks."""
+    budgets = np.full(len(images), epsilon, images.dtype)
+    examples = _Budgeted(images, labels, budgets)  # type: ignore[arg-type]
+    return np.asarray(
+        batching.map_examples(_Noise(apply, norm), params, examples, key=key)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled:
+    """A classifier whose logits are multiplied; the factor rides in its parameters."""
+
+    apply: Any
+
+    def __call__(self, params: Any, image: Image, *key: PRNGKey) -> Logits:
+        params, factor = params
+        return factor * self.apply(params, image, *key)
+
+
+def scaled(apply: Apply) -> Apply:
+    """Returns a classifier of (params, factor) with its logits times that factor."""
+    if isinstance(apply, Expectation):
+        return Expectation(_Scaled(apply.apply), apply.samples)
+    return _Scaled(apply)
+
+
+class Projection(NamedTuple):
+    """A projection onto a generator's range, to be audited.
+
+    Attributes:
+      project: `project(params, key, image) -> Inversion`, for one image; hashable.
+      generate: `generate(params, latent) -> image`, for one latent, its pixels about
+        [0, 1].
+      params: of both.
+      latents: [n, size], draws of the prior.
+    """
+
+    project: Callable[[Params, PRNGKey, Image], Inversion]
+    generate: Callable[[Params, Latent], Image]
+    params: Params
+    latents: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Project:
+    project: Callable[[Params, PRNGKey, Image], Inversion]
+    tiled = True
+
+    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Inversion:
+        return self.project(params, key, image)
+
+
+def project(projection: Projection, images: np.ndarray, *, key: PRNGKey) -> Inversion:
+    """Returns the projections of many images, as NumPy's arrays."""
+    found = batching.map_examples(
+        _Project(projection.project), projection.params, images, key=key
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+def generate(projection: Projection, latents: np.ndarray) -> np.ndarray:
+    """Returns the images of many latents."""
+    return batching.apply_examples(projection.generate, projection.params, latents)

@@ -1,0 +1,306 @@
+"""The attacks that an audit makes: each is made once, and its outcome shared."""
+
+import contextlib
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from robust_manifold import attacks
+from robust_manifold.attacks import Attack, Expectation, SteppedAttack
+from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.core import keys
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.types import Params, PRNGKey
+from robust_manifold.evaluation.audits import probe
+from robust_manifold.evaluation.audits.own_attack import OwnAttack, Recorder
+from robust_manifold.evaluation.audits.trail import Trail, follow
+from robust_manifold.evaluation.results import predictions_of
+
+_KEYS = 4
+"""Fresh keys that a random classifier is asked with."""
+_MORE_RESTARTS = 2
+
+
+class Network(NamedTuple):
+    """Another classifier: the undefended one, or an independent judge.
+
+    Attributes:
+      apply: `apply(params, image) -> logits`, for one image.
+      params: of it.
+    """
+
+    apply: Apply
+    params: Params
+
+
+class Outcome(NamedTuple):
+    """What an attack made of the images.
+
+    Attributes:
+      images: that it returns.
+      broken: whether each is misclassified.
+      forwards: evaluations of the classifier, a mean over the images.
+      backwards: gradients; None where it is not known.
+      predictions: classes of the returned images.
+    """
+
+    images: np.ndarray
+    broken: np.ndarray
+    forwards: float
+    backwards: float | None
+    predictions: np.ndarray
+
+
+class Runs:
+    """All that an audit computes of one classifier under one attack, when asked."""
+
+    def __init__(
+        self,
+        apply: Apply,
+        params: Params,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        key: PRNGKey,
+        attack: Attack | OwnAttack,
+        view: Apply | None,
+        undefended: Network | None,
+        queries: int,
+    ):
+        self.apply, self.params, self.view = apply, params, view
+        self.images, self.labels, self.key = images, labels, key
+        self.attack, self.undefended, self.queries = attack, undefended, queries
+        self.epsilon = float(attack.epsilon)  # type: ignore[union-attr]
+        self.norm: Norm = attack.norm
+
+    @property
+    def random(self) -> bool:
+        """Whether the classifier takes a key."""
+        return isinstance(self.apply, Expectation)
+
+    @property
+    def all_budget(self) -> float:
+        """With which any image can become any other."""
+        size = self.images[0].size
+        return {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[self.norm]
+
+    @functools.cached_property
+    def clean_logits(self) -> np.ndarray:
+        """Of the images themselves."""
+        return self.logits(self.images)
+
+    @functools.cached_property
+    def wrong(self) -> np.ndarray:
+        """Whether each clean image is misclassified."""
+        return predictions_of(self.clean_logits) != self.labels
+
+    def logits(self, images: np.ndarray, stream: str = "clean") -> np.ndarray:
+        """Returns the logits of images."""
+        key = keys.stream(self.key, stream)
+        return probe.logits_of(self.apply, self.params, images, key=key)
+
+    def predictions_by_key(self, images: np.ndarray) -> np.ndarray:
+        """Returns the classes that a random classifier gives under some keys."""
+        return np.stack(
+            [predictions_of(self.logits(images, f"key {i}")) for i in range(_KEYS)]
+        )
+
+    @functools.cached_property
+    def main(self) -> Outcome:
+        """The audited attack at its own budget."""
+        return self.at(self.epsilon)
+
+    @functools.cache  # noqa: B019 - one audit holds one `Runs`
+    def at(self, epsilon: float) -> Outcome:
+        """Returns the outcome of the audited attack at a budget."""
+        if isinstance(self.attack, OwnAttack):
+            return self._own(self.apply, self.params, epsilon)
+        return self.made(dataclasses.replace(self.attack, epsilon=epsilon))  # type: ignore[type-var]
+
+    def made(self, attack: Any, *, blind: bool = False) -> Outcome:
+        """Returns the outcome of an attack of this package.
+
+        Args:
+          attack: the spec.
+          blind: whether it is made without the view.
+        """
+        view = None if blind else self.view
+        return self._craft(attack, self.apply, self.params, view)
+
+    @functools.cached_property
+    def single_step(self) -> Outcome:
+        """One step along the gradient, as large as the budget."""
+        attack = attacks.PGD(
+            epsilon=self.epsilon,
+            norm=self.norm,
+            steps=1,
+            step_size=self.epsilon or None,
+            random_start=False,
+        )
+        return self.made(attack)
+
+    @property
+    def fewer_steps(self) -> Any:
+        """The audited attack with a quarter of its steps, or None."""
+        steps = self._field("steps")
+        if steps is None or steps < 2:
+            return None
+        return dataclasses.replace(self.attack, steps=max(1, steps // 4))  # type: ignore[type-var]
+
+    @property
+    def more_restarts(self) -> Any:
+        """The audited attack with more restarts, or None."""
+        restarts = self._field("restarts")
+        if restarts is None or not getattr(self.attack, "random_start", True):
+            return None
+        return dataclasses.replace(self.attack, restarts=restarts + _MORE_RESTARTS)  # type: ignore[type-var]
+
+    @functools.cached_property
+    def scores(self) -> Outcome:
+        """Random search on the scores alone."""
+        attack = attacks.Square(
+            epsilon=self.epsilon, norm=self.norm, queries=self.queries
+        )
+        return self.made(attack, blind=True)
+
+    @functools.cached_property
+    def noise(self) -> np.ndarray:
+        """Which images noise alone breaks."""
+        return probe.broken_by_noise(
+            self.apply,
+            self.params,
+            self.images,
+            self.labels,
+            epsilon=self.epsilon,
+            norm=self.norm,
+            key=keys.stream(self.key, "noise"),
+        )
+
+    @functools.cached_property
+    def transferred(self) -> np.ndarray:
+        """Which images fall that were crafted on the undefended classifier."""
+        assert self.undefended is not None
+        if isinstance(self.attack, OwnAttack):
+            made = self._own(*self.undefended, self.epsilon).images
+            return predictions_of(self.logits(made, "transfer")) != self.labels
+        with _without_warnings():
+            crafted = attacks.transfer(
+                self.attack,
+                *self.undefended,
+                self.apply,
+                self.params,
+                self.images,
+                self.labels,
+                key=keys.stream(self.key, "transfer"),
+            )
+        return np.asarray(crafted.success)
+
+    def at_scale(self, factor: float) -> np.ndarray:
+        """Returns which images fall when the logits are multiplied."""
+        params = (self.params, np.asarray(factor, self.images.dtype))
+        apply = probe.scaled(self.apply)
+        if isinstance(self.attack, OwnAttack):
+            return self._own(apply, params, self.epsilon).broken
+        view = None if self.view is None else probe.scaled(self.view)
+        return self._craft(self.attack, apply, params, view).broken
+
+    @functools.cached_property
+    def trail(self) -> Trail | None:
+        """What the audited attack looked at; None if that cannot be seen."""
+        if isinstance(self.attack, OwnAttack):
+            recorder, outcome = self._recorded
+            if not recorder.losses:
+                return None
+            losses = np.stack(recorder.losses, axis=1)
+            return Trail(losses, recorder.met, outcome.broken)  # type: ignore[arg-type]
+        if not isinstance(self.attack, SteppedAttack):
+            return None
+        found = follow(
+            self.attack.for_classes(self.clean_logits.shape[-1]),
+            self.apply,
+            self.params,
+            self.images,
+            self.labels,
+            key=keys.stream(self.key, "trail"),
+            view=self.view,
+        )
+        return None if found is None else jax.tree.map(np.asarray, found)
+
+    def _field(self, name: str) -> int | None:
+        """Returns a number that the attack can be made with, or None."""
+        spec: Any = self.attack
+        fields = {f.name for f in dataclasses.fields(spec) if f.init}
+        return getattr(self.attack, name) if name in fields else None
+
+    def _craft(
+        self, attack: Any, apply: Apply, params: Params, view: Apply | None
+    ) -> Outcome:
+        with _without_warnings():
+            crafted = attacks.craft(
+                attack,
+                apply,
+                params,
+                self.images,
+                self.labels,
+                key=keys.stream(self.key, "attack"),
+                view=view,
+            )
+        return Outcome(
+            images=np.asarray(crafted.images),
+            broken=np.asarray(crafted.success),
+            forwards=float(np.mean(crafted.queries.forwards)),
+            backwards=float(np.mean(crafted.queries.backwards)),
+            predictions=predictions_of(np.asarray(crafted.logits)),
+        )
+
+    @functools.cached_property
+    def _recorded(self) -> tuple[Recorder, Outcome]:
+        return self._ask(self.apply, self.params, self.epsilon)
+
+    def _own(self, apply: Apply, params: Params, epsilon: float) -> Outcome:
+        """Returns the outcome of the user's own attack function."""
+        if apply is self.apply and epsilon == self.epsilon:
+            return self._recorded[1]
+        return self._ask(apply, params, epsilon)[1]
+
+    def _ask(
+        self, apply: Apply, params: Params, epsilon: float
+    ) -> tuple[Recorder, Outcome]:
+        assert isinstance(self.attack, OwnAttack)
+        n, key = len(self.images), keys.stream(self.key, "own attack")
+        each = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(n))
+
+        def classify(images: Any) -> Any:
+            if len(images) != n:
+                return jax.vmap(bound(apply, params, key))(images)
+            return jax.vmap(lambda k, x: bound(apply, params, k)(x))(each, images)
+
+        recorder = Recorder(classify, self.images, self.labels, self.attack, epsilon)
+        made = np.asarray(
+            self.attack.run(recorder, self.images, self.labels, epsilon),
+            self.images.dtype,
+        )
+        jax.effects_barrier()
+        predictions = predictions_of(np.asarray(classify(made)))
+        outcome = Outcome(
+            images=made,
+            broken=predictions != self.labels,
+            forwards=recorder.asked / n,
+            backwards=None,
+            predictions=predictions,
+        )
+        return recorder, outcome
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps back what an attack warns of: the checks say it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", attacks.AttackWarning)
+        yield

@@ -1,0 +1,199 @@
+"""An attack of this package with every image that it looks at judged on the way."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from robust_manifold.attacks import Problem, SteppedAttack
+from robust_manifold.attacks.losses import Objective
+from robust_manifold.attacks.outputs import loop_form
+from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.core import keys, loops, norms
+from robust_manifold.core.types import Image, Label, Params, PRNGKey, Scalar
+
+
+class Trail(NamedTuple):
+    """What an attack looked at, judged by the evaluated classifier.
+
+    Attributes:
+      losses: the largest margin among the images looked at before and after each step.
+      met: whether any of them was adversarial, in the budget and in [0, 1].
+      broken: whether the image that was returned is.
+    """
+
+    losses: Float[Array, "n looks"]
+    met: Bool[Array, " n"]
+    broken: Bool[Array, " n"]
+
+
+class _Example(NamedTuple):
+    image: Image
+    label: Label
+    epsilon: Scalar
+
+
+class _State(NamedTuple):
+    attack: Any
+    looks: Int[Array, ""]
+    losses: Float[Array, " looks"]
+    met: Bool[Array, ""]
+    key: Array
+    """Of the evaluated classifier, where it is random: one for all looks."""
+
+
+def follow(
+    attack: SteppedAttack[Any],
+    apply: Apply,
+    params: Params,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    key: PRNGKey,
+    view: Apply | None = None,
+) -> Trail | None:
+    """Returns the trail of an attack; None if its state does not show its images.
+
+    Args:
+      attack: with a budget.
+      apply: as for `attacks.craft`.
+      params: of `apply`.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the true classes.
+      key: the root of all randomness.
+      view: as for `attacks.craft`.
+    """
+    followed = _Followed(
+        attack.without_budget(), apply, apply if view is None else view
+    )
+    budgets = np.full(len(images), attack.budget or 0, images.dtype)
+    examples = _Example(images, labels, budgets)  # type: ignore[arg-type]
+    if not _shows_images(followed, params, examples):
+        return None
+    return loops.map_loop(
+        followed.loop(),
+        params,
+        examples,
+        key=key,
+        form=loop_form(followed.view, params, images),
+    )
+
+
+def _shows_images(followed: "_Followed", params: Params, examples: _Example) -> bool:
+    def begin(params: Params, key: PRNGKey, example: _Example) -> Any:
+        return followed.attack.begin(followed.problem(params, key, example), key)
+
+    example = jax.tree.map(lambda leaf: leaf[0], examples)
+    state = jax.eval_shape(begin, params, jax.random.key(0), example)
+    return _shown(state, example.image.shape) is not None
+
+
+def _shown(state: Any, shape: tuple[int, ...]) -> Any:
+    """Returns what a state is about to look at or has just looked at, or None."""
+    for found in (
+        state,
+        getattr(state, "image", None),
+        getattr(getattr(state, "best", None), "image", None),
+    ):
+        if getattr(found, "shape", ())[-3:] == shape:
+            return found
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Followed:
+    """An attack on one image as a loop that looks on, hashed by value."""
+
+    attack: SteppedAttack[Any]
+    apply: Apply
+    view: Apply
+
+    def loop(self) -> loops.Loop:
+        """Returns the loop over the attack's steps."""
+        return loops.Loop(
+            _Begin(self), _Step(self), _Finish(self), steps=self.attack.iterations
+        )
+
+    def problem(self, params: Params, key: PRNGKey, example: _Example) -> Problem:
+        """Returns what the attack sees."""
+        classify = bound(self.view, params, keys.stream(key, "classifier"))
+        return Problem(classify, *example)
+
+    def objective(self, params: Params, state: _State, example: _Example) -> Objective:
+        """Returns how the evaluated classifier judges."""
+        key = jax.random.wrap_key_data(state.key)
+        return Objective(bound(self.apply, params, key), example.label)
+
+    def looked(self, params: Params, state: _State, example: _Example) -> _State:
+        """Returns the state with the images that the attack has now come to judged."""
+        shape = example.image.shape
+        images = _shown(state.attack, shape).reshape(-1, *shape)
+        objective = self.objective(params, state, example)
+
+        def judge(image: Image):
+            size = norms.norm(image - example.image, self.attack.norm)
+            # Some attacks look outside the ball on their way.
+            allowed = size <= example.epsilon * (1 + 1e-6) + 1e-6
+            allowed &= (image >= 0).all() & (image <= 1).all()
+            evaluation = objective.evaluate(image)
+            loss = jnp.where(allowed, evaluation.loss, -jnp.inf)
+            return loss, allowed & evaluation.adversarial
+
+        losses, adversarial = jax.vmap(judge)(images)
+        return state._replace(
+            looks=state.looks + 1,
+            losses=state.losses.at[state.looks].set(jnp.max(losses)),
+            met=state.met | adversarial.any(),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begin:
+    followed: _Followed
+
+    def __call__(self, params: Params, key: PRNGKey, example: _Example) -> _State:
+        attack = self.followed.attack
+        problem = self.followed.problem(params, key, example)
+        looks = attack.iterations + 1
+        state = _State(
+            attack.begin(problem, key),
+            jnp.int32(0),
+            jnp.full(looks, -jnp.inf, example.image.dtype),
+            jnp.bool_(False),
+            jax.random.key_data(keys.stream(key, "evaluation")),
+        )
+        return self.followed.looked(params, state, example)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    followed: _Followed
+
+    def __call__(
+        self, params: Params, key: PRNGKey, example: _Example, state: _State
+    ) -> _State:
+        problem = self.followed.problem(params, key, example)
+        after = self.followed.attack.step(problem, key, state.attack)
+        return self.followed.looked(params, state._replace(attack=after), example)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finish:
+    followed: _Followed
+
+    def __call__(
+        self,
+        params: Params,
+        key: PRNGKey,
+        example: _Example,
+        state: _State,
+        steps: Int[Array, ""],
+    ) -> Trail:
+        del steps
+        problem = self.followed.problem(params, key, example)
+        image = self.followed.attack.finish(problem, key, state.attack)
+        judged = self.followed.objective(params, state, example).evaluate(image)
+        return Trail(state.losses, state.met, judged.adversarial)

@@ -1,0 +1,68 @@
+"""The table of what a defence costs when an image is classified."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from robust_manifold.reporting.columns import Column, column_heads
+from robust_manifold.reporting.labels import NO_DEFENCE
+from robust_manifold.reporting.tables import MISSING, Table
+
+
+class InferenceLine(NamedTuple):
+    """What classifying one image takes in one column of the table."""
+
+    classifier: str
+    defence: str
+    seconds: float
+    """Of one image, the median over the stored rounds."""
+    rounds: int
+    """How many of them there are."""
+    generator_passes: float | None
+    """Forward or backward, through the generator, at most; None if not known."""
+    classifier_passes: int = 1
+
+
+def inference_table(
+    lines: Sequence[InferenceLine], *, labels: Mapping[str, str] | None = None
+) -> Table:
+    """Returns the cost of each column beside that of the bare classifier.
+
+    Args:
+      lines: one a column of the table.
+      labels: names to print instead of the derived ones, by classifier or defence.
+    """
+    heads = column_heads((Column(x.classifier, x.defence) for x in lines), labels)
+    bare = {x.classifier: x.seconds for x in lines if x.defence == NO_DEFENCE}
+    times = [line.seconds / bare.get(line.classifier, math.nan) for line in lines]
+    text = {
+        "Defence": list(heads.values()),
+        "Milliseconds": [f"{1000 * line.seconds:,.3g}" for line in lines],
+        "Times the bare": [
+            MISSING if math.isnan(share) else f"{share:,.3g}" for share in times
+        ],
+        "Through the generator": [
+            MISSING
+            if line.generator_passes is None
+            else f"{line.generator_passes:,.0f}"
+            for line in lines
+        ],
+        "Through the classifier": [f"{line.classifier_passes:,}" for line in lines],
+        "Rounds": [f"{line.rounds:,}" for line in lines],
+    }
+    fewest = min(line.rounds for line in lines)
+    caption = (
+        "Cost of classifying one image. Milliseconds: wall time of a stored round over "
+        "its images, the median over rounds; overhead of a round is included, and "
+        + (
+            "compilation, which falls into a run's first rounds, hardly is."
+            if fewest > 2
+            else "compilation, too, where there are but one or two rounds."
+        )
+        + " Passes: forward or backward, of one image; through the generator at most, "
+        "where a search may end early."
+    )
+    numbers = pd.DataFrame(lines).assign(times=times)
+    return Table(caption, pd.DataFrame(text), numbers)

@@ -1,0 +1,277 @@
+"""Stage `audit`: the sanity checks of the evaluation, column by column."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array
+
+from robust_manifold import attacks, data, defenses, evaluation, models
+from robust_manifold.config import Column
+from robust_manifold.core import keys
+from robust_manifold.core.manifold import Spanner, SpannerParams
+from robust_manifold.core.types import Image, Latent, Params, PRNGKey
+from robust_manifold.defenses.adversaries import ProjectionAdversary
+from robust_manifold.evaluation import Check
+from robust_manifold.evaluation.audits import (
+    DEFAULT_ATTACK,
+    budgets,
+    gradients,
+    operations,
+    probe,
+    projections,
+    repetition,
+    search,
+)
+from robust_manifold.inversion import Inversion
+from robust_manifold.runtime import Interrupted, Progress
+from robust_manifold.stages import trained
+from robust_manifold.stages.audit_rows import (
+    Stored,
+    checks_of_rows,
+    stored_rows,
+    strongest,
+)
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rows import folder_name
+
+SUMMARY = "audit.json"
+
+_STEPS = 20
+"""At most, of an attack that is made anew."""
+_KEYS = 3
+"""Fresh keys that a random defence is asked with."""
+_LATENTS = 32
+"""At most, that are looked for in their own images."""
+
+_OF_DEFENDED = (
+    budgets.ANY_BUDGET,
+    *map(
+        gradients.of_stage,
+        (gradients.CLASSIFIER, gradients.DEFENDED, gradients.SEEN),
+    ),
+    gradients.CROSS_ENTROPY,
+    gradients.PROBABILITIES,
+    operations.OPERATIONS,
+    projections.IN_RANGE,
+    projections.NOISE_ERROR,
+    projections.BASIN,
+    projections.TWICE,
+    projections.FOUND_AGAIN,
+)
+"""What is computed anew of a defence that projects: every look costs an inversion, so
+that the order of attacks is told by the stored rows alone."""
+
+
+def run(context: Context) -> list[str]:
+    """Writes `audit.json`: a list of checks, each with the column that it is of.
+
+    A column's checks are kept in `audit/<column>.json` as soon as they are made.
+
+    Raises:
+      Interrupted: if the run was asked to stop.
+    """
+    found, files = [], []
+    with Progress(len(context.columns), "audit", "columns") as progress:
+        for place, column in enumerate(context.columns):
+            file = f"audit/{folder_name(column.text)}.json"
+            if not context.folder.has(file):
+                checks = [check._asdict() for check in _checks(context, column)]
+                context.folder.write_json(file, checks)
+            found += [
+                {"column": column.text} | check
+                for check in context.folder.read_json(file)
+            ]
+            files.append(file)
+            progress.update(place + 1, column=column.text)
+            if context.stop.requested:
+                raise Interrupted(f"stopped after {file}")
+    context.folder.write_json(SUMMARY, found)
+    return [SUMMARY, *files]
+
+
+def _checks(context: Context, column: Column) -> list[Check]:
+    """Returns the checks of one column, in the order in which they are told."""
+    rows = stored_rows(context, column)
+    of_rows = list(checks_of_rows(context, column, rows))
+    if rows:
+        # One thorough attack is enough: it counts in the worst case over all.
+        most = max(rows, key=lambda row: row.forwards)
+        of_rows.append(search.stated_cost(most.forwards, most.backwards))
+    if column.bare:
+        anew = _of_bare(context, column, rows)
+    else:
+        anew = _of_defended(context, column, rows)
+    return _merged([*anew, *of_rows])
+
+
+def _merged(checks: Iterable[Check]) -> list[Check]:
+    """Returns one check of each name: a flag first, else the last that was made."""
+    kept: dict[str, Check] = {}
+    for check in checks:
+        before = kept.get(check.name)
+        rank = {"FLAG": 2, "PASS": 1, "SKIPPED": 0}
+        if before is None or rank[check.verdict] >= rank[before.verdict]:
+            kept[check.name] = check
+    return sorted(kept.values(), key=lambda c: evaluation.AUDIT_CHECKS.index(c.name))
+
+
+def _examples(context: Context) -> data.Split:
+    """Returns the test images that are looked at."""
+    size = context.test.size
+    return context.test.take(slice(context.experiment.audit.examples or size))
+
+
+def _attack(rows: list[Stored]) -> attacks.Attack:
+    """Returns what is audited: the worst white-box attack with steps and a budget."""
+    fitting = [
+        stored
+        for stored in rows
+        if stored.epsilon
+        and stored.sees == "white box"
+        and "steps" in getattr(stored.row.attack, "__dataclass_fields__", {})
+    ]
+    if not fitting:
+        return DEFAULT_ATTACK
+    attack: Any = strongest(fitting).row.attack
+    return dataclasses.replace(attack, steps=min(attack.steps, _STEPS))
+
+
+def _of_bare(context: Context, column: Column, rows: list[Stored]) -> list[Check]:
+    """Returns the whole audit of a classifier without a defence."""
+    part = _examples(context)
+    classifier = context.classifier_of(column.classifier)
+    wanted = set(evaluation.AUDIT_CHECKS) - set(_OF_PROJECTIONS)
+    return evaluation.audit(
+        classifier.apply,
+        trained.load_classifier(context, column.classifier),
+        data.to_float(part.images),
+        part.labels,
+        key=context.stream(f"audit {column.text}"),
+        attack=_attack(rows),
+        batched=classifier.apply,
+        checks=wanted,
+        examples=part.size,
+    )
+
+
+_OF_PROJECTIONS = (
+    projections.IN_RANGE,
+    projections.NOISE_ERROR,
+    projections.ERRORS,
+    projections.BASIN,
+    projections.TWICE,
+    projections.FOUND_AGAIN,
+    projections.PAIRS,
+    projections.JUDGE,
+)
+
+
+def _of_defended(context: Context, column: Column, rows: list[Stored]) -> list[Check]:
+    """Returns what is computed anew of a defended classifier."""
+    part, params = _examples(context), trained.load_column(context, column)
+    classifier, spanner = context.classifier_of(column.classifier), context.spanner
+    defended = attacks.Expectation(
+        defenses.defended_apply(column.defence, spanner, classifier.apply)
+    )
+    key = context.stream(f"audit {column.text}")
+    projection = None
+    if isinstance(column.defence, defenses.ProjectionDefense):
+        latents = models.sample_latents(
+            context.generator, keys.stream(key, "latents"), min(part.size, _LATENTS)
+        )
+        projection = evaluation.Projection(
+            _Projecting(column.defence, spanner),
+            _Generating(spanner),
+            params.spanner,
+            np.asarray(latents),
+        )
+    images = data.to_float(part.images)
+    checks = evaluation.audit(
+        defended,
+        params,
+        images,
+        part.labels,
+        key=key,
+        attack=_attack(rows),
+        view=_view(context, column),
+        undefended=evaluation.Network(_Bare(classifier.apply), params),
+        projection=projection,
+        checks=_OF_DEFENDED,
+        examples=part.size,
+    )
+    return [*checks, _by_key(defended, params, images, part, rows, key)]
+
+
+def _view(context: Context, column: Column) -> attacks.Expectation | None:
+    """Returns what the first gradient adversary of the run sees of a column."""
+    classify = context.classifier_of(column.classifier).apply
+    for text in context.experiment.evaluation.adversaries:
+        adversary: Any = defenses.adversaries.build(text)
+        if not isinstance(adversary, ProjectionAdversary):
+            continue
+        view = adversary.view(column.defence, context.spanner, classify)
+        if view is not None:
+            return attacks.Expectation(view, adversary.samples)
+    return None
+
+
+def _by_key(
+    defended: attacks.Expectation,
+    params: Params,
+    images: np.ndarray,
+    part: data.Split,
+    rows: list[Stored],
+    key: PRNGKey,
+) -> Check:
+    """Returns whether predictions of clean images, and of the worst row's, vary."""
+
+    def predicted(shown: np.ndarray) -> np.ndarray:
+        streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
+        return np.stack(
+            [
+                evaluation.predictions_of(
+                    probe.logits_of(defended, params, shown, key=each)
+                )
+                for each in streams
+            ]
+        )
+
+    if not rows:
+        return repetition.same_for_all_keys(predicted(images))
+    worst, n = strongest(rows), part.size
+    fixed = evaluation.predictions_of(worst.logits[:n])
+    fresh = predicted(worst.images[:n])
+    return repetition.same_for_all_keys(
+        predicted(images), np.concatenate([fixed[None], fresh]), part.labels
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bare:
+    """The classifier alone, by the parameters of the whole defence."""
+
+    classify: Any
+
+    def __call__(self, params: defenses.DefenseParams, image: Image) -> Array:
+        return self.classify(params.classifier, image)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Projecting:
+    """A defence's projection as a function of parameters, hashed by value."""
+
+    defence: defenses.ProjectionDefense
+    spanner: Spanner
+
+    def __call__(self, params: SpannerParams, key: PRNGKey, image: Image) -> Inversion:
+        return self.defence.project(key, self.spanner.bind(params), image)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Generating:
+    spanner: Spanner
+
+    def __call__(self, params: SpannerParams, latent: Latent) -> Image:
+        return self.spanner.generate(params.generator, latent)

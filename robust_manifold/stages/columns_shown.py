@@ -1,0 +1,63 @@
+"""What a report calls the columns of a run, and which of their rows it shows."""
+
+from robust_manifold import defenses
+from robust_manifold.config import Column
+from robust_manifold.reporting import columns
+from robust_manifold.reporting.labels import adversary_label, label_of
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.rows import Row, folder_name, rows_of, shortened
+
+_FEW = 8
+"""Rows of a column up to which each has a picture of its own."""
+
+
+def texts_of(context: Context, column: Column) -> columns.Column:
+    """Returns a column as results.csv names it."""
+    return columns.Column(
+        trained.column_classifier(context, column),
+        defenses.registry.to_string(column.defence),
+    )
+
+
+def file_of(column: Column) -> str:
+    """Returns the part of a file's name that says which column it is of."""
+    return folder_name(column.text)
+
+
+def title_of(column: Column) -> str:
+    """Returns a column in words."""
+    return columns.target_label(column.text)
+
+
+def picture_name(column: Column, row: Row) -> str:
+    """Returns the name of the file that shows a row's projections."""
+    folder = row.folder.replace("/", "-")
+    return shortened(f"projections-{file_of(column)}-{folder}")
+
+
+def bare_column(context: Context, column: Column) -> Column | None:
+    """Returns the column of the same classifier without a defence, if there is one."""
+    bare = Column(defenses.NoDefense(), column.classifier)
+    return bare if bare in context.columns else None
+
+
+def shown_rows(context: Context, column: Column) -> list[Row]:
+    """Returns the rows that a column has pictures of.
+
+    They are all of them where they are few, else the clean one and the last attack of
+    each adversary.
+    """
+    every = rows_of(column, context.experiment.evaluation)
+    if len(every) <= _FEW:
+        return every
+    return list({row.adversary: row for row in every}.values())
+
+
+def row_label(context: Context, row: Row) -> str:
+    """Returns the label of a row, with its adversary where there are several."""
+    attack = label_of(row.name, norm=row.attack.norm if row.attack else "")
+    alone = len(context.experiment.evaluation.adversaries) == 1
+    if row.attack is None or alone:
+        return attack
+    return f"{attack}, {adversary_label(row.adversary).lower()}"

@@ -1,0 +1,202 @@
+"""How each adversary makes its images, a round at a time."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from robust_manifold import attacks, data, defenses
+from robust_manifold.config import Column
+from robust_manifold.core.types import Params
+from robust_manifold.runtime import console
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.defended import defend, keys_of
+from robust_manifold.stages.rows import (
+    LATENT,
+    OBLIVIOUS,
+    SUBSTITUTE,
+    OnManifold,
+    Row,
+    kind_of,
+)
+
+
+def together(rows: Iterable[Row]) -> list[tuple[Row, ...]]:
+    """Returns the rows in groups that are made in one go, budgets rising.
+
+    Where the attack meets a defence, the rows that differ in its budget alone are: an
+    image that falls at one is carried over to the larger ones, and costs no more.  The
+    rows of the other adversaries are each what its name says, as in the published
+    tables.
+    """
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        whole = row.attack
+        if _meets_defence(row) and isinstance(whole, attacks.Attack) and whole.budget:
+            whole = dataclasses.replace(whole, epsilon=1.0)  # type: ignore[call-arg]
+        groups.setdefault((whole, row.adversary, row.target), []).append(row)
+    return [tuple(sorted(group, key=_budget)) for group in groups.values()]
+
+
+@dataclasses.dataclass
+class Crafting:
+    """The making of the images of a run.
+
+    Attributes:
+      context: the run.
+      taught: the parameters of the substitutes.
+    """
+
+    context: Context
+    taught: dict[Column, Params]
+
+    def __post_init__(self):
+        self._loaded: dict[Column, defenses.DefenseParams] = {}
+
+    def craft(
+        self,
+        group: Sequence[Row],
+        part: data.Split,
+        tell: Callable[[int, int], None],
+    ) -> list[dict[str, np.ndarray]]:
+        """Returns what is stored of one round of each row of a group.
+
+        Args:
+          group: of `together`.
+          part: the images of the round.
+          tell: called with (images ready, n) whenever some are.
+        """
+        context, row = self.context, group[0]
+        options = {
+            "key": context.stream(f"attack {row.folder}"),
+            "ids": part.ids,
+            "batch_size": context.batch_size,
+            "on_chunk": tell,
+        }
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", attacks.AttackWarning)
+            if not _meets_defence(row):
+                crafted = [self._on_network(row, part, options)]
+            elif kind_of(row.adversary) == LATENT:
+                crafted = [self._on_manifold(row, part, options)]
+            else:
+                crafted = self._on_view(group, part, options)
+        for warning in told:
+            console.warning(f"{row.name}: {warning.message}")
+        return [_stored(made) for made in crafted]
+
+    def _on_network(self, row: Row, part: data.Split, options) -> attacks.Crafted:
+        """Returns what an attack makes of a classifier without a defence."""
+        context = self.context
+        if kind_of(row.adversary) == SUBSTITUTE:
+            model, params = context.substitute, self.taught[row.target]
+        else:
+            name = row.target.classifier
+            model = context.classifier_of(name)
+            params = self._params(row.target).classifier
+        assert isinstance(row.attack, attacks.Attack)
+        images = data.to_float(part.images)
+        return attacks.craft(
+            row.attack, model.apply, params, images, part.labels, **options
+        )
+
+    def _on_view(
+        self, group: Sequence[Row], part: data.Split, options
+    ) -> list[attacks.Crafted]:
+        """Returns what an attack makes of a defended classifier, at each budget."""
+        attack, column = group[0].attack, group[0].target
+        assert isinstance(attack, attacks.Attack)
+        spec: Any = group[0].spec
+        defended = self._defended(column)
+        arguments = (
+            attacks.Expectation(defended),
+            self._params(column),
+            data.to_float(part.images),
+            part.labels,
+        )
+        view = spec.view(column.defence, *self._networks(column)) or defended
+        options |= {
+            "view": attacks.Expectation(view, spec.samples),
+            "fixed_keys": self._fixed_keys(spec, column, part),
+        }
+        if len(group) == 1:
+            return [attacks.craft(attack, *arguments, **options)]
+        budgets = [_budget(row) for row in group]
+        grid = attacks.craft_grid(attack, *arguments, budgets, **options)
+        return [
+            jax.tree.map(lambda leaf, place=place: leaf[place], grid)
+            for place in range(len(group))
+        ]
+
+    def _on_manifold(self, row: Row, part: data.Split, options) -> attacks.Crafted:
+        """Returns what is found in the generator's range."""
+        spec: Any = row.spec
+        search, column = row.attack, row.target
+        assert isinstance(search, OnManifold)
+        known = {field.name for field in dataclasses.fields(attacks.LatentSearch)}
+        own = {name: getattr(spec, name) for name in known if hasattr(spec, name)}
+        spanner, classify = self._networks(column)
+        params, images = self._params(column), data.to_float(part.images)
+        # Where the defence itself takes the clean images to.
+        found = defend(self.context, column, params, images, part.ids).inversion
+        assert found is not None
+        return attacks.find_on_manifold(
+            attacks.LatentSearch(**own),
+            search.norm,  # type: ignore[arg-type]
+            search.epsilon,
+            spanner,
+            classify,
+            params,
+            images,
+            part.labels,
+            apply=attacks.Expectation(self._defended(column)),
+            latents=np.asarray(found.latent),
+            fixed_keys=self._fixed_keys(spec, column, part),
+            **options,
+        )
+
+    def _params(self, column: Column) -> defenses.DefenseParams:
+        if column not in self._loaded:
+            self._loaded[column] = trained.load_column(self.context, column)
+        return self._loaded[column]
+
+    def _networks(self, column: Column):
+        classifier = self.context.classifier_of(column.classifier)
+        return self.context.spanner, classifier.apply
+
+    def _defended(self, column: Column):
+        return defenses.defended_apply(column.defence, *self._networks(column))
+
+    def _fixed_keys(self, spec, column: Column, part: data.Split) -> jax.Array | None:
+        """Returns the keys that the defence has when the images are evaluated.
+
+        None for an adversary that never sees these, but fresh ones.
+        """
+        if getattr(spec, "keys", "fixed") == "fresh":
+            return None
+        return keys_of(self.context, column, part.ids)
+
+
+def _meets_defence(row: Row) -> bool:
+    return kind_of(row.adversary) not in (OBLIVIOUS, SUBSTITUTE)
+
+
+def _budget(row: Row) -> float:
+    if isinstance(row.attack, OnManifold):
+        return row.attack.epsilon
+    return 0.0 if row.attack is None else row.attack.budget or 0.0
+
+
+def _stored(crafted: attacks.Crafted) -> dict[str, np.ndarray]:
+    return {
+        "images": np.asarray(crafted.images),
+        "logits": np.asarray(crafted.logits),
+        "success": np.asarray(crafted.success),
+        "distance": np.asarray(crafted.distance),
+        "forwards": np.asarray(crafted.queries.forwards),
+        "backwards": np.asarray(crafted.queries.backwards),
+    }

@@ -1,0 +1,58 @@
+"""The columns of the table at work: a defence around a classifier, on some images."""
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from robust_manifold import defenses
+from robust_manifold.config import Column
+from robust_manifold.core import keys
+from robust_manifold.core.types import PRNGKey
+from robust_manifold.stages.context import Context
+
+
+def defend(
+    context: Context,
+    column: Column,
+    params: defenses.DefenseParams,
+    images: Float[np.ndarray, "n height width channels"],
+    ids: np.ndarray,
+) -> defenses.Defended:
+    """Returns what a column makes of images, by the keys of `keys_of`.
+
+    Args:
+      context: the run.
+      column: of its table.
+      params: of `trained.load_column`.
+      images: pixels in [0, 1].
+      ids: global ids of the images.
+    """
+    return defenses.defend(
+        column.defence,
+        context.spanner,
+        context.classifier_of(column.classifier).apply,
+        params,
+        images,
+        key=_stream(context, column),
+        ids=ids,
+        batch_size=context.batch_size,
+    )
+
+
+def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
+    """Returns the key with which a column's defence meets each image.
+
+    It is the same in every row, so that rows differ by their images alone, and in every
+    column of one defence, so that these differ by their classifier.
+
+    Args:
+      context: the run.
+      column: of its table.
+      ids: global ids [n] of the images.
+    """
+    return keys.per_example(_stream(context, column), jax.numpy.asarray(ids))
+
+
+def _stream(context: Context, column: Column) -> PRNGKey:
+    text = defenses.registry.to_string(column.defence)
+    return context.stream(f"defence {text}")

@@ -1,0 +1,164 @@
+"""Adversaries in a run: who makes which rows, by which keys, and what is stored."""
+
+import collections
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robust_manifold.config import Column, add_classifier, default_config, validate
+from robust_manifold.defenses import InvertAndClassify, NoDefense
+from robust_manifold.stages.rows import rows, rows_of
+
+INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
+FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"
+FRESH = "straight_through(keys='fresh')"
+ATTACKS = ("fgsm(epsilon=0.05)", "fgsm(epsilon=0.3)", "square(epsilon=0.1, queries=4)")
+SETTINGS = [
+    "--config.stages=('fit_classifier','fit_generator','attack','evaluate','report')",
+    "--config.generator.duration=1 steps",
+    "--config.measures.validation_examples=0",
+    f"--config.evaluation.adversaries=('oblivious','straight_through',\"{FRESH}\","
+    "'latent(steps=2, restarts=1)','decision')",
+    f"--config.evaluation.attacks={ATTACKS!r}",
+    f"--config.evaluation.defences=('none','{INC}')",
+]
+
+
+@pytest.fixture(scope="module")
+def block():
+    """Returns the evaluation of a config with several columns and adversaries."""
+    config: Any = default_config()
+    add_classifier(config, "robust")
+    config.evaluation.attacks = ("pgd(epsilon=0.1)", "square(epsilon=0.2)", "deepfool")
+    config.evaluation.adversaries = (
+        "oblivious",
+        "unrolled(samples=1)",
+        "latent",
+        "substitute",
+        "decision",
+    )
+    config.evaluation.defences = (
+        "none",
+        "invert_and_classify",
+        "none on robust",
+        "invert_and_classify on robust",
+    )
+    return validate(config).evaluation
+
+
+def test_rows_of_columns(block):
+    every = rows(block)
+    own = InvertAndClassify()
+    assert {row.target for row in every if row.adversary == "oblivious"} == {
+        Column(NoDefense()),
+        Column(NoDefense(), "robust"),
+    }
+    # A view of no defence is the bare classifier, which the oblivious one has seen.
+    for adversary in ("unrolled", "decision", "latent"):
+        targets = {row.target for row in every if row.adversary == adversary}
+        assert targets == {Column(own), Column(own, "robust")}, adversary
+    taught = {row.target for row in every if row.adversary == "substitute"}
+    assert taught == set(block.columns)
+    named = [(row.adversary, row.name) for row in rows_of(Column(own, "robust"), block)]
+    attacks = ["pgd(epsilon=0.1)", "square(epsilon=0.2)", "deepfool"]
+    assert named == [
+        ("none", "clean"),
+        *(("oblivious", attack) for attack in attacks),
+        # No attack on scores differentiates; no other gets by on scores.
+        *(("unrolled", attack) for attack in (attacks[0], attacks[2])),
+        ("latent", "on_manifold(epsilon=0.1)"),
+        *(("substitute", attack) for attack in attacks),
+        ("decision", "square(epsilon=0.2)"),
+    ]
+    assert len({row.folder for row in every}) == len(every)
+
+
+def test_without_the_oblivious_adversary_the_others_meet_the_bare_classifier():
+    config: Any = default_config()
+    config.evaluation.adversaries = ("straight_through",)
+    block = validate(config).evaluation
+    met = rows_of(Column(NoDefense()), block)
+    assert [row.adversary for row in met] == ["none", "straight_through"]
+
+
+def read(work, folder):
+    """Returns the arrays of all rounds of one folder, joined."""
+    parts = [np.load(path) for path in sorted((work / folder).glob("round-*.npz"))]
+    names = [name for name in parts[0] if name != "seconds"]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def test_a_run_of_adversaries(program, project):
+    work = project / "run"
+    command = [f"--config={project / 'tiny.py'}", f"--workdir={work}", *SETTINGS]
+    ended = program(*command)
+    assert ended.code == 0, ended.error
+    results = pd.read_csv(work / "results.csv")
+    attacked = results[results["attack"] != "clean"]
+    known = attacked[attacked["adversary"] != "worst case"]
+    of_inc = known[known["defence"] == INC]
+    counts = collections.Counter(of_inc["adversary"])
+    assert counts == {
+        "oblivious": 3,
+        "straight_through": 2,
+        FRESH: 2,
+        "latent(steps=2, restarts=1)": 2,
+        "decision": 1,
+    }
+    assert set(known[known["defence"] == "none"]["adversary"]) == {"oblivious"}
+
+    for folder in sorted((work / f"adversarial/{FOLDER}").glob("*/*")):
+        row = folder.relative_to(work / "adversarial").as_posix()
+        crafted = read(work, f"adversarial/{row}")
+        outcomes = read(work, f"outcomes/{FOLDER}/{row}")
+        wrong = np.argmax(outcomes["logits"], axis=-1) != outcomes["labels"]
+        if "fresh" in row:
+            # The attack never saw the keys that its images are evaluated with.
+            assert not np.allclose(crafted["logits"], outcomes["logits"])
+            continue
+        np.testing.assert_allclose(crafted["logits"], outcomes["logits"], atol=1e-4)
+        np.testing.assert_array_equal(crafted["success"], wrong, err_msg=row)
+    _check_carried(work)
+    _check_worst(results)
+
+    # One round of a group is lost: it is made again, as it was.
+    lost = work / f"adversarial/{FOLDER}/straight_through/fgsm-epsilon=0.3"
+    lost, before = lost / "round-001.npz", _images(lost / "round-001.npz")
+    kept = lost.parent.parent / "fgsm-epsilon=0.05/round-001.npz"
+    time = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert program(*command).code == 0
+    np.testing.assert_array_equal(_images(lost), before)
+    assert kept.stat().st_mtime_ns == time
+
+
+def _images(path):
+    with np.load(path) as stored:
+        return stored["images"]
+
+
+def _check_carried(work):
+    """Holds the larger budget to the images that fell at the smaller one."""
+    small, large = (
+        read(work, f"adversarial/{FOLDER}/straight_through/fgsm-epsilon={e}")
+        for e in (0.05, 0.3)
+    )
+    fell = small["success"]
+    assert large["success"][fell].all()
+    np.testing.assert_array_equal(large["images"][fell], small["images"][fell])
+    assert (large["forwards"][fell] == 0).all()
+    assert (large["forwards"][~fell] > 0).all()
+
+
+def _check_worst(results):
+    """Holds the worst case to the rows that it is of."""
+    own = results[results["defence"] == INC]
+    worst = own[own["adversary"] == "worst case"].set_index("epsilon")["correct"]
+    rest = own[own["adversary"] != "worst case"]
+    clean = rest[rest["attack"] == "clean"]["correct"].item()
+    for epsilon, correct in worst.items():
+        inside = rest[rest["epsilon"] <= epsilon]["correct"]
+        assert correct <= min(clean, inside.min())
+    assert list(worst.index) == [0.05, 0.1, 0.3]
