@@ -59,10 +59,10 @@ class CarliniWagner(SteppedAttack[Any]):
 
     With `normalise` the shortfall is measured in units of the clean image's own, so
     that c means the same for every image and the scale of the logits changes nothing.
-    With `l2` the distance of the best image then bounds the steps and c, too.  Without
-    it, `l2` with
-    `steps=1000, learning_rate=0.01` is the published recipe; its first c of 0.001 then
-    fits logits of ordinary size only.
+    With `l2` the distance of the best image then bounds the steps and c, too, and in
+    the end ten halvings lead from it towards the clean image, as far as they succeed.
+    Without it, `l2` with `steps=1000, learning_rate=0.01` is the published recipe; its
+    first c of 0.001 then fits logits of ordinary size only.
     """
 
     family: ClassVar[Family] = "minimum norm"
@@ -80,7 +80,7 @@ class CarliniWagner(SteppedAttack[Any]):
     learning_rate: float | None = None
     """Adam's, of the tanh variable (`l2`) or in pixels; by default 0.05, 0.05, 0.01."""
     initial_const: float | None = None
-    """The first round's c; by default 1 with `normalise` and 0.001 without."""
+    """The first round's c; by default 10 (`l2`) or 1 with `normalise`, else 0.001."""
     confidence: float = 0.0
     """The lead in logits that counts as a success."""
     abort_early: bool = True
@@ -99,7 +99,8 @@ class CarliniWagner(SteppedAttack[Any]):
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(RoundSearch)
         }
-        given["initial_const"] = first_constant(self)
+        first = 10.0 if self.norm == "l2" and self.normalise else None
+        given["initial_const"] = self.initial_const or first or first_constant(self)
         for name, default in _DEFAULTS[self.norm].items():
             given[name] = given[name] or default
         return _SEARCHES[self.norm](**given)
@@ -110,7 +111,7 @@ class CarliniWagner(SteppedAttack[Any]):
         return self.search.iterations
 
     def passes(self, classes: int) -> Passes:
-        """Returns the cost: the clean image, then a gradient a step."""
+        """Returns the cost: the clean image, a gradient a step and, `l2`, the end."""
         return self.search.passes(classes)
 
     def begin(self, problem: Problem, key: PRNGKey) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.base import Passes, Problem, Queries
 from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
@@ -24,6 +24,10 @@ from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 _INSIDE = 0.999999
 """Keeps the ends of the box at finite values of the new variable."""
+_LONGEST_STEP = 4
+"""Adam's steps are cut to so many times the distance."""
+_HALVINGS = 10
+"""Of the way back from the best image to the clean one."""
 
 
 class Round(NamedTuple):
@@ -94,16 +98,38 @@ class L2Search(RoundSearch[Search]):
         state = state._replace(round=descent, best=best, distance=distance)
         return self._end_of_round(image, value, state)
 
+    def passes(self, classes: int) -> Passes:
+        """Returns the cost: the clean image, a gradient a step, the way back."""
+        halvings = _HALVINGS if self.normalise else 0
+        return super().passes(classes)._replace(finish=Queries(halvings, 0))
+
     def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
-        """Returns the nearest adversarial image of all rounds."""
-        return state.best
+        """Returns the nearest adversarial image of all rounds, and a little nearer."""
+        if not self.normalise:
+            return state.best
+        move = state.best - problem.image
+
+        def halve(_, ends: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+            inside, outside = ends
+            middle = (inside + outside) / 2
+            logits = problem.classify(problem.image + middle * move)
+            adversarial = state.goal.look(problem, logits).adversarial
+            return (
+                jnp.where(adversarial, inside, middle),
+                jnp.where(adversarial, middle, outside),
+            )
+
+        zero, one = jnp.zeros((), move.dtype), jnp.ones((), move.dtype)
+        _, share = jax.lax.fori_loop(0, _HALVINGS, halve, (zero, one))
+        # Where nothing is gained, the image that is known to succeed.
+        return jnp.where(share < 1, problem.image + share * move, state.best)
 
     @property
     def _adam(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
     def _share(self, image: Image, state: Search) -> Scalar | float:
-        """Returns the share of Adam's step that keeps it below the distance.
+        """Returns the share of Adam's step that keeps it near the distance.
 
         Adam's first step moves every pixel by the learning rate.  Where the boundary
         is much nearer than that, all rounds would only overshoot it.
@@ -111,7 +137,7 @@ class L2Search(RoundSearch[Search]):
         if not self.normalise:
             return 1.0
         longest = self.learning_rate * math.sqrt(image.size)
-        return jnp.minimum(1, state.distance / longest)
+        return jnp.minimum(1, _LONGEST_STEP * state.distance / longest)
 
     def _fresh(self, image: Image) -> Round:
         zeros = jnp.zeros_like(image)
@@ -144,5 +170,6 @@ class L2Search(RoundSearch[Search]):
 
 
 def _to_image(variable: Image) -> Image:
-    # Rounding must not leave the box.
-    return jnp.clip((jnp.tanh(variable) + 1) / 2, 0, 1)
+    # (tanh + 1) / 2, but exact near 0 in single precision, where most of a digit's
+    # pixels are and where the rounding of tanh near -1 would blur its slope.
+    return jax.nn.sigmoid(2 * variable)
