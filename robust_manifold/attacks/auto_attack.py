@@ -75,7 +75,7 @@ class AutoAttack(Ensemble):
             return (first, untargeted) if classes > 2 else (first,)
         targets = min(self.targets, classes - 1)
         fab = FAB(self.norm, steps=self.steps, targets=targets, epsilon=self.epsilon)
-        square = Square(self.epsilon, self.norm, queries=self.queries)
+        square = Square(self.epsilon, self.norm, queries=self.queries, rescale=False)
         return (self._apgd("margin"), *self._ratio(classes), fab, square)
 
     def _ratio(self, classes: int) -> tuple[APGD, ...]:

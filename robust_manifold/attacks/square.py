@@ -34,8 +34,9 @@ from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
+_SCHEDULED = 10_000
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After which of 10,000 queries the share of pixels in a square is halved."""
+"""After which of so many queries the share of pixels in a square is halved."""
 
 
 class Search(NamedTuple):
@@ -55,7 +56,7 @@ class Square(SteppedAttack[Search]):
     Each query then changes one random square window: in `linf` it moves to one end of
     the ball, in `l2` and `l1` it takes over the perturbation's norm of a second
     window, as two bumps of opposite signs.  The change stays if the loss rises.  The
-    windows shrink on the paper's schedule, scaled to the number of queries.
+    windows shrink on the paper's schedule of 10,000 queries.
 
     An image's search ends at its first success.  Only comparisons of the loss count,
     so that the scale of the logits does not matter.
@@ -78,6 +79,8 @@ class Square(SteppedAttack[Search]):
     """Share of the pixels in the first squares."""
     restarts: int = 1
     loss: Loss = "difference"
+    rescale: bool = True
+    """Scale the schedule to `queries`; AutoAttack ends half-way through it instead."""
 
     def __post_init__(self):
         check_epsilon(self)
@@ -147,7 +150,8 @@ class Square(SteppedAttack[Search]):
     @property
     def _phases(self) -> np.ndarray:
         """Returns the query at which each but the first phase begins."""
-        starts = [math.ceil((t + 1) * self.queries / 10_000) for t in _HALVINGS]
+        scale = self.queries / _SCHEDULED if self.rescale else 1
+        starts = [math.ceil((t + 1) * scale) for t in _HALVINGS]
         return np.array(starts, np.int32)
 
     def _sizes(self, height: int, width: int) -> np.ndarray:

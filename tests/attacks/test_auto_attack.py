@@ -25,7 +25,7 @@ def test_the_standard_version_is_the_papers():
         APGD(0.3, steps=100, loss="margin", stop=True),
         APGD(0.3, steps=100, loss="targeted_dlr", targets=9, stop=True),
         FAB("linf", steps=100, targets=9, epsilon=0.3),
-        Square(0.3, queries=5000),
+        Square(0.3, queries=5000, rescale=False),
     )
 
 

@@ -31,6 +31,8 @@ def test_the_schedule_is_the_papers():
     )
     # Five times fewer queries: every count of the paper's five times sooner.
     np.testing.assert_array_equal(Square(0.1, queries=2000)._phases[:3], [3, 11, 41])
+    unscaled = Square(0.1, queries=2000, rescale=False)
+    np.testing.assert_array_equal(unscaled._phases, attack._phases)
     # sqrt(0.8 * 28 * 28) = 25.04, and so on; l2 has odd sides of 3 or more.
     sides = [25, 18, 13, 9, 6, 4, 3, 2, 2, 1]
     np.testing.assert_array_equal(attack._sizes(28, 28), sides)
