@@ -8,7 +8,8 @@ Three classifiers of one network: the plain one; `enhanced`, which goes on from 
 the slides' min-max objective on pairs of generated images within 1.5 of each other in
 plain l2; and `control`, which goes on for as long without the pairs, since more
 training changes a classifier, too.  Each is attacked bare, and behind the same
-projection; the report has a sheet of pictures for each column.
+projection, and each is asked for latent pairs by a stronger search than the training's;
+the report has sheets of pictures for each column and of the pairs that were found.
 
 The generator is the VAE of the paper's MNIST experiments: its 20 latent dimensions make
 an inversion of four Levenberg-Marquardt steps from the encoder's guess.  Networks of
@@ -58,6 +59,12 @@ def get_config():
             duration="2 epochs",
         )
 
+    # More restarts and steps than the training had.
+    config.overpowered.pairs = 200
+    config.overpowered.searches = (
+        "overpowered(eta=1.5, steps=300, restarts=4)",
+        "overpowered(eta=4.0, steps=300, restarts=4)",
+    )
     config.evaluation.examples = 500
     config.evaluation.attacks = (
         "fgsm(epsilon=0.1)",

@@ -46,7 +46,19 @@ def get_config():
         "none on enhanced",
     )
     config.evaluation.validation_examples = 24
+    config.overpowered.pairs = 8
+    config.overpowered.searches = ("overpowered(4.0, steps=10, restarts=2)",)
     config.audit.examples = 4
+    # Each of them compiles an attack of its own.
+    config.audit.left_out = (
+        "more steps",
+        "more restarts",
+        "scores against white box",
+        "scale of the logits",
+        "silent success",
+        "unfinished search",
+        "unbounded budget",
+    )
     config.training.log_every = 10
     config.training.checkpoint_every = 20
     return config

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import ml_collections
 
-from robust_manifold import attacks, defenses, inversion, models, training
+from robust_manifold import (
+    attacks,
+    defenses,
+    evaluation,
+    inversion,
+    models,
+    training,
+)
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.data import crop_side, densities
@@ -40,6 +47,7 @@ STAGES = (
 REGISTRIES: tuple[Registry[Any], ...] = (
     attacks.registry,
     attacks.masks_registry,
+    attacks.overpowered_registry,
     attacks.transformations_registry,
     defenses.registry,
     defenses.adversaries,
@@ -184,9 +192,23 @@ SCHEMA: dict[str, tuple[Any, str]] = {
         0.05,
         "share of clean validation images that rejection by error may reject",
     ),
+    "overpowered.pairs": (
+        0,
+        "pairs of near images of the generator that are looked for with each search, "
+        "for every classifier behind a defence that projects; 0: none",
+    ),
+    "overpowered.searches": (
+        ("overpowered(1.5)",),
+        "what looks for them, with the distance allowed (eta); one line each",
+    ),
     "audit.examples": (
         100,
         "test images that the sanity checks look at, at most, from the first; 0: all",
+    ),
+    "audit.left_out": (
+        (),
+        "names of checks that are not made, such as 'more restarts'; the report lists "
+        "them as skipped",
     ),
     "training.log_every": (50, "steps"),
     "training.checkpoint_every": (500, "steps, each with a validation"),
@@ -244,6 +266,8 @@ def add_classifier(config: Any, name: str, **values: Any) -> None:
 
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
+_LONGEST_NAME = 60
+"""Characters: folders are called after a classifier, and more is to be read."""
 
 
 def _check_name(name: str) -> None:
@@ -252,6 +276,11 @@ def _check_name(name: str) -> None:
         raise UsageError(
             f"classifiers has the name {name!r}; allowed: small letters, digits and "
             "underscores, a letter first."
+        )
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"classifiers has the name {name!r} of {len(name)} characters; allowed: at "
+            f"most {_LONGEST_NAME}."
         )
     # Results tell a classifier by this name, or by its model where it has none.
     if name in (CLASSIFIER, *models.registry.names):
@@ -493,13 +522,31 @@ class Detection:
 
 
 @dataclasses.dataclass(frozen=True)
+class Overpowered:
+    """The search for latent pairs; see `SCHEMA`."""
+
+    pairs: int
+    searches: tuple[attacks.Overpowered, ...]
+
+    def __post_init__(self):
+        check(self.pairs >= 0, self, "pairs", "0 or more")
+        check(bool(self.searches), self, "searches", "one or more")
+        searches = set(self.searches)
+        check(len(searches) == len(self.searches), self, "searches", "no entry twice")
+
+
+@dataclasses.dataclass(frozen=True)
 class Audit:
     """The sanity checks of an evaluation; see `SCHEMA`."""
 
     examples: int
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self):
         check(self.examples >= 0, self, "examples", "0 or more")
+        for name in self.left_out:
+            if name not in evaluation.AUDIT_CHECKS:
+                raise unknown_name("check", name, evaluation.AUDIT_CHECKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -542,6 +589,7 @@ class Experiment:
     convergence: Convergence
     evaluation: Evaluation
     detection: Detection
+    overpowered: Overpowered
     audit: Audit
     training: Training
     report: Report
@@ -558,6 +606,18 @@ class Experiment:
             if column.classifier not in known:
                 error = unknown_name("classifier", column.classifier, known)
                 raise UsageError(f"config.evaluation.defences: {error}")
+        if self.overpowered.pairs and not self.projected_classifiers:
+            raise UsageError(
+                f"config.overpowered.pairs is {self.overpowered.pairs}; allowed: 0 "
+                "where no defence of evaluation.defences projects."
+            )
+
+    @property
+    def projected_classifiers(self) -> tuple[str, ...]:
+        """The names of the classifiers behind defences that project, each once."""
+        columns = self.evaluation.columns
+        names = (column.classifier for column in columns if column.projects)
+        return tuple(dict.fromkeys(names))
 
     def classifier_of(self, name: str) -> Classifier:
         """Returns how the classifier of a name is made."""
@@ -676,7 +736,13 @@ def validate(config: Any) -> Experiment:
                 substitute=training.substitutes.build,
             ),
             "detection": _block(Detection, "detection", values["detection"]),
-            "audit": _block(Audit, "audit", values["audit"]),
+            "overpowered": _block(
+                Overpowered,
+                "overpowered",
+                values["overpowered"],
+                searches=_each(attacks.overpowered_registry),
+            ),
+            "audit": _block(Audit, "audit", values["audit"], left_out=tuple),
             "training": _block(Training, "training", values["training"]),
             "report": _block(Report, "report", values["report"]),
         },

@@ -146,7 +146,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="from a run to a file")
     command.set_defaults(run_command=export)
     command.add_argument("--run", required=True, help="the workdir of the run")
-    command.add_argument("--model", required=True, choices=stored_networks.ROLES)
+    known = ", ".join(stored_networks.ROLES)
+    command.add_argument(
+        "--model", required=True, help=f"{known}, or classifier-NAME for a named one"
+    )
     command.add_argument("--output", required=True, help=file)
     command.add_argument(
         "--to_torch", action="store_true", help="names and layouts of PyTorch"

@@ -114,6 +114,14 @@ OVERRIDES = {
         "too large",
     ),
     "no test images": ("data.test_examples", "0", "config.data.test_examples"),
+    "an adversary that no attack suits": (
+        "evaluation.adversaries",
+        "('oblivious','decision')",
+        "'decision' can make none of the attacks fgsm.*sees scores or labels",
+    ),
+    "no search for pairs": ("overpowered.searches", "('pgd(0.1)',)", "overpowered"),
+    "no such check": ("audit.left_out", "('more stps',)", "'more stps'.*'more steps'"),
+    "fewer pairs than none": ("overpowered.pairs", "-1", "Overpowered.pairs is -1"),
     "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
     "an adversary of no samples": (
         "evaluation.adversaries",
@@ -351,6 +359,7 @@ CLASSIFIERS = {
     "a reserved name": (["'small_cnn'"], "'small_cnn', which is reserved"),
     "the name of the own one": (["'classifier'"], "'classifier', which is reserved"),
     "an impossible name": (["'A b'"], "'A b'; allowed: small letters"),
+    "a long name": ([f"'{'a' * 61}'"], "of 61 characters; allowed: at most 60"),
     "a name twice": (["'a'", "'a'"], "'a' twice"),
     "an unknown key": (["'a', trainin='x'"], "'trainin'.*'training'"),
     "an unknown training": (

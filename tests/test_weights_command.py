@@ -93,6 +93,7 @@ ROLES = {
     "discriminator": ("dcgan_discriminator(width=2)", (28, 28, 11), 0),
     "encoder": ("vae_encoder(latent_size=3, hidden=5)", (8, 8, 1), 0),
     "vae_encoder": ("vae_encoder(latent_size=3, hidden=5)", (8, 8, 1), 0),
+    "classifier-robust": ("linear", (8, 8, 1), 3),
 }
 
 

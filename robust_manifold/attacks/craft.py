@@ -379,7 +379,7 @@ def _task(
     if targets is not None:
         labels = _checked_targets(targets, labels, classes)
     ids = batching.checked_ids(ids, len(images))
-    fixed, key_impl = _checked_keys(fixed_keys, len(images))
+    fixed, key_impl = checked_fixed_keys(fixed_keys, len(images))
     check_outputs(apply, params, images, key=key, tile=tile)
     view = apply if view is None else view
     seen = _Seen(apply, view, classes, targets is not None, key_impl)
@@ -474,8 +474,8 @@ def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarr
     return targets
 
 
-def _checked_keys(fixed_keys: Any, n: int) -> tuple[np.ndarray | None, Any]:
-    """Returns the data of the keys as [n, words], and their kind."""
+def checked_fixed_keys(fixed_keys: Any, n: int) -> tuple[np.ndarray | None, Any]:
+    """Returns the data of the keys as [n, words], and their kind; None of None."""
     if fixed_keys is None:
         return None, None
     dtype = getattr(fixed_keys, "dtype", None)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from robust_manifold.attacks.base import Queries
-from robust_manifold.attacks.craft import Crafted
+from robust_manifold.attacks.craft import Crafted, checked_fixed_keys
 from robust_manifold.attacks.losses import (
     Candidate,
     Evaluation,
@@ -151,7 +151,7 @@ def find_on_manifold(
     key: PRNGKey,
     apply: Apply | None = None,
     latents: Any = None,
-    fixed_keys: jax.Array | None = None,
+    fixed_keys: Any = None,
     ids: np.ndarray | jax.Array | None = None,
     batch_size: int | None = None,
     tile: int | None = None,
@@ -203,18 +203,18 @@ def find_on_manifold(
     classes = manifold_classes(spanner, classify, params)
     labels = checked_labels(labels, len(images), classes)
     ids = batching.checked_ids(ids, len(images))
+    held, key_impl = checked_fixed_keys(fixed_keys, len(images))
     if latents is None:
         latents = _inversions(search, spanner, params, images, key, ids, batch_size)
-    held = None if fixed_keys is None else jax.random.key_data(fixed_keys)
     examples = _Example(
         images,  # type: ignore[arg-type]
         labels,  # type: ignore[arg-type]
         np.full(len(images), epsilon, images.dtype),  # type: ignore[arg-type]
         np.asarray(latents, images.dtype),  # type: ignore[arg-type]
-        held,
+        held,  # type: ignore[arg-type]
     )
     form = loop or manifold_loop_form(spanner, classify, params)
-    one = _Search(search, norm, spanner, classify, apply)
+    one = _Search(search, norm, spanner, classify, apply, key_impl)
     return loops.map_loop(
         one.loop(),
         params,
@@ -298,6 +298,8 @@ class _Search:
     spanner: Spanner
     classify: Apply
     apply: Apply | None
+    key_impl: Any = None
+    """Of the held keys; None if there are none."""
 
     def loop(self) -> loops.Loop:
         parts = {name: _Part(self, name) for name in ("begin", "step", "finish")}
@@ -385,8 +387,7 @@ class _Search:
         assert self.apply is not None
         key = keys.stream(key, use)
         if example.held_key is not None:
-            impl = jax.random.key_impl(key)
-            key = jax.random.wrap_key_data(example.held_key, impl=impl)
+            key = jax.random.wrap_key_data(example.held_key, impl=self.key_impl)
         fixed = example.held_key is not None
         return bound(self.apply, params, key, fixed=fixed)
 

@@ -131,8 +131,10 @@ class Overpowered:
           classify: image -> logits.
         """
         contest = TwoSided(self, manifold, classify)
-        climbs = self._run(contest, manifold, pair_starts(self, manifold, key))
-        return pair_of(self, contest, jnp.float32(self.eta), climbs)
+        starts = pair_starts(self, manifold, key)
+        climbs = self._run(contest, manifold, starts)
+        bound = jnp.asarray(self.eta, starts.dtype)
+        return pair_of(self, contest, contest, bound, climbs)
 
     def neighbour(
         self,
@@ -155,7 +157,8 @@ class Overpowered:
         contest = OneSided(self, manifold, classify, image, label)
         starts = neighbour_starts(self, manifold, image, key)
         climbs = self._run(contest, manifold, starts)
-        return neighbour_of(self, contest, jnp.float32(self.eta), climbs)
+        bound = jnp.asarray(self.eta, starts.dtype)
+        return neighbour_of(self, contest, contest, bound, climbs)
 
     def moved(
         self, contest: Contest, manifold: Manifold, bound: Scalar, climbs: Climb
@@ -171,7 +174,7 @@ class Overpowered:
         return jax.vmap(one)(climbs)
 
     def _run(self, contest: Contest, manifold: Manifold, starts: Array) -> Climb:
-        bound = jnp.float32(self.eta)
+        bound = jnp.asarray(self.eta, starts.dtype)
         ended = (lambda climbs: climbs.best.found.any()) if self.stop else None
         loop = loops.Loop(
             begin=lambda params, key, example: jax.vmap(self.ascent.begin)(starts),
@@ -244,18 +247,26 @@ def pair_starts(
     spec: Overpowered, manifold: Manifold, key: PRNGKey
 ) -> Float[Array, "restarts 2 latent"]:
     """Returns the latents that the search for a pair begins at, all drawn apart."""
+    dtype = latent_type(manifold)
 
     def start(number: Array) -> Latents:
         return jnp.stack(
             [
                 manifold.prior.start(
-                    keys.stream(key, side), number, manifold.latent_shape, 1.0
+                    keys.stream(key, side), number, manifold.latent_shape, 1.0, dtype
                 )
                 for side in ("first", "second")
             ]
         )
 
     return jax.vmap(start)(jnp.arange(spec.restarts))
+
+
+def latent_type(manifold: Manifold) -> Any:
+    """Returns the type in which latents move: the images', 32 bits or more."""
+    latent = jax.ShapeDtypeStruct(manifold.latent_shape, jnp.float32)
+    made = jax.eval_shape(manifold.generate, latent)
+    return jnp.promote_types(made.dtype, jnp.float32)
 
 
 def neighbour_starts(
@@ -271,28 +282,39 @@ def neighbour_starts(
     return starts[:, None]
 
 
-def pair_of(spec: Overpowered, contest: TwoSided, bound: Scalar, climbs: Climb) -> Pair:
-    """Returns the best pair of all starts, computed anew from its latents."""
+def pair_of(
+    spec: Overpowered, contest: TwoSided, judge: TwoSided, bound: Scalar, climbs: Climb
+) -> Pair:
+    """Returns the best pair of all starts, computed anew from its latents.
+
+    Args:
+      spec: the attack.
+      contest: by which the best is chosen.
+      judge: the contest by which the best is judged: of a random classifier, with
+        another key than it was chosen by.
+      bound: on the distance.
+      climbs: of all starts.
+    """
     latents = _best(spec, contest, bound, climbs).latents
-    images = contest.images(latents)
-    logits = contest.logits(images)
+    images = judge.images(latents)
+    logits = judge.logits(images)
     distance = norms.norm(images[0] - images[1], spec.norm)
     # No tolerance here: what is reported is what its own images say.
     feasible = distance <= bound
-    found = feasible & contest.differ(logits)
+    found = feasible & judge.differ(logits)
     return Pair(latents, images, distance, logits, feasible, found)
 
 
 def neighbour_of(
-    spec: Overpowered, contest: OneSided, bound: Scalar, climbs: Climb
+    spec: Overpowered, contest: OneSided, judge: OneSided, bound: Scalar, climbs: Climb
 ) -> Neighbour:
-    """Returns the best image of all starts, computed anew from its latent."""
+    """Returns the best image of all starts; arguments as for `pair_of`."""
     latent = _best(spec, contest, bound, climbs).latents[0]
-    image = contest.manifold.generate(latent)
-    logits = contest.classify(image)
-    distance = norms.norm(image - contest.image, spec.norm)
+    image = judge.manifold.generate(latent)
+    logits = judge.classify(image)
+    distance = norms.norm(image - judge.image, spec.norm)
     feasible = distance <= bound
-    objective = losses.Objective(contest.classify, contest.label)
+    objective = losses.Objective(judge.classify, judge.label)
     found = feasible & objective.succeeds(logits)
     return Neighbour(latent, image, distance, logits, feasible, found)
 

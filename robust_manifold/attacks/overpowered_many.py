@@ -17,6 +17,7 @@ from robust_manifold.attacks.overpowered import (
     Overpowered,
     Pair,
     TwoSided,
+    latent_type,
     neighbour_of,
     neighbour_starts,
     pair_of,
@@ -114,10 +115,12 @@ def find_pairs(
     """
     if not is_whole(n, 1):
         raise UsageError(f"n is {n!r}; allowed: a whole number, 1 or more.")
+    search = _PairSearch(without_bound(spec), spanner, classify)
+    dtype = latent_type(spanner.bind(params.spanner))
     found = loops.map_loop(
-        _PairSearch(without_bound(spec), spanner, classify).loop(),
+        search.loop(),
         params,
-        np.full(n, spec.eta, np.float32),
+        np.full(n, spec.eta, dtype),
         key=key,
         ids=ids,
         batch_size=batch_size,
@@ -163,12 +166,13 @@ def find_neighbours(
       UsageError: for arguments that are not allowed, or a generator whose images have
         another shape.
     """
+    search = _NeighbourSearch(without_bound(spec), spanner, classify)
     images = checked_manifold_images(spanner, params, images)
     classes = manifold_classes(spanner, classify, params)
     labels = checked_labels(labels, len(images), classes)
     bounds = np.full(len(images), spec.eta, images.dtype)
     found = loops.map_loop(
-        _NeighbourSearch(without_bound(spec), spanner, classify).loop(),
+        search.loop(),
         params,
         _Example(images, labels, bounds),  # type: ignore[arg-type]
         key=key,
@@ -311,7 +315,9 @@ class _PairSearch(_Search):
         steps: Int[Array, ""],
     ) -> Pair:
         del steps
-        return pair_of(self.spec, self.contest(params, key, "evaluation"), eta, climbs)
+        contest = self.contest(params, key)
+        judge = self.contest(params, key, "evaluation")
+        return pair_of(self.spec, contest, judge, eta, climbs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,5 +352,6 @@ class _NeighbourSearch(_Search):
         steps: Int[Array, ""],
     ) -> Neighbour:
         del steps
-        contest = self.contest(params, key, example, "evaluation")
-        return neighbour_of(self.spec, contest, example.bound, climbs)
+        contest = self.contest(params, key, example)
+        judge = self.contest(params, key, example, "evaluation")
+        return neighbour_of(self.spec, contest, judge, example.bound, climbs)

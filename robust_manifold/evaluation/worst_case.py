@@ -233,19 +233,29 @@ def _some(broken: Bool[np.ndarray, "rows n"]) -> Bool[np.ndarray, " n"]:
 
 
 def _is_inside(row: Outcome, budget: Budget) -> bool:
-    """Returns whether a row has anything to say at a budget."""
-    searched = row.norm == budget.norm and row.epsilon is None
-    return searched or bool(_inside(row, budget).any())
+    """Returns whether a row has anything to say at a budget.
+
+    An image that was left as it is says nothing: it lies inside every budget.
+    """
+    if row.norm == budget.norm and row.epsilon is None:
+        return True
+    inside, size = _inside(row, budget), row.sizes.get(budget.norm)
+    if _was_given(row, budget) or size is None:
+        return bool(inside.any())
+    return bool((inside & (np.asarray(size) > 0)).any())
+
+
+def _was_given(row: Outcome, budget: Budget) -> bool:
+    """Returns whether a row's attack had this norm and no larger a budget."""
+    known = row.norm == budget.norm and row.epsilon is not None
+    return known and row.epsilon <= budget.epsilon  # type: ignore[operator]
 
 
 def _inside(row: Outcome, budget: Budget) -> Bool[np.ndarray, " n"]:
     """Returns for which images a row counts; see `broken_by`."""
     every = np.ones(len(row.right), bool)
-    if row.attack == CLEAN:
-        return every
-    given = row.norm == budget.norm and row.epsilon is not None
     # By what it was given: in single precision its images may be just outside.
-    if given and row.epsilon <= budget.epsilon:  # type: ignore[operator]
+    if row.attack == CLEAN or _was_given(row, budget):
         return every
     size = row.sizes.get(budget.norm)
     # Not so for a NaN: an attack that found nothing has broken nothing.

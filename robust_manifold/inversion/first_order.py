@@ -31,9 +31,17 @@ class FirstOrder(Solver):
     def step(self, problem: Problem, latent: Latent, state: Any) -> Step:
         """Returns one update, from one forward and one backward pass."""
         measured, gradient = value_and_gradient(problem, latent)
+        gradient = self.differentiable(gradient, state)
         updates, state = self.optimiser().update(gradient, state, latent)
         latent = jnp.asarray(optax.apply_updates(latent, updates))
         return Step(measured, problem.project(latent), state)
+
+    def differentiable(
+        self, gradient: Float[Array, " latent"], state: Any
+    ) -> Float[Array, " latent"]:
+        """Returns the gradient, a constant where the update has no derivative by it."""
+        del state
+        return gradient
 
     def passes(self, latent_size: int) -> float:
         """Returns 2: one pass forward, one backward."""
@@ -130,3 +138,14 @@ class Adam(FirstOrder):
         else:
             rate = self.learning_rate
         return optax.adam(rate, b1=self.b1, b2=self.b2)
+
+    def differentiable(
+        self, gradient: Float[Array, " latent"], state: Any
+    ) -> Float[Array, " latent"]:
+        """Returns the gradient, a constant where it has been 0 so far.
+
+        Adam divides by the root of its squares, whose derivative at 0 would be NaN.
+        """
+        squares = self.b2 * state[0].nu + (1 - self.b2) * gradient**2
+        moved = squares >= jnp.finfo(gradient.dtype).tiny
+        return jnp.where(moved, gradient, jax.lax.stop_gradient(gradient))

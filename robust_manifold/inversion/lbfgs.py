@@ -1,8 +1,9 @@
 """L-BFGS on the latent, without a line search's loop: a step is one evaluation."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -86,11 +87,12 @@ class LBFGS(Solver):
         gradient = allowed(gradient)
         # Without positive curvature along the move, what is remembered misleads.
         curvature = (latent - state.anchor) @ (gradient - state.gradient)
-        fresh = transformation.init(latent)
+        fresh = _fresh(transformation.init(latent), latent, gradient)
         memory = optax.tree.where(curvature > 0, state.memory, fresh)
         descent, memory = transformation.update(gradient, memory, latent)
         descent = allowed(jnp.asarray(descent))  # which optax types as a tree
-        norm = jnp.maximum(jnp.linalg.norm(gradient), 1)
+        # Of a gradient of 0, too, it has a derivative that is finite.
+        norm = optax.safe_norm(gradient, 1)
         downhill = descent @ gradient > 0
         direction = -jnp.where(downhill, descent, gradient / norm)
         one = jnp.ones_like(state.length)
@@ -98,6 +100,17 @@ class LBFGS(Solver):
 
     def _transformation(self) -> optax.GradientTransformation:
         return optax.scale_by_lbfgs(self.memory)
+
+
+def _fresh(memory: Any, latent: Latent, gradient: Latent) -> Any:
+    """Returns an empty memory, with a last latent and gradient that never come to be.
+
+    What optax makes of their distances it drops at the first step, but where the
+    product of the two is 0 the derivative of what it drops would be NaN.
+    """
+    before = (x - 1 - jnp.abs(x) for x in jax.lax.stop_gradient((latent, gradient)))
+    params, updates = before
+    return memory._replace(params=params, updates=updates)
 
 
 def _shorter(state: LBFGSState, slope: Scalar, objective: Scalar) -> Scalar:

@@ -39,6 +39,8 @@ class SearchState(NamedTuple):
     """Which restarts they are."""
     errors: Float[Array, " restarts"]
     status: Int[Array, " restarts"]
+    taken: Int[Array, ""]
+    """How many steps there were before the image had enough."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Search:
             jnp.arange(count),
             jnp.full((count,), jnp.inf, image.dtype),
             jnp.full((count,), Status.FINISHED, jnp.int32),
+            jnp.int32(0),
         )
 
     def advance(
@@ -82,14 +85,15 @@ class Search:
         """Returns the state after one step of all runs that are followed."""
         problem = self.problem(manifold, image)
         runs = jax.vmap(lambda run: self.solver.advance(problem, run))(state.runs)
+        taken = state.taken + 1
         if self.restarts.enough:
             # The image keeps what it has, whatever is computed for its batch mates.
-            runs = jax.tree.map(
+            runs, taken = jax.tree.map(
                 lambda old, new: jnp.where(self.has_enough(state), old, new),
-                state.runs,
-                runs,
+                (state.runs, state.taken),
+                (runs, taken),
             )
-        return state._replace(runs=runs)
+        return state._replace(runs=runs, taken=taken)
 
     def has_enough(self, state: SearchState) -> Bool[Array, ""]:
         """Returns whether the image's error is as small as asked for."""

@@ -9,7 +9,7 @@ kept as the square root of the steps (Chen et al. 2016).
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,9 +34,9 @@ def unrolled(
 ) -> Inversion:
     """Returns the inversion of one image, to be differentiated by the image.
 
-    All steps of the winner are taken; those after its error was as small as
-    `search.restarts.enough` change nothing.  What is returned is the winner taken
-    once more, the same as `search` returns to rounding.
+    All steps of the winner are taken; those after the image's error was as small as
+    `search.restarts.enough`, by whichever restart, change nothing.  What is returned is
+    the winner taken once more, the same as `search` returns to rounding.
 
     Args:
       search: how the image is inverted.
@@ -51,7 +51,7 @@ def unrolled(
     found = search.finish(manifold, fixed, state)
     number = search.winner(manifold, fixed, state)
     repeat = repeated if rematerialise else _scanned
-    latent = _again(search, manifold, image, key, number, repeat).latent
+    latent = _again(search, manifold, image, key, number, state.taken, repeat).latent
     projection = manifold.generate(latent).astype(image.dtype)
     error = jnp.mean((projection - image) ** 2)
     return found._replace(latent=latent, image=projection, error=error)
@@ -63,20 +63,23 @@ def _again(
     image: Image,
     key: PRNGKey,
     number: Int[Array, ""],
-    repeat: Callable[[Callable[[Run], Run], Run, int], Run],
+    taken: Int[Array, ""],
+    repeat: Callable[[Callable[[Any], Any], Any, int], Any],
 ) -> Solution:
     """Returns what the restart of this number comes to, however the steps repeat."""
-    solver, enough = search.solver, search.restarts.enough
+    solver = search.solver
     problem = search.problem(manifold, image)
 
-    def step(run: Run) -> Run:
+    def step(state: tuple[Run, Int[Array, ""]]) -> tuple[Run, Int[Array, ""]]:
+        run, steps = state
         after = solver.advance(problem, run)
-        if not enough:
-            return after
-        return optax.tree.where(run.best.error <= enough, run, after)
+        if search.restarts.enough:
+            after = optax.tree.where(steps < taken, after, run)
+        return after, steps + 1
 
     start = search.restarts.starts(manifold, image, key)[number]
-    run = repeat(step, solver.begin(problem, start), solver.steps)
+    begun = solver.begin(problem, start), jnp.int32(0)
+    run, _ = repeat(step, begun, solver.steps)
     return solver.finish(problem, run)
 
 

@@ -42,6 +42,7 @@ from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.measures import measures_table
 from robust_manifold.reporting.on_manifold import on_manifold_table
 from robust_manifold.reporting.pairs import ShownPair, pair_sheet
+from robust_manifold.reporting.pairs_table import pairs_table
 from robust_manifold.reporting.substitutes import substitutes_table
 from robust_manifold.reporting.tables import (
     WRITERS,
@@ -98,6 +99,7 @@ __all__ = [
     "measures_table",
     "neighbour_grid",
     "pair_sheet",
+    "pairs_table",
     "paper_table",
     "paper_tables",
     "projection_sheet",

@@ -34,7 +34,7 @@ def audit_table(checks: Sequence[Mapping[str, Any]]) -> Table:
         del heads["Of"]
     numbers = ("verdict", "name", "column", "value")
     return Table(
-        f"{_CAPTION} Here: {_told(checks)}.",
+        f"{_CAPTION} This table: {_told(checks)}.",
         pd.DataFrame(heads),
         pd.DataFrame(
             [[check.get(name) for name in numbers] for check in ranked],
@@ -63,7 +63,8 @@ def audit_summary(checks: Sequence[Mapping[str, Any]]) -> Table:
 
 def _told(checks: Sequence[Mapping[str, Any]]) -> str:
     counts = {v: sum(c["verdict"] == v for c in checks) for v in _ORDER}
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    told = (f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return ", ".join(told) or "no checks"
 
 
 def _count(checks: Sequence[Mapping[str, Any]], verdict: str, column: str) -> int:

@@ -10,8 +10,10 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import adversary_label, budget_label
 from robust_manifold.reporting.tables import MISSING, Table
 
-_TOGETHER = "all judges"
-_VERDICTS = {"unchanged": "Still one class", "changed": "Another class"}
+TOGETHER = "all judges"
+"""The judge that stands for all of them."""
+VERDICTS = {"unchanged": "Still one class", "changed": "Another class"}
+"""Heads of the columns, by the verdict whose share they hold."""
 
 
 def on_manifold_table(
@@ -39,14 +41,14 @@ def on_manifold_table(
         "Budget": [budget_label(line["norm"], line["epsilon"]) for line in lines],
         "Broken": [f"{line['broken']:,} of {line['n']:,}" for line in lines],
     }
-    for verdict, head in _VERDICTS.items():
-        heads[head] = [_share(line, _TOGETHER, verdict) for line in lines]
+    for verdict, head in VERDICTS.items():
+        heads[head] = [share_text(line, TOGETHER, verdict) for line in lines]
     judges = list(dict.fromkeys(j["judge"] for line in lines for j in line["judges"]))
-    single = [judge for judge in judges if judge != _TOGETHER]
+    single = [judge for judge in judges if judge != TOGETHER]
     if len(single) > 1:
         for judge in single:
             heads[f"Another, {judge}"] = [
-                _share(line, judge, "changed", interval=False) for line in lines
+                share_text(line, judge, "changed", interval=False) for line in lines
             ]
     if len(set(heads["Adversary"])) == 1:
         del heads["Adversary"]
@@ -72,9 +74,10 @@ def _counts(line: Mapping[str, Any]) -> dict[str, int]:
     return {f"{j['judge']} {j['verdict']}": j["pairs"] for j in line["judges"]}
 
 
-def _share(
+def share_text(
     line: Mapping[str, Any], judge: str, verdict: str, *, interval: bool = True
 ) -> str:
+    """Returns the share of a verdict, as a judge gives it, for a cell of a table."""
     for found in line["judges"]:
         if (found["judge"], found["verdict"]) == (judge, verdict):
             low, high = (100 * end for end in found["interval"])

@@ -1,5 +1,6 @@
 """Tables of worst cases: by budget, by adversary, and all attacks in full."""
 
+import collections
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -113,15 +114,16 @@ def alone_table(
     Arguments as for `adversaries_table`.
     """
     rows = [row for row in _some(lines) if row.adversary != WORST_CASE]
-    telling = {(_budget(row), row.adversary) for row in rows if row.alone}
+    shown = _with_rivals(rows)
+    telling = {(_budget(row), row.adversary) for row in shown if row.alone}
     caption = (
         f"Images that one adversary alone breaks, of {images_text(rows)}: right "
         "untouched and under all attacks of the others inside the budget. Adversaries "
         "that are not named at a budget break none alone there: without any one of "
-        "them the worst case would be the same."
+        f"them the worst case would be the same. {MISSING}: no other one attacks there."
     )
     return _grid(
-        [row for row in rows if (_budget(row), row.adversary) in telling],
+        [row for row in shown if (_budget(row), row.adversary) in telling],
         _BUDGET_AND_ADVERSARY,
         caption,
         labels,
@@ -129,6 +131,12 @@ def alone_table(
         numbers=lambda row: [None] if row is None else [row.alone],
         measures=("alone",),
     )
+
+
+def tells_alone(lines: pd.DataFrame) -> bool:
+    """Returns whether some adversary of several breaks an image alone."""
+    rows = [row for row in lines_of(lines) if row.adversary != WORST_CASE]
+    return any(row.alone for row in _with_rivals(rows))
 
 
 def every_table(
@@ -238,6 +246,13 @@ def _some(lines: pd.DataFrame) -> list[Any]:
     if not rows:
         raise UsageError("lines hold no adversary; allowed: 1 or more.")
     return rows
+
+
+def _with_rivals(rows: Sequence[Any]) -> list[Any]:
+    """Returns the lines of columns that several adversaries attack at a budget."""
+    places = [(column_of(row), _budget(row)) for row in rows]
+    counts = collections.Counter(places)
+    return [row for row, place in zip(rows, places, strict=True) if counts[place] > 1]
 
 
 def _budget(row: Any) -> tuple[str, float | None]:

@@ -76,9 +76,16 @@ class Artefacts:
         return self.write_bytes(relative, npz_bytes(arrays))
 
     def has(self, relative: str) -> bool:
-        """Returns whether the artefact was written whole and is still there."""
+        """Returns whether the artefact was written whole and is still there.
+
+        Of a job of several processes all have to ask.
+        """
+        return agreed(self.holds(relative))
+
+    def holds(self, relative: str) -> bool:
+        """Returns the same as `has`, for what the first process does alone."""
         path = self._inside(relative)
-        return agreed(relative in self._entries("files") and path.is_file())
+        return relative in self._entries("files") and path.is_file()
 
     def read_bytes(self, relative: str) -> bytes:
         """Returns the contents of an artefact, checked.

@@ -24,9 +24,10 @@ from robust_manifold.evaluation.audits import (
     repetition,
     search,
 )
+from robust_manifold.evaluation.audits.check import skipped
 from robust_manifold.inversion import Inversion
-from robust_manifold.runtime import Interrupted, Progress
-from robust_manifold.stages import trained
+from robust_manifold.runtime import Interrupted, Progress, devices
+from robust_manifold.stages import audit_pairs, trained
 from robust_manifold.stages.audit_rows import (
     Stored,
     checks_of_rows,
@@ -38,7 +39,7 @@ from robust_manifold.stages.rows import folder_name
 
 SUMMARY = "audit.json"
 
-_STEPS = 20
+STEPS = 20
 """At most, of an attack that is made anew."""
 _KEYS = 3
 """Fresh keys that a random defence is asked with."""
@@ -79,6 +80,7 @@ def run(context: Context) -> list[str]:
             if not context.folder.has(file):
                 checks = [check._asdict() for check in _checks(context, column)]
                 context.folder.write_json(file, checks)
+                devices.barrier(f"{file} written")
             found += [
                 {"column": column.text} | check
                 for check in context.folder.read_json(file)
@@ -98,12 +100,20 @@ def _checks(context: Context, column: Column) -> list[Check]:
     if rows:
         # One thorough attack is enough: it counts in the worst case over all.
         most = max(rows, key=lambda row: row.forwards)
-        of_rows.append(search.stated_cost(most.forwards, most.backwards))
+        cost = search.stated_cost(most.forwards, most.backwards)
+        of_rows.append(cost._replace(sentence=f"{most.text}: {cost.sentence}"))
     if column.bare:
         anew = _of_bare(context, column, rows)
     else:
         anew = _of_defended(context, column, rows)
-    return _merged([*anew, *of_rows])
+    made = [*anew, *of_rows, *audit_pairs.checks_of_pairs(context, column)]
+    left_out = context.experiment.audit.left_out
+    return _merged(
+        [
+            *(check for check in made if check.name not in left_out),
+            *(skipped(name, "config.audit.left_out names it") for name in left_out),
+        ]
+    )
 
 
 def _merged(checks: Iterable[Check]) -> list[Check]:
@@ -135,14 +145,15 @@ def _attack(rows: list[Stored]) -> attacks.Attack:
     if not fitting:
         return DEFAULT_ATTACK
     attack: Any = strongest(fitting).row.attack
-    return dataclasses.replace(attack, steps=min(attack.steps, _STEPS))
+    return dataclasses.replace(attack, steps=min(attack.steps, STEPS))
 
 
 def _of_bare(context: Context, column: Column, rows: list[Stored]) -> list[Check]:
     """Returns the whole audit of a classifier without a defence."""
     part = _examples(context)
     classifier = context.classifier_of(column.classifier)
-    wanted = set(evaluation.AUDIT_CHECKS) - set(_OF_PROJECTIONS)
+    left_out = {*_OF_PROJECTIONS, *context.experiment.audit.left_out}
+    wanted = set(evaluation.AUDIT_CHECKS) - left_out
     return evaluation.audit(
         classifier.apply,
         trained.load_classifier(context, column.classifier),
@@ -198,7 +209,7 @@ def _of_defended(context: Context, column: Column, rows: list[Stored]) -> list[C
         view=_view(context, column),
         undefended=evaluation.Network(_Bare(classifier.apply), params),
         projection=projection,
-        checks=_OF_DEFENDED,
+        checks=set(_OF_DEFENDED) - set(context.experiment.audit.left_out),
         examples=part.size,
     )
     return [*checks, _by_key(defended, params, images, part, rows, key)]

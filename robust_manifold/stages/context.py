@@ -17,7 +17,7 @@ from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import as_restarts
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
-from robust_manifold.stages import roles
+from robust_manifold.stages import roles, rows
 from robust_manifold.training import Setting, steps_of
 
 
@@ -284,7 +284,8 @@ class Context:
             raise UsageError(f"config.evaluation.substitute: {error}") from None
 
     def _check_attacks(self) -> None:
-        """Refuses what can't be made of this run's images."""
+        """Refuses what can't be made, of this run's images or at all."""
+        rows.check_rows(self.experiment.evaluation)
         for attack in self.experiment.evaluation.attacks:
             if isinstance(attack, attacks.Patch):
                 try:

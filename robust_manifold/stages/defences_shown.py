@@ -41,9 +41,12 @@ def shown_tables(context: Context, results: pd.DataFrame) -> Iterator[tables.Tab
             context.folder.read_text(summaries.WORST_CASES)
         )
         yield worst_cases.adversaries_table(lines, confidence=confidence)
-        single = tables.lines_of(tables.lines_where(lines, tables.is_single))
-        if any(line.alone for line in single):
+        if worst_cases.tells_alone(lines):
             yield worst_cases.alone_table(lines)
+
+
+def timed_tables(context: Context) -> Iterator[tables.Table]:
+    """Yields what classifying costs: its times are those of one run of a program."""
     if any(column.projects for column in context.columns):
         yield inference_table([*_costs(context)])
 

@@ -21,7 +21,7 @@ from robust_manifold.stages.rows import (
 def is_measured(context: Context) -> bool:
     """Returns whether the run has rejection by error to show."""
     projects = any(column.projects for column in context.columns)
-    return projects and context.folder.has(summaries.DETECTION)
+    return projects and context.folder.holds(summaries.DETECTION)
 
 
 def shown_tables(context: Context) -> Iterator[tables.Table]:

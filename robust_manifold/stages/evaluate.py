@@ -9,6 +9,7 @@ from robust_manifold import data, defenses, evaluation
 from robust_manifold.config import Column
 from robust_manifold.runtime import Progress, console
 from robust_manifold.stages import (
+    latent_pairs,
     on_manifold,
     physical,
     substitutes,
@@ -31,8 +32,8 @@ from robust_manifold.stages.rows import (
 def run(context: Context) -> list[str]:
     """Writes `outcomes/<column>/...` for each cell, `validation/...` and the lines.
 
-    These are `results.csv`, `worst_cases.csv`, `detection.csv`, `views/...` and
-    `on_manifold/...`.
+    These are `results.csv`, `worst_cases.csv`, `detection.csv`, `views/...`,
+    `on_manifold/...` and `pairs/...`.
     """
     block = context.experiment.evaluation
     cells = [(each, row) for each in block.columns for row in rows_of(each, block)]
@@ -57,6 +58,7 @@ def run(context: Context) -> list[str]:
         *substitutes.summarise(context),
         *physical.measure(context),
         *on_manifold.judge(context),
+        *latent_pairs.find(context),
         *stored,
     ]
 

@@ -34,7 +34,7 @@ _PAIRS = 12
 
 def shown_section(context: Context) -> Section | None:
     """Returns the section; None where no such search was judged."""
-    if not context.folder.has(on_manifold.SUMMARY):
+    if not context.folder.holds(on_manifold.SUMMARY):
         return None
     lines = context.folder.read_json(on_manifold.SUMMARY)
     confidence = context.experiment.evaluation.confidence

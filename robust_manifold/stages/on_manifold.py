@@ -12,8 +12,8 @@ import numpy as np
 
 from robust_manifold import data, evaluation
 from robust_manifold.config import Column
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
+from robust_manifold.stages.judges import judges_of, told
 from robust_manifold.stages.rounds import read_rounds
 from robust_manifold.stages.rows import (
     LATENT,
@@ -26,8 +26,6 @@ from robust_manifold.stages.rows import (
 
 SUMMARY = "on_manifold.json"
 
-_NEIGHBOURS = "nearest neighbour"
-
 
 def judge(context: Context) -> list[str]:
     """Writes `on_manifold/...` for each row of the latent adversary, and a summary.
@@ -38,10 +36,10 @@ def judge(context: Context) -> list[str]:
     cells = list(judged_cells(context))
     if not cells:
         return []
-    lines, neighbours = [], _neighbours(context)
-    for column, row in cells:
-        judges = [neighbours, *_classifiers(context, column)]
-        lines.append(_judged(context, column, row, judges))
+    lines = [
+        _judged(context, column, row, judges_of(context, column.classifier))
+        for column, row in cells
+    ]
     context.folder.write_json(SUMMARY, lines)
     return [SUMMARY, *(file_of(row) for _, row in cells)]
 
@@ -87,10 +85,7 @@ def _judged(
         confidence = context.experiment.evaluation.confidence
         judgement = evaluation.judge_pairs(judges, images, found, confidence=confidence)
         verdicts = judgement.verdicts[evaluation.TOGETHER]
-        line["judges"] = [
-            {**verdict._asdict(), "interval": list(verdict.interval)}
-            for verdict in judgement.lines
-        ]
+        line["judges"] = told(judgement)
     context.folder.write_npz(
         file_of(row), {"places": places, "verdicts": verdicts.astype("U16")}
     )
@@ -99,23 +94,3 @@ def _judged(
 
 def _predicted(outcomes: dict[str, np.ndarray]) -> np.ndarray:
     return evaluation.predictions_of(outcomes["logits"])
-
-
-def _neighbours(context: Context) -> evaluation.NeighbourJudge:
-    train = context.dataset.train
-    return evaluation.NeighbourJudge(_NEIGHBOURS, train.images, train.labels)
-
-
-def _classifiers(
-    context: Context, column: Column
-) -> Iterator[evaluation.ClassifierJudge]:
-    """Yields the table's other classifiers that share no parameters with a column's."""
-    experiment = context.experiment
-    own = {column.classifier, *experiment.starts_of(column.classifier)}
-    for name in experiment.evaluation.classifiers:
-        if not own & {name, *experiment.starts_of(name)}:
-            yield evaluation.ClassifierJudge(
-                name,
-                context.classifier_of(name).apply,
-                trained.load_classifier(context, name),
-            )

@@ -18,6 +18,7 @@ from robust_manifold.stages import (
     diagnostics_shown,
     manifold_shown,
     measure,
+    pairs_shown,
     physical,
     pictures_shown,
     projections_shown,
@@ -64,10 +65,13 @@ def _report(context: Context) -> None:
     for name, picture in _figures(context, results):
         context.folder.write_bytes(f"report/figures/{name}.png", picture.png)
         pictures.append(picture)
+    timed = []
     if results is not None:
+        # Not in table.*: a run that is made again gives those to the last byte.
+        timed = list(defences_shown.timed_tables(context))
         folded.append(tables.cost_table(results))
-    _write_page(context, _Parts(shown, folded, sections, pictures))
-    for table in told:
+    _write_page(context, _Parts([*shown, *timed], folded, sections, pictures))
+    for table in [*told, *timed]:
         console.show(tables.to_console(table))
     console.show(f"Report: {context.folder.path / 'report' / 'report.html'}")
 
@@ -106,7 +110,7 @@ def _error_tables(context: Context) -> Iterator[tables.Table]:
 
 def _sections(context: Context) -> Iterator[html.Section]:
     """Yields the parts of the page that stand by themselves."""
-    for shown in (audit_shown, manifold_shown):
+    for shown in (audit_shown, manifold_shown, pairs_shown):
         section = shown.shown_section(context)
         if section is not None:
             yield section

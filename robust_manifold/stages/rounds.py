@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from robust_manifold import data
-from robust_manifold.runtime import Interrupted
+from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages.context import Context
 
 
@@ -91,6 +91,8 @@ def compute_rounds_together(
         on_done(len(part.labels) * len(folders))
         if context.stop.requested:
             raise Interrupted(f"stopped after {files[-1][0]}")
+    # What follows may read them in every process.
+    devices.barrier("rounds stored")
 
 
 def read_rounds(

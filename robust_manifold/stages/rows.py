@@ -29,6 +29,7 @@ from typing import NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Column, Evaluation
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 
 _LONGEST = 200
@@ -115,6 +116,47 @@ def rows_of(column: Column, evaluation: Evaluation) -> list[Row]:
 def kind_of(adversary: str) -> str:
     """Returns the registered name of an adversary as a config writes it."""
     return adversary.partition("(")[0]
+
+
+def check_rows(evaluation: Evaluation) -> None:
+    """Refuses adversaries and attacks that would be left out without a word.
+
+    Raises:
+      UsageError: if an adversary can make none of the attacks, no adversary can make
+        an attack, or two entries of a list would be stored in one place.
+    """
+    specs = {text: defenses.adversaries.build(text) for text in evaluation.adversaries}
+    names = [attacks.registry.to_string(attack) for attack in evaluation.attacks]
+    for text, spec in specs.items():
+        if evaluation.attacks and not _attacks(text, evaluation):
+            budget = (
+                ", and has a budget in linf or l2" if kind_of(text) == LATENT else ""
+            )
+            raise UsageError(
+                f"config.evaluation.adversaries: {text!r} can make none of the attacks "
+                f"{', '.join(names)}; allowed: with an attack that sees "
+                f"{' or '.join(spec.threat_models)}{budget}."
+            )
+    for attack, name in zip(evaluation.attacks, names, strict=True):
+        if not any(spec.suits(attack.threat_model) for spec in specs.values()):
+            raise UsageError(
+                f"config.evaluation.attacks: {name!r} sees {attack.threat_model}, and "
+                f"none of the adversaries {', '.join(specs)} can make it; allowed: "
+                "with one that can, such as 'oblivious'."
+            )
+    for key, texts in {
+        "defences": [column.text for column in evaluation.columns],
+        "adversaries": list(specs),
+        "attacks": names,
+    }.items():
+        places: dict[str, str] = {}
+        for text in texts:
+            other = places.setdefault(folder_name(text).lower(), text)
+            if other != text:
+                raise UsageError(
+                    f"config.evaluation.{key}: {other!r} and {text!r} would be stored "
+                    f"in one folder, {folder_name(text)!r}; allowed: one of them."
+                )
 
 
 def _meets(adversary: str, target: Column, column: Column) -> bool:

@@ -9,10 +9,10 @@ from robust_manifold import models
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import load_params, read_params_metadata
-from robust_manifold.stages import trained
+from robust_manifold.stages import roles, trained
 
 ROLES = ("classifier", "generator", "encoder", "discriminator", "vae_encoder")
-"""The networks that a run can hold."""
+"""The networks that a run can hold, beside classifiers with a name of their own."""
 
 
 class StoredNetwork(NamedTuple):
@@ -34,12 +34,11 @@ class StoredNetwork(NamedTuple):
 
 
 def roles_in(run: str | os.PathLike[str]) -> list[str]:
-    """Returns the roles of the networks that a run holds."""
-    return [
-        role
-        for role in ROLES
-        if any(Path(run, trained.folder(role)).glob("*/manifest.json"))
-    ]
+    """Returns the roles of a run's networks, "classifier-NAME" included."""
+    manifests = Path(run).glob(trained.folder("*") + "/*/manifest.json")
+    stored = {path.parents[2].name for path in manifests}
+    named = {role for role in stored - {*ROLES} if roles.classifier_of(role)}
+    return [*(role for role in ROLES if role in stored), *sorted(named)]
 
 
 def params_folder(run: str | os.PathLike[str], role: str) -> Path:

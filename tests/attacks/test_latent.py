@@ -16,6 +16,8 @@ SEARCH = attacks.LatentSearch(
     steps=150, restarts=2, learning_rate=0.1, inversion_restarts=1
 )
 
+SHORT = dataclasses.replace(SEARCH, steps=1, restarts=1)
+
 
 def projected(params, image):
     """A perfect projector before the classifier."""
@@ -120,6 +122,10 @@ def test_a_random_defence_gets_the_keys_that_are_held():
     np.testing.assert_allclose(made.logits, expected, atol=1e-5)
     fresh = find(params, images, labels, 0.1, apply=random)
     assert not np.array_equal(fresh.logits, made.logits)
+    # Of another kind than the key of the search.
+    held = jax.random.split(jax.random.key(5, impl="rbg"), 2)
+    options = {"apply": random, "fixed_keys": held, "search": SHORT}
+    assert np.isfinite(find(params, images, labels, 0.1, **options).logits).all()
 
 
 def test_an_image_does_not_depend_on_its_batch():
@@ -149,6 +155,8 @@ def test_what_is_not_allowed_is_named():
         find(params, images, labels, 0.1, norm="l1")
     with pytest.raises(UsageError, match="epsilon is -1.0"):
         find(params, images, labels, -1.0)
+    with pytest.raises(UsageError, match="fixed_keys are .*; allowed: 1 keys"):
+        find(params, images, labels, 0.1, fixed_keys=np.zeros(1))
     for wrong in ({"steps": 0}, {"restarts": 0}, {"spread": -1.0}):
         (field,) = wrong
         with pytest.raises(UsageError, match=rf"LatentSearch\.{field} is"):

@@ -243,6 +243,35 @@ def test_bounds_share_a_program_and_a_search_may_end_early():
     assert pairs(quick, params).found.all()
 
 
+def test_a_generator_of_64_bits_is_searched_in_64():
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda a: jnp.asarray(a, float), linear.make(3, 20.0))
+        spec = dataclasses.replace(CHANGE, eta=0.1, steps=1, restarts=1)
+        found = pairs(spec, params, 1)
+        assert found.latents.dtype == found.images.dtype == jnp.float64
+
+
+def test_of_a_random_classifier_no_lucky_draw_counts():
+    """What was chosen by one key is judged by another, however many there are."""
+
+    def guessing(params, image, key):
+        # To every image and key another class.
+        draw = jax.random.normal(key, image.shape)
+        lead = jnp.sin(1e4 * jnp.sum(draw * image))
+        return jnp.stack([lead, -lead])
+
+    spec = dataclasses.replace(CHANGE, eta=100.0, steps=1, restarts=8)
+    random = attacks.Expectation(guessing)
+    params = linear.make(2)
+    found = attacks.find_pairs(spec, linear.SPANNER, random, params, 64, key=KEY)
+    assert found.feasible.all() and found.found.mean() < 0.75
+    images, labels = np.float32(found.images[:, 0]).clip(0, 1), np.zeros(64, int)
+    near = attacks.find_neighbours(
+        spec, linear.SPANNER, random, params, images, labels, key=KEY
+    )
+    assert near.feasible.all() and near.found.mean() < 0.75
+
+
 def test_a_text_describes_the_attack():
     built = attacks.overpowered_registry.build("overpowered(eta=2, loss='logits')")
     assert built == attacks.Overpowered(2.0, loss="logits")

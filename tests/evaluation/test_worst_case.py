@@ -130,6 +130,18 @@ def test_every_column_is_counted_at_the_budgets_of_all_that_attack_it():
     assert found == {("none", 0.1): 2, ("none", 0.2): 2, ("inc", 0.2): 2}
 
 
+def test_images_left_as_they_are_say_nothing_at_another_budget():
+    # Of a misclassified image there is nothing to change: inside any budget it is 0.
+    unmoved = {"linf": np.full(4, 0.1), "l2": np.array([2.0, 2.0, 2.0, 0.0])}
+    rows = [
+        CLEAN,
+        attacked([0, 0, 1, 0], sizes=unmoved),
+        attacked([1, 1, 1, 0], norm="l2", epsilon=1.5, adversary="latent"),
+    ]
+    lines = [line for line in adversary_lines(rows) if line.norm == "l2"]
+    assert [line.adversary for line in lines] == ["latent", WORST_CASE]
+
+
 def test_who_breaks_what_alone():
     rows = [
         CLEAN,

@@ -72,7 +72,7 @@ def test_of_a_linear_generator_it_is_the_pseudoinverse(linear, derivative, hessi
         return derivative(search, manifold, image, KEY).latent
 
     for mode in (jax.jacrev, jax.jacfwd):
-        found = mode(latent)(jnp.asarray(linear.images[0])).reshape(3, 20)
+        found = jax.jit(mode(latent))(jnp.asarray(linear.images[0])).reshape(3, 20)
         expected = np.linalg.pinv(np.asarray(linear.params["A"], float).T)
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -80,8 +80,8 @@ def test_of_a_linear_generator_it_is_the_pseudoinverse(linear, derivative, hessi
 def test_what_is_returned_is_what_was_found():
     search = Search(LBFGS(20), Restarts(3))
     image = jnp.asarray(curved.IMAGE, jnp.float32)
-    plain = search(curved.manifold(), image, KEY)
-    found = DENSE(search, curved.manifold(), image, KEY)
+    plain = jax.jit(lambda x: search(curved.manifold(), x, KEY))(image)
+    found = jax.jit(lambda x: DENSE(search, curved.manifold(), x, KEY))(image)
     np.testing.assert_array_equal(found.latent, plain.latent)
     np.testing.assert_array_equal(found.restart_errors, plain.restart_errors)
     np.testing.assert_allclose(found.image, plain.image, rtol=1e-6)
@@ -111,7 +111,9 @@ def _root(latent):
 )
 def test_it_tells_whether_the_theorem_holds(derivative, generate, latent, outcome):
     """The distance of z^2 from 1 falls from a saddle at 0 to minima at 1 and -1."""
-    report = derivative.report(_problem(generate, 1.0), jnp.array(latent))
+    report = jax.jit(lambda z: derivative.report(_problem(generate, 1.0), z))(
+        jnp.array(latent)
+    )
     assert report.outcome == outcome, Outcome(int(report.outcome)).message
 
 
@@ -151,7 +153,7 @@ def test_directions_that_change_nothing_stay(derivative):
         problem = Problem(lambda z: (2 * z[0]).reshape(1, 1, 1), image, prior)
         return derivative.attach(problem, jnp.array([0.3, 0.7, 1.0, 0.0]))
 
-    found = jax.jacrev(attached)(jnp.ones((1, 1, 1))).reshape(4)
+    found = jax.jit(jax.jacrev(attached))(jnp.ones((1, 1, 1))).reshape(4)
     np.testing.assert_allclose(found, [0.5, 0, 0, 0], atol=1e-6)
 
 

@@ -1,5 +1,7 @@
 """The derivative through every step, and what it keeps in memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from robust_manifold.inversion import (
     LevenbergMarquardt,
     Restarts,
     Search,
+    Status,
     unrolled,
 )
 from robust_manifold.inversion.unrolled import repeated
@@ -52,11 +55,14 @@ def test_it_is_the_derivative_of_what_is_computed(search):
 @pytest.mark.parametrize(
     "search",
     [
-        Search(
-            LevenbergMarquardt(60, linear="conjugate_gradients"),
-            Restarts(4, halve_at=(2, 4)),
+        pytest.param(
+            Search(
+                LevenbergMarquardt(60, linear="conjugate_gradients"),
+                Restarts(4, halve_at=(2, 4)),
+            ),
+            marks=pytest.mark.slow,
         ),
-        Search(LBFGS(60), Restarts(2)),
+        pytest.param(Search(LBFGS(60), Restarts(2)), marks=pytest.mark.slow),
         Search(GradientDescent(1500, 5.0), Restarts(2)),
     ],
     ids=str,
@@ -81,11 +87,27 @@ def test_at_a_minimum_it_is_the_implicit_one(search):
 def test_what_is_returned_is_what_was_found():
     search = Search(LBFGS(12), Restarts(4, halve_at=(5,)))
     image = jnp.asarray(curved.IMAGE, jnp.float32)
-    plain = search(curved.manifold(), image, KEY)
-    found = unrolled(search, curved.manifold(), image, KEY)
+    plain = jax.jit(lambda x: search(curved.manifold(), x, KEY))(image)
+    found = jax.jit(lambda x: unrolled(search, curved.manifold(), x, KEY))(image)
     np.testing.assert_array_equal(found.restart_errors, plain.restart_errors)
     np.testing.assert_allclose(found.latent, plain.latent, rtol=1e-3)
     np.testing.assert_allclose(found.error, plain.error, rtol=1e-5)
+
+
+def test_one_that_had_enough_stops_where_the_search_did():
+    """Though another restart than the one that ended the search may be returned."""
+    search = Search(Adam(12, 0.3), Restarts(4, enough=0.035))
+    image = jnp.asarray(curved.IMAGE, jnp.float32)
+
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        plain = search(curved.manifold(), image, key)
+        return plain, unrolled(search, curved.manifold(), image, key)
+
+    plain, found = both(jax.random.split(jax.random.key(3), 80))
+    assert (plain.status == Status.ENOUGH).mean() > 0.9
+    np.testing.assert_allclose(found.image, plain.image, atol=1e-4)
 
 
 def test_a_restart_that_breaks_does_not_touch_the_winner():
@@ -102,10 +124,52 @@ def test_a_restart_that_breaks_does_not_touch_the_winner():
     manifold = Manifold(generate, (1,), encode=encode)
     search = Search(GradientDescent(5, 1e-3), Restarts(6, encoded=6))
     image = jnp.full((1, 1, 1), 0.9)
-    errors = search(manifold, image, KEY).restart_errors
+
+    @jax.jit
+    @functools.partial(jax.grad, has_aux=True)
+    def differentiated(image):
+        found = unrolled(search, manifold, image, KEY)
+        return found.error, found.restart_errors
+
+    gradient, errors = differentiated(image)
     assert not jnp.isfinite(errors).all()
-    gradient = jax.grad(lambda x: unrolled(search, manifold, x, KEY).error)(image)
     assert jnp.isfinite(gradient).all() and (gradient != 0).all()
+
+
+MATRIX = np.random.default_rng(1).normal(size=(3, 12)).astype(np.float32) / 3
+WEIGHTS = np.linspace(-1, 1, 12).astype(np.float32)
+
+
+def _slope_by_image(solver, image, scales=(1.0, 1.0, 1.0)):
+    """The gradient of a sum over G(z*) of a linear G, its one start at 0."""
+
+    def generate(latent):
+        return (latent * jnp.array(scales) @ MATRIX + 0.5).reshape(3, 4, 1)
+
+    manifold, search = Manifold(generate, (3,)), Search(solver, Restarts(1, scale=0.0))
+
+    def total(image):
+        return unrolled(search, manifold, image, KEY).image.reshape(-1) @ WEIGHTS
+
+    return jax.jit(jax.grad(total))(jnp.asarray(image, jnp.float32)).reshape(-1)
+
+
+@pytest.mark.parametrize("solver", [Adam(3), LBFGS(3)], ids=str)
+def test_an_image_that_is_met_exactly_has_a_derivative(solver):
+    """Its error has no slope at all: roots and norms of 0 must not make it NaN."""
+    assert jnp.isfinite(_slope_by_image(solver, np.full((3, 4, 1), 0.5))).all()
+
+
+def test_a_latent_without_effect_has_none_on_the_derivative():
+    found = _slope_by_image(Adam(3), curved.IMAGE, (1.0, 1.0, 0.0))
+    assert jnp.isfinite(found).all() and (found != 0).any()
+
+
+def test_a_start_at_0_has_a_derivative():
+    """That of the projection, by the pseudoinverse."""
+    found = _slope_by_image(LBFGS(12), curved.IMAGE)
+    expected = np.linalg.pinv(MATRIX) @ MATRIX @ WEIGHTS
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 12])

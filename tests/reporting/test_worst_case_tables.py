@@ -18,6 +18,7 @@ from robust_manifold.reporting import (
     to_csv,
     to_markdown,
 )
+from robust_manifold.reporting.worst_cases import tells_alone
 
 INC = "invert_and_classify(restarts=4)"
 COLUMNS = [("small_cnn", "none"), ("small_cnn", INC), ("robust", INC)]
@@ -113,7 +114,8 @@ def test_adversaries_stand_under_their_budget(lines):
 
 def test_what_an_adversary_breaks_alone(lines):
     table = alone_table(lines)
-    assert table.text.iloc[0].tolist() == ["ℓ∞ ε=0.1", "Oblivious", "3", "3", "3"]
+    # Of the undefended classifier, which met one adversary, there is no column.
+    assert table.text.iloc[0].tolist() == ["ℓ∞ ε=0.1", "Oblivious", "3", "3"]
     assert WORST_CASE not in table.text["Adversary"].str.lower().tolist()
     assert table.numbers.iloc[1, -1] == 70
 
@@ -122,6 +124,12 @@ def test_an_adversary_that_could_be_left_out_has_no_line(lines):
     lines.loc[lines["adversary"] == "oblivious", "alone"] = 0
     shown = set(alone_table(lines).text["Adversary"])
     assert shown == {"Unrolled, 4 samples"}
+
+
+def test_without_rivals_nobody_is_alone(lines):
+    assert tells_alone(lines)
+    bare = lines[lines["defence"] == "none"]
+    assert bare["alone"].any() and not tells_alone(bare)
 
 
 def test_all_attacks_are_grouped_by_budget(columns):

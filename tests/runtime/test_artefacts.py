@@ -1,4 +1,5 @@
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from robust_manifold import stages
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime.artefacts import (
     Artefacts,
@@ -47,6 +49,26 @@ def test_what_was_not_written_is_said_to_be(store):
     assert not store.has("a.txt")
     with pytest.raises(UsageError, match=r"a\.txt has not been written"):
         store.read_text("a.txt")
+
+
+def test_one_process_alone_can_look(store, monkeypatch):
+    """A report is the first process's work: to ask the others would wait for ever."""
+
+    def agreed(value):
+        raise AssertionError("the other processes are asked")
+
+    monkeypatch.setattr("robust_manifold.runtime.artefacts.agreed", agreed)
+    store.write_text("a.txt", "a")
+    assert store.holds("a.txt") and not store.holds("b.txt")
+    with pytest.raises(AssertionError):
+        store.has("a.txt")
+
+
+def test_the_report_asks_no_other_process():
+    shown = pathlib.Path(stages.__file__).parent
+    for path in [*shown.glob("*_shown.py"), shown / "report.py"]:
+        for asking in ("folder.has(", "stage_done(", "agreed("):
+            assert asking not in path.read_text(), path.name
 
 
 def test_a_deleted_file_counts_as_not_written(store):

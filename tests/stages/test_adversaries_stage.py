@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from robust_manifold.config import Column, add_classifier, default_config, validate
+from robust_manifold.core.errors import UsageError
 from robust_manifold.defenses import InvertAndClassify, NoDefense
-from robust_manifold.stages.rows import rows, rows_of
+from robust_manifold.stages.rows import check_rows, rows, rows_of
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"
@@ -81,6 +82,55 @@ def test_without_the_oblivious_adversary_the_others_meet_the_bare_classifier():
     block = validate(config).evaluation
     met = rows_of(Column(NoDefense()), block)
     assert [row.adversary for row in met] == ["none", "straight_through"]
+
+
+def checked(**values):
+    """Checks the rows of a config whose evaluation has some values changed."""
+    config: Any = default_config()
+    config.evaluation.update(values)
+    check_rows(validate(config).evaluation)
+
+
+LEFT_OUT = {
+    "a search without a budget": (
+        {"attacks": ("deepfool",), "adversaries": ("oblivious", "latent")},
+        "'latent' can make none of the attacks deepfool.*a budget in linf or l2",
+    ),
+    "scores for an attack on gradients": (
+        {"attacks": ("deepfool",), "adversaries": ("oblivious", "decision")},
+        "'decision' can make none of the attacks deepfool",
+    ),
+    "gradients for an attack on scores": (
+        {
+            "attacks": ("fgsm(epsilon=0.1)", "square(epsilon=0.1)"),
+            "adversaries": ("straight_through", "implicit"),
+        },
+        "'square.*' sees scores, and none of the adversaries straight_through, implic",
+    ),
+    "one folder for two": (
+        {
+            "attacks": (
+                "patch('square(size=0.5)', printable=(0.0, 0.5, 1.0))",
+                "patch('square(size=0.5)', printable=((0.0, 0.5, 1.0),))",
+            )
+        },
+        "would be stored in one folder, 'patch-",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_nothing_is_left_out_without_a_word(name):
+    values, pattern = LEFT_OUT[name]
+    with pytest.raises(UsageError, match=pattern):
+        checked(**values)
+
+
+def test_what_some_adversary_can_make_is_allowed():
+    checked(
+        attacks=("deepfool", "square(epsilon=0.1)"),
+        adversaries=("straight_through", "decision"),
+    )
 
 
 def read(work, folder):

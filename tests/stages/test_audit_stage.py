@@ -17,10 +17,11 @@ from robust_manifold.evaluation.audits import (
     repetition,
     search,
 )
-from robust_manifold.stages import audit, audit_rows
+from robust_manifold.stages import audit, audit_rows, latent_pairs
 from robust_manifold.stages.rows import Row
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=2)"
+PAIRS = "overpowered(28.0, steps=4, restarts=2)"
 SETTINGS = [
     "--config.stages=('fit_classifier','fit_generator','attack','evaluate','audit')",
     "--config.generator.model=vae_decoder(latent_size=4, hidden=8)",
@@ -31,7 +32,12 @@ SETTINGS = [
     "--config.evaluation.adversaries=('oblivious','straight_through')",
     "--config.evaluation.attacks=('fgsm(epsilon=0.1)','pgd(epsilon=0.1, steps=4)')",
     f"--config.evaluation.defences=('none','{INC}')",
+    "--config.overpowered.pairs=6",
+    f"--config.overpowered.searches=('{PAIRS}',)",
     "--config.audit.examples=6",
+    # Each of them compiles an attack of its own.
+    "--config.audit.left_out=('more restarts','scale of the logits',"
+    "'scores against white box','unfinished search','silent success')",
 ]
 N = 40
 
@@ -66,16 +72,53 @@ def test_a_run_audits_every_column_and_goes_on_where_it_was(program, project):
         projections.NOISE_ERROR,
         repetition.KEYS,
         search.COST,
+        projections.PAIRS,
     }
+    _check_pairs(work)
+    told = {c["sentence"] for c in found if c["name"] == gradients.LOGIT_SCALE}
+    assert told == {"Not checked: config.audit.left_out names it."}
 
+    rounds = work / "pairs/classifier/overpowered-eta=28.0-steps=4-restarts=2"
+    lost = rounds / "round-001.npz"
+    before = _arrays(lost)
+    lost.unlink()
+    summary = (work / latent_pairs.SUMMARY).read_bytes()
+    verdicts = (rounds / "verdicts.npz").read_bytes()
     (work / audit.SUMMARY).unlink()
     kept = work / "audit/none.json"
     (other,) = set((work / "audit").iterdir()) - {kept}
     other.unlink()
-    before = kept.stat().st_mtime_ns
+    time = kept.stat().st_mtime_ns
     assert program(*command).code == 0
     assert (work / audit.SUMMARY).read_text() == text
-    assert other.exists() and kept.stat().st_mtime_ns == before
+    assert other.exists() and kept.stat().st_mtime_ns == time
+    for name, array in _arrays(lost).items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    assert (work / latent_pairs.SUMMARY).read_bytes() == summary
+    assert (rounds / "verdicts.npz").read_bytes() == verdicts
+
+
+def _arrays(path):
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files if name != "seconds"}
+
+
+def _check_pairs(work):
+    """Holds what is said of latent pairs to what is stored of them."""
+    (line,) = json.loads((work / latent_pairs.SUMMARY).read_text())
+    folder = work / "pairs/classifier/overpowered-eta=28.0-steps=4-restarts=2"
+    rounds = [_arrays(path) for path in sorted(folder.glob("round-*.npz"))]
+    assert [len(arrays["found"]) for arrays in rounds] == [4, 2]
+    found = np.concatenate([arrays["found"] for arrays in rounds])
+    logits = np.concatenate([arrays["logits"] for arrays in rounds])
+    apart = np.argmax(logits[:, 0], -1) != np.argmax(logits[:, 1], -1)
+    np.testing.assert_array_equal(found, apart)
+    assert line["n"] == 6 and line["found"] == found.sum() > 0
+    # Each of the pairs has its own latents, whatever its round.
+    latents = np.concatenate([arrays["latents"] for arrays in rounds])
+    assert len(np.unique(latents[:, 0], axis=0)) == 6
+    with np.load(folder / "verdicts.npz") as stored:
+        assert len(stored["verdicts"]) == len(stored["reads"]) == line["found"]
 
 
 def stored(attack, broken, adversary="oblivious", **changes):

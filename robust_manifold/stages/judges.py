@@ -1,0 +1,47 @@
+"""The judges of a run: who says whether two images still read as one class."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from robust_manifold import evaluation
+from robust_manifold.stages import trained
+from robust_manifold.stages.context import Context
+
+NEIGHBOURS = "nearest neighbour"
+"""The name of the judge that every run has."""
+
+
+def judges_of(context: Context, classifier: str) -> list[evaluation.Judge]:
+    """Returns the judges of what was found against a classifier.
+
+    They are the nearest training image, and the table's other classifiers that share
+    no parameters with this one.
+
+    Args:
+      context: the run.
+      classifier: the name of the attacked one.
+    """
+    train = context.dataset.train
+    neighbours = evaluation.NeighbourJudge(NEIGHBOURS, train.images, train.labels)
+    return [neighbours, *_classifiers(context, classifier)]
+
+
+def told(judgement: evaluation.Judgement) -> list[dict[str, Any]]:
+    """Returns what judges say as plain values."""
+    return [
+        {**line._asdict(), "interval": list(line.interval)} for line in judgement.lines
+    ]
+
+
+def _classifiers(
+    context: Context, attacked: str
+) -> Iterator[evaluation.ClassifierJudge]:
+    experiment = context.experiment
+    own = {attacked, *experiment.starts_of(attacked)}
+    for name in experiment.evaluation.classifiers:
+        if not own & {name, *experiment.starts_of(name)}:
+            yield evaluation.ClassifierJudge(
+                name,
+                context.classifier_of(name).apply,
+                trained.load_classifier(context, name),
+            )
