@@ -25,7 +25,7 @@ INC = (
     "invert_and_classify(solver=levenberg_marquardt(steps=4), "
     "restarts=restarts(count=2, encoded=1))"
 )
-SEARCH = "overpowered(eta=1.5, steps=100, restarts=1)"
+SEARCH = "overpowered(eta=1.5, steps=200, restarts=1)"
 
 
 def get_config():
@@ -59,9 +59,12 @@ def get_config():
             duration="2 epochs",
         )
 
-    # More restarts and steps than the training had.
+    # More restarts and steps than the training had; the first looks for the supremum
+    # that is trained against, the others for other classes.
     config.overpowered.pairs = 200
     config.overpowered.searches = (
+        "overpowered(eta=1.5, steps=300, restarts=4, loss='probabilities', "
+        "supremum=True)",
         "overpowered(eta=1.5, steps=300, restarts=4)",
         "overpowered(eta=4.0, steps=300, restarts=4)",
     )
