@@ -14,7 +14,7 @@ from robust_manifold import attacks
 SLOW = 20.0
 """Seconds of a first call after which a contender is not called again."""
 
-PGD_STEPS, CW_ROUNDS, CW_STEPS, CW_RATE = 40, 5, 100, 0.01
+PGD_STEPS, CW_ROUNDS, CW_STEPS, CW_RATE = 40, 5, 100, 0.05
 APGD_STEPS, DEEPFOOL_STEPS, SQUARE_QUERIES = 100, 50, 500
 
 

@@ -3,7 +3,7 @@
   pip install '.[bench]'
   pip install --no-deps torchattacks==3.5.1 adv-lib==0.2.8
   python benchmarks/attacks.py --run=RUN [--robust=RUN2] [--images=500] [--rounds=3]
-    [--parts=speed,autoattack,distances]
+    [--parts=speed,passes,autoattack,distances]
 
 RUN is the folder of a run with a classifier, RUN2 one of an adversarially trained one,
 for instance of `experiments/mnist_adversarial.py`.  A peer that is not installed is
@@ -13,6 +13,7 @@ they return is checked to lie in the box and in the ball.
 speed       images a second on RUN: the first call, which compiles, and then calls in
             turn.  A contender that takes more than 20 s is called once.  Success is of
             the images that are classified well before.  --attacks=pgd,square does some
+passes      what passes through the network alone take, beside PGD on RUN
 autoattack  robust accuracy after each member of AutoAttack, linf and l2, on both runs;
             --norms=linf and --networks=robust do some of it
 distances   Carlini-Wagner in l2, linf and l0 on RUN: success and distance
@@ -28,6 +29,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import attack_distances
 import attack_ensembles
 import attack_networks
+import attack_passes
 import attack_peers
 import attack_speed
 import jax
@@ -36,7 +38,7 @@ import torch
 
 from robust_manifold.core.errors import UsageError
 
-PARTS = ("speed", "autoattack", "distances")
+PARTS = ("speed", "passes", "autoattack", "distances")
 
 
 def main():
@@ -102,6 +104,8 @@ def measure(part, cases, options, found):
             found,
             options.attacks,
         )
+    elif part == "passes":
+        attack_passes.compare(undefended, options.linf, options.rounds, options.seconds)
     elif part == "autoattack":
         budgets = {"linf": options.linf, "l2": options.l2}
         norms = options.norms or list(budgets)
