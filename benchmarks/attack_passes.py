@@ -42,9 +42,7 @@ def compare(case, epsilon, rounds, budget):
         rounds,
         budget,
     )
-    print(
-        f"{case.name}: {STEPS} passes of {len(case.images)} images, nothing between"
-    )
+    print(f"{case.name}: {STEPS} passes of {len(case.images)} images, nothing between")
     print(f"  {'':18}{'seconds':>9}{'images a second':>17}")
     for name in contenders:
         seconds = times.median(name)
