@@ -93,7 +93,6 @@ from robust_manifold.evaluation.results import (
     summarise,
     to_csv,
     to_frame,
-    worst_case,
 )
 from robust_manifold.evaluation.worst_case import (
     WORST_CASE,
@@ -198,6 +197,5 @@ __all__ = [
     "to_csv",
     "to_frame",
     "wilson_interval",
-    "worst_case",
     "worst_cases",
 ]

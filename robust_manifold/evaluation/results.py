@@ -117,20 +117,6 @@ def predictions_of(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " 
     return np.where(broken, -1, np.argmax(logits, axis=-1))
 
 
-def worst_case(correct: Bool[np.ndarray, "attacks n"]) -> Bool[np.ndarray, " n"]:
-    """Returns, per image, whether it is right under every attack.
-
-    >>> worst_case(np.array([[True, True, False], [True, False, True]]))
-    array([ True, False, False])
-
-    Raises:
-      UsageError: if there is no attack, since nothing could break an image.
-    """
-    if len(correct) == 0:
-        raise UsageError("correct holds 0 attacks; allowed: 1 or more.")
-    return np.all(correct, axis=0)
-
-
 def summarise(
     *,
     classifier: str,

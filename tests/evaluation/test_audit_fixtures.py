@@ -41,6 +41,10 @@ def audit(apply=broken.apply, attack=broken.ATTACK, **options):
     return {check.name: check for check in checks}
 
 
+# One worker, which then audits the sound model once.
+pytestmark = pytest.mark.xdist_group("audit fixtures")
+
+
 def flags(checks):
     return {name for name, check in checks.items() if check.verdict == "FLAG"}
 

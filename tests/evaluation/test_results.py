@@ -12,7 +12,6 @@ from robust_manifold.evaluation import (
     to_csv,
     to_frame,
     wilson_interval,
-    worst_case,
 )
 
 LABELS = np.array([3, 1, 4, 1], np.int32)
@@ -109,19 +108,6 @@ def test_no_images_are_refused():
             labels=LABELS[:0],
             predictions=LABELS[:0],
         )
-
-
-def test_worst_case_is_never_above_any_attack():
-    correct = np.random.default_rng(0).random((5, 200)) < 0.8
-    worst = worst_case(correct)
-    assert (worst <= correct).all()
-    assert (worst == [all(column) for column in correct.T]).all()
-    assert (worst_case(correct[:1]) == correct[0]).all()
-
-
-def test_worst_case_of_nothing_is_refused():
-    with pytest.raises(UsageError, match="0 attacks"):
-        worst_case(np.zeros((0, 3), bool))
 
 
 def test_norms_are_plain():
