@@ -162,6 +162,11 @@ def test_the_scale_of_logits_may_not_matter():
     for broken in ([first(20), first(3)], [first(3), first(20)]):
         check = gradients.same_at_all_scales(scales, np.stack(broken))
         assert flagged(check) and check.value == pytest.approx(17 / N)
+    # That small logits weaken an attack misleads nobody who has not made them small.
+    weaker = gradients.same_at_all_scales(
+        np.array([1.0, 0.01]), np.stack([first(20), first(3)])
+    )
+    assert not flagged(weaker)
 
 
 def test_probabilities_and_broken_logits_are_told():
@@ -226,6 +231,9 @@ def test_a_prediction_that_follows_the_key_is_told():
     moved[2, 5] += 1
     check = repetition.same_for_all_keys(moved)
     assert flagged(check) and check.value == pytest.approx(1 / N)
+    many = np.zeros((2, 100), int)
+    many[1, 0] = 1
+    assert not flagged(repetition.same_for_all_keys(many))
     check = repetition.same_for_all_keys(predictions, moved, predictions[0])
     assert flagged(check) and "100 % right under the key" in check.sentence
 
@@ -282,6 +290,12 @@ def test_restarts_that_all_end_elsewhere_are_told():
     # Nobody is alone where all errors are rounding.
     assert not flagged(projections.best_basin(1e-12 * alone))
     assert projections.best_basin(alone[:, :1]).verdict == "SKIPPED"
+    # Restarts that were given up say nothing of the basins.
+    dropped = np.tile([False, True, False], (N, 1))
+    near = np.tile([0.01, 0.5, 0.0101], (N, 1))
+    assert projections.best_basin(near, dropped).value == pytest.approx(1)
+    dropped[:, 2] = True
+    assert projections.best_basin(near, dropped).verdict == "SKIPPED"
 
 
 def test_a_projection_that_moves_again_is_told():

@@ -152,7 +152,7 @@ def _cosines(
 def same_at_all_scales(
     scales: Float[np.ndarray, " scales"], broken: Bool[np.ndarray, "scales n"]
 ) -> Check:
-    """Returns whether an attack breaks the same images whatever the logits' scale.
+    """Returns whether the size of the logits weakens an attack.
 
     Multiplied by a positive number, logits decide as before.
 
@@ -161,33 +161,31 @@ def same_at_all_scales(
       broken: whether each image fell to the attack at each of them.
     """
     rights = 1 - broken.mean(axis=1)
-    pairs = [
-        paired(a, b) for place, a in enumerate(broken) for b in broken[place + 1 :]
+    # Small logits may weaken an attack, which misleads nobody: large ones must not, and
+    # no other scale may do better than that of the figures.
+    stronger = [
+        paired(broken[one], broken[other]).second_is_stronger
+        for one in range(len(scales))
+        for other in range(len(scales))
+        if scales[other] < scales[one] or one == 0
     ]
-    apart = any(
-        pair.second_is_stronger
-        or pair._replace(
-            only_first=pair.only_second, only_second=pair.only_first
-        ).second_is_stronger
-        for pair in pairs
-    )
     value = float(rights.max() - rights.min())
     told = ", ".join(
         f"{percent(right)} at {scale:.3g} times"
         for scale, right in zip(scales, rights, strict=True)
     )
-    if not apart:
+    if not any(stronger):
         return judged(
             False,
             LOGIT_SCALE,
             value,
-            f"Multiplying the logits does not change what the attack finds: {told}.",
+            f"The size of the logits does not weaken the attack: {told} stay right.",
         )
     return judged(
         True,
         LOGIT_SCALE,
         value,
-        f"Multiplying the logits, which changes no decision, changes what the attack "
+        "Multiplying the logits, which changes no decision, changes what the attack "
         f"finds: {told} stay right. Its loss underflows; climb the margin instead.",
     )
 

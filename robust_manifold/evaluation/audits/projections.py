@@ -117,22 +117,28 @@ def projection_errors(
     return judged(False, ERRORS, after / before if before else None, f"{told}.")
 
 
-def best_basin(restart_errors: Float[np.ndarray, "n restarts"]) -> Check:
+def best_basin(
+    restart_errors: Float[np.ndarray, "n restarts"],
+    dropped: Bool[np.ndarray, "n restarts"] | None = None,
+) -> Check:
     """Returns how many of an image's restarts come to its best error.
 
     Args:
       restart_errors: final error of every restart; infinite if it has none.
+      dropped: which of them were given up on the way and do not count.
     """
-    restarts = restart_errors.shape[1]
-    if restarts < 2:
-        return skipped(BASIN, "the projection has one restart")
+    if dropped is None:
+        dropped = np.zeros(restart_errors.shape, bool)
+    if ((~dropped).sum(axis=1) < 2).any():
+        return skipped(BASIN, "the projection follows one restart to its end")
+    restart_errors = np.where(dropped, np.inf, restart_errors)
     best = restart_errors.min(axis=1, keepdims=True)
     # An error of rounding alone is as good as any other such.
     limit = np.maximum((1 + NEAR) * best, _SAME)
     near = np.isfinite(restart_errors) & (restart_errors <= limit)
     alone = near.sum(axis=1) <= 1
     lonely = some(int(alone.sum()), len(alone))
-    value = float(near.mean())
+    value = float(near.sum() / (~dropped).sum())
     told = (
         f"{percent(value)} of the restarts come within {percent(NEAR)} of their "
         f"image's best error, for {lonely} no other one does"

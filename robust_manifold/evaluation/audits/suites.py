@@ -24,6 +24,7 @@ from robust_manifold.evaluation.audits import (
 from robust_manifold.evaluation.audits.check import Check, judged, skipped
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
 from robust_manifold.evaluation.audits.runs import Network, Runs
+from robust_manifold.inversion import Status
 
 
 class PairsFound(NamedTuple):
@@ -304,7 +305,8 @@ def _projected(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Ch
         attacked = project(runs.main.images)
         yield projections.projection_errors(clean.error, attacked.error)
     if projections.BASIN in wanted:
-        yield projections.best_basin(clean.restart_errors)
+        dropped = np.asarray(clean.restart_status) == Status.DROPPED
+        yield projections.best_basin(clean.restart_errors, dropped)
     if projections.TWICE in wanted:
         yield projections.projected_twice(clean.error, project(clean.image).error)
     if projections.FOUND_AGAIN in wanted:
