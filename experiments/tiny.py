@@ -1,4 +1,4 @@
-"""The whole pipeline in under a minute, to see that it runs; its figures mean nothing.
+"""The whole pipeline in two minutes, to see that it runs; its figures mean nothing.
 
 python -m robust_manifold.main --config=experiments/tiny.py --workdir=/tmp/tiny
 """
