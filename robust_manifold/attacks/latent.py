@@ -279,17 +279,6 @@ class _OnManifold:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """A method of a search by its name: equal searches have equal parts."""
-
-    search: "_Search"
-    name: str
-
-    def __call__(self, *arguments: Any) -> Any:
-        return getattr(self.search, self.name)(*arguments)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Search:
     """The attack on one image as a loop, hashed by value."""
 
@@ -302,7 +291,7 @@ class _Search:
     """Of the held keys; None if there are none."""
 
     def loop(self) -> loops.Loop:
-        parts = {name: _Part(self, name) for name in ("begin", "step", "finish")}
+        parts = {name: loops.Method(self, name) for name in ("begin", "step", "finish")}
         return loops.Loop(**parts, steps=self.spec.steps)
 
     def contest(self, params, key, example: _Example, projection: Image) -> _OnManifold:

@@ -251,17 +251,6 @@ class _Example(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """A method of a search by its name: equal searches have equal parts."""
-
-    search: Any
-    name: str
-
-    def __call__(self, *arguments: Any) -> Any:
-        return getattr(self.search, self.name)(*arguments)
-
-
-@dataclasses.dataclass(frozen=True)
 class _Search:
     """The attack on one example as a loop, hashed by value."""
 
@@ -274,11 +263,11 @@ class _Search:
         # What parts one draw of a random classifier need not part the next.
         ends = self.spec.stop and not isinstance(self.apply, Expectation)
         return loops.Loop(
-            begin=_Part(self, "begin"),
-            step=_Part(self, "step"),
-            finish=_Part(self, "finish"),
+            begin=loops.Method(self, "begin"),
+            step=loops.Method(self, "step"),
+            finish=loops.Method(self, "finish"),
             steps=self.spec.steps,
-            ended=_Part(self, "ended") if ends else None,
+            ended=loops.Method(self, "ended") if ends else None,
         )
 
     def classify(self, params: Params, key: PRNGKey, use: str) -> Classify:

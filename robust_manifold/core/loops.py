@@ -6,6 +6,7 @@ Between stretches of such loops the examples that are not ready yet are gathered
 fewer tiles, so that one slow example does not keep a whole tile busy.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,6 +38,18 @@ class Loop(NamedTuple):
     """How many are taken at most."""
     ended: Callable[[Any], Bool[Array, ""]] | None = None
     """state -> whether no further step is needed; None: all steps always are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method of a search by its name, as a function that hashes by value."""
+
+    search: Any
+    name: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Returns what the method does."""
+        return getattr(self.search, self.name)(*arguments)
 
 
 class _Running(NamedTuple):
