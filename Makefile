@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/mnist_quick
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-all lint format clean
@@ -26,11 +27,15 @@ $(VENV)/.develop: $(VENV)/.quick
 quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real digits
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
 
-test: $(VENV)/.develop ## Run the test suite
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup --cov --cov-report=term:skip-covered
+# Most of the time of the tests is XLA's compilation: of small programs, faster ones
+# are not worth it. `make test-all` runs what users run.
+QUICK_COMPILATION := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 
-test-all: $(VENV)/.develop ## Run the slow tests, too
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup -m 'slow or not slow'
+test: $(VENV)/.develop ## Run the test suite
+	JAX_PLATFORMS=cpu XLA_FLAGS="$(QUICK_COMPILATION) $(XLA_FLAGS)" $(PYTEST)
+
+test-all: $(VENV)/.develop ## Run the slow tests, too, as users' programs are compiled, with coverage
+	JAX_PLATFORMS=cpu $(PYTEST) -m 'slow or not slow' --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.develop ## Check style, types and layers
 	$(BIN)/ruff format --check .

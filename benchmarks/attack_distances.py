@@ -48,7 +48,12 @@ def contenders(rounds, steps) -> dict[str, dict]:
         },
         "l0": {
             "ours": _ours("norm='l0'"),
-            "art": peers.art("CarliniL0Method", initial_const=1.0, **searched),
+            "adv_lib sigma_zero": peers.adv_lib_sigma_zero(),
+            "foolbox fmn": peers.foolbox_torch("L0FMNAttack", steps=1000),
+            "ours fmn": attack_speed.ours(
+                attacks.registry.build("fmn(norm='l0', steps=1000)")
+            ),
+            "art": peers.art("CarliniL0Method"),
         },
     }
 

@@ -155,12 +155,12 @@ def _pyautoattack(module, name, norm, epsilon, fields):
 def adv_lib_linf(**fields):
     """Returns adv-lib's Carlini-Wagner attack in linf."""
 
-    def run(case):
-        attack = _adv_lib_carlini_wagner()
-        images, labels = case.torch_batch()
-        return pixels(attack(case.torch, images, labels, **fields))
+    return _adv_lib("carlini_wagner.linf", "carlini_wagner_linf", fields)
 
-    return run
+
+def adv_lib_sigma_zero(**fields):
+    """Returns adv-lib's sigma-zero, an attack in l0 (Cina et al. 2024)."""
+    return _adv_lib("sigma_zero", "sigma_zero", fields)
 
 
 def jax_apply(classifier):
@@ -172,7 +172,16 @@ def _budget(epsilon):
     return {} if epsilon is None else {"epsilon": epsilon}
 
 
-def _adv_lib_carlini_wagner():
+def _adv_lib(module, name, fields):
+    def run(case):
+        attack = getattr(_adv_lib_module(module), name)
+        images, labels = case.torch_batch()
+        return pixels(attack(case.torch, images, labels, **fields))
+
+    return run
+
+
+def _adv_lib_module(module):
     """Imports the one file, not the package's other attacks and their drawing."""
     root = importlib.util.find_spec("adv_lib").submodule_search_locations[0]
     for name in ("utils", "attacks", "attacks.carlini_wagner"):
@@ -182,6 +191,4 @@ def _adv_lib_carlini_wagner():
     drawing = types.ModuleType("adv_lib.utils.visdom_logger")
     drawing.VisdomLogger = object
     sys.modules["adv_lib.utils.visdom_logger"] = drawing
-    return importlib.import_module(
-        "adv_lib.attacks.carlini_wagner.linf"
-    ).carlini_wagner_linf
+    return importlib.import_module(f"adv_lib.attacks.{module}")

@@ -83,7 +83,7 @@ def get_config():
         "unrolled",
         "unrolled(samples=4, keys='fresh')",
         "implicit",
-        "latent",
+        "latent(steps=200, restarts=2)",
         "substitute",
         "decision",
     )

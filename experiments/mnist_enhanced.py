@@ -76,7 +76,11 @@ def get_config():
         "pgd(epsilon=0.2, steps=20)",
         "pgd(epsilon=1.5, norm='l2', steps=20)",
     )
-    config.evaluation.adversaries = ("oblivious", "straight_through", "latent")
+    config.evaluation.adversaries = (
+        "oblivious",
+        "straight_through",
+        "latent(steps=200, restarts=2)",
+    )
     config.evaluation.defences = (
         "none",
         INC,

@@ -1,5 +1,6 @@
 """A small data set and experiment for tests of the whole program."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -51,3 +52,12 @@ def write_digits(path: pathlib.Path, n: int = 120, **changes) -> None:
     for image, label in zip(images, labels, strict=True):
         image[4 + 8 * label : 8 + 8 * label] += 150
     np.savez(path, **({"images": images, "labels": labels} | changes))
+
+
+def environment_of(devices: int) -> dict[str, str]:
+    """Returns the environment of a process with so many virtual CPU devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+    }

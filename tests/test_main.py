@@ -15,6 +15,7 @@ import pytest
 
 from robust_manifold import data, models
 from robust_manifold.runtime import load_params
+from tests.support import environment_of
 
 COMMAND = [sys.executable, "-m", "robust_manifold.main"]
 
@@ -273,6 +274,7 @@ MOMENTS = (
 """Files whose appearance shows that a stage is in the middle of its work."""
 
 
+@pytest.mark.slow
 def test_killed_runs_give_the_same_results(project):
     whole, killed = project / "whole", project / "killed"
     _run(project, whole)
@@ -338,11 +340,7 @@ def test_one_and_four_devices_give_the_same_results(project):
         [*COMMAND, f"--config={project / 'tiny.py'}", f"--workdir={four}"],
         capture_output=True,
         text=True,
-        env=os.environ
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        },
+        env=environment_of(devices=4),
     )
     assert process.returncode == 0, process.stderr
     a, b = pd.read_csv(one / "results.csv"), pd.read_csv(four / "results.csv")

@@ -1,10 +1,11 @@
 """One or three virtual devices give the same adversarial images and projections."""
 
-import os
 import subprocess
 import sys
 
 import numpy as np
+
+from tests.support import environment_of
 
 SCRIPT = """
 import sys
@@ -46,11 +47,8 @@ np.savez(
 
 
 def _run(path, devices):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     command = [sys.executable, "-W", "error", "-c", SCRIPT, str(path)]
+    environment = environment_of(devices)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return np.load(path, allow_pickle=False)

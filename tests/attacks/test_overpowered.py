@@ -155,7 +155,9 @@ def test_the_images_start_apart_since_equal_ones_never_part():
     step = jax.jit(lambda c: spec.moved(contest, manifold, jnp.float32(0.3), c))
     for _ in range(5):
         climbs = step(climbs)
-    np.testing.assert_array_equal(climbs.latents[:, 0], climbs.latents[:, 1])
+    # The two halves of a program need not round alike.
+    apart = climbs.latents[:, 0] - climbs.latents[:, 1]
+    assert jnp.abs(apart).max() < 1e-5 < jnp.abs(starts[:, 0] - starts[:, 1]).min()
 
 
 def test_the_multiplier_is_never_negative():

@@ -240,9 +240,10 @@ def test_the_penalty_pulls_to_the_centre_as_in_ridge_regression(linear, solver):
     slope = residuals @ matrix.T / pixels + ridge * prior.mean
     expected = np.linalg.solve(hessian, slope.T).T
     np.testing.assert_allclose(found.latent, expected, atol=2e-4)
-    # The error is that of the image alone.
+    # The error is that of the image alone.  Steps whose objectives tie to rounding
+    # differ in the error, which is not at its minimum there.
     again = np.mean((np.asarray(found.image) - linear.images) ** 2, axis=(1, 2, 3))
-    np.testing.assert_allclose(found.error, again, rtol=1e-5)
+    np.testing.assert_allclose(found.error, again, rtol=1e-4)
 
 
 @pytest.mark.parametrize("solver", FIRST, ids=str)

@@ -1,4 +1,3 @@
-import os
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from robust_manifold.runtime.checkpoints import (
     read_params_metadata,
     save_params,
 )
+from tests.support import environment_of
 
 
 class State(NamedTuple):
@@ -352,12 +352,8 @@ assert float(load_params(sys.argv[1] + "/params")["w"] @ images) == 28
 checkpoints.save(8, state)
 assert float(dot(checkpoints.restore(plain).state, images)) == 30
 """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True)
+    done = subprocess.run(command, env=environment_of(devices=4), capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     state = Checkpoints(tmp_path).restore({"w": jnp.zeros(8), "b": jnp.float32(0)})
     assert state.step == 8
