@@ -6,7 +6,7 @@ WORKDIR ?= runs/mnist_quick
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint format clean
+.PHONY: help quickstart reproduce results test test-all lint format clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,36 @@ $(VENV)/.develop: $(VENV)/.quick
 
 quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real digits
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
+
+# All runs that docs/results.md tells of, the paper's table first. A run that was stopped
+# goes on where it was, and a finished one is not started again unless its file changes.
+BUDGET ?= small
+SEEDS ?= 0 1 2
+GENERATORS := minimax non_saturating wgan_gp hinge vae conv_vae
+# Experiments with budgets say so in the head of their get_config.
+BUDGETED := $(notdir $(basename $(shell grep -l '^def get_config.budget' experiments/*.py)))
+EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan mnist_adaptive \
+  celeba_gender $(GENERATORS:%=mnist_generators:%) mnist_patch:digits mnist_patch:faces
+
+# Of NAME or NAME:ARGUMENT, and of a seed.
+budgeted = $(foreach e,$1,$(if $(filter $e,$(BUDGETED)),$e:$(BUDGET),$e))
+run = runs/$(subst :,-,$1)-$2
+define RUN
+$(call run,$1,$2)/.reproduced: experiments/$(firstword $(subst :, ,$1)).py | $(VENV)/.quick
+	$(BIN)/python -m robust_manifold.main --workdir=$(call run,$1,$2) \
+	  --config=experiments/$(subst :,.py:,$1)$(if $(findstring :,$1),,.py) --config.seed=$2
+	@touch $$@
+endef
+SINGLE := $(call budgeted,$(EXPERIMENTS))
+$(foreach seed,$(SEEDS),$(eval $(call RUN,mnist,$(seed))))
+$(foreach one,$(SINGLE),$(eval $(call RUN,$(one),0)))
+RUNS := $(SEEDS:%=runs/mnist-%) $(foreach one,$(SINGLE),$(call run,$(one),0))
+
+reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full), then write docs/results.md
+	$(BIN)/python -m robust_manifold.results --record $(RUNS)
+
+results: $(VENV)/.quick ## Write docs/results.md anew from the records in docs/results/records
+	$(BIN)/python -m robust_manifold.results
 
 # Most of the time of the tests is XLA's compilation: of small programs, faster ones
 # are not worth it. `make test-all` runs what users run.

@@ -31,7 +31,7 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         "Folder of the run: results, checkpoints, report. A run that was stopped goes "
         "on where it was. By default runs/NAME, after the config file NAME.py, or "
-        "runs/NAME-ARGUMENT.",
+        "runs/NAME-ARGUMENT; -pretrained is added where config.pretrained is True.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -129,9 +129,11 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
                 f"{', '.join(own)}."
             )
     path = pathlib.Path(config_flags.get_config_filename(values["config"]))
-    workdir = pathlib.Path(values["workdir"].value or _default_workdir(path))
+    variant = "-pretrained" if experiment.pretrained else ""
+    workdir = pathlib.Path(values["workdir"].value or _default_workdir(path) + variant)
     ordered = tuple(stage for stage in STAGES if stage in stages)
-    return Arguments(experiment, config.to_dict(), workdir, ordered)
+    plain = config_schema.plain_values(config)
+    return Arguments(experiment, plain, workdir, ordered)
 
 
 def _default_workdir(path: pathlib.Path) -> str:

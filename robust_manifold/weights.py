@@ -13,6 +13,14 @@ dict;
   python -m robust_manifold.weights torch --model=wong_cnn
 
 shows the nn.Sequential that such a state dict belongs to, and that import expects.
+
+  python -m robust_manifold.weights publish --run=runs/mnist --model=generator \
+      --name=mnist_dcgan
+
+writes a network into the folder pretrained, with a model card from the run's records.
+--config.pretrained=True reads it where generator.published, or that of another network,
+names it.
+
 Exit codes: 0 done; 2 a mistake in the command or the files.
 """
 
@@ -30,11 +38,12 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import (
     console,
     load_params,
+    published,
     read_params_metadata,
     weight_files,
 )
 from robust_manifold.runtime.arguments import Parser
-from robust_manifold.stages import stored_networks, trained
+from robust_manifold.stages import publishing, stored_networks, trained
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -64,6 +73,14 @@ def export(arguments: argparse.Namespace) -> None:
         metadata["layout"] = "torch"
     weight_files.write(arguments.output, table, metadata)
     _print(table, metadata)
+
+
+def publish(arguments: argparse.Namespace) -> None:
+    """Writes a network of a run and its model card among the published weights."""
+    file = publishing.publish(
+        arguments.run, arguments.model, arguments.name, arguments.folder
+    )
+    _print(*weight_files.read(file))
 
 
 def import_(arguments: argparse.Namespace) -> None:
@@ -153,6 +170,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", required=True, help=file)
     command.add_argument(
         "--to_torch", action="store_true", help="names and layouts of PyTorch"
+    )
+
+    command = commands.add_parser("publish", help="from a run, with a model card")
+    command.set_defaults(run_command=publish)
+    command.add_argument("--run", required=True, help="the workdir of the run")
+    command.add_argument("--model", required=True, help="as in export")
+    command.add_argument("--name", required=True, help="of the published weights")
+    command.add_argument(
+        "--folder", default=published.FOLDER, help=f"({published.FOLDER})"
     )
 
     command = commands.add_parser("import", help="from a PyTorch state dict to a file")

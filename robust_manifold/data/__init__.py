@@ -1,5 +1,10 @@
 """Sources of real images, their splits, and batches of them."""
 
+from robust_manifold.data.attacked import (
+    Attacked,
+    AttackedImages,
+    attacked_registry,
+)
 from robust_manifold.data.batches import (
     Augment,
     Batch,
@@ -16,6 +21,8 @@ from robust_manifold.data.sources import Parts, Source, registry
 
 __all__ = [
     "CROPS",
+    "Attacked",
+    "AttackedImages",
     "Augment",
     "Batch",
     "Dataset",
@@ -24,6 +31,7 @@ __all__ = [
     "Source",
     "Split",
     "TrainingBatches",
+    "attacked_registry",
     "crop_side",
     "evaluation_batches",
     "flip_horizontally",

@@ -26,6 +26,7 @@ from robust_manifold.reporting.figures import (
     training_curves,
     worst_case_curves,
 )
+from robust_manifold.reporting.given_table import given_table
 from robust_manifold.reporting.html import (
     Report,
     ReportFigure,
@@ -92,6 +93,7 @@ __all__ = [
     "error_decades",
     "error_histogram",
     "every_table",
+    "given_table",
     "headline_table",
     "inference_table",
     "interpolation_grid",

@@ -57,19 +57,23 @@ def write(
       UsageError: for another ending, or if the file cannot be written.
     """
     path = Path(path)
-    extension = _extension(path)
-    # The bytes of the numbers follow the order of the axes.
-    table = {name: np.asarray(table[name], order="C") for name in sorted(table)}
-    metadata = metadata or {}
-    text = json_text.dumps({"metadata": metadata, "sha256": _digest(table, metadata)})
-    if extension == ".npz":
-        data = npz_bytes({**table, _METADATA: np.asarray(text)})
-    else:
-        data = safetensors.numpy.save(table, {_OURS: text})
+    data = encode(_extension(path), table, metadata or {})
     try:
         write_atomically(path, data)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def encode(
+    extension: str, table: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> bytes:
+    """Returns the bytes that `write` puts into a file whose name ends so."""
+    # The bytes of the numbers follow the order of the axes.
+    table = {name: np.asarray(table[name], order="C") for name in sorted(table)}
+    text = json_text.dumps({"metadata": metadata, "sha256": _digest(table, metadata)})
+    if extension == ".npz":
+        return npz_bytes({**table, _METADATA: np.asarray(text)})
+    return safetensors.numpy.save(table, {_OURS: text})
 
 
 def read(path: str | os.PathLike[str]) -> WeightFile:

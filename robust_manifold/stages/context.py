@@ -96,6 +96,17 @@ class Context:
         count = self.experiment.evaluation.validation_examples
         return self.dataset.validation.take(slice(count))
 
+    @functools.cached_property
+    def given(self) -> tuple[data.Attacked, ...]:
+        """The attacked images that files give."""
+        shape, classes = self.dataset.image_shape, len(self.dataset.class_names)
+        try:
+            return tuple(
+                spec.read(shape, classes) for spec in self.experiment.evaluation.given
+            )
+        except UsageError as error:
+            raise UsageError(f"config.evaluation.given: {error}") from None
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of the table."""
@@ -348,6 +359,8 @@ class Context:
             _ = self.classifier_of(name), self.classifier_steps(name)
         if "attack" in stages:
             self._check_attacks()
+        if "evaluate" in stages:
+            _ = self.given
         if "generator" in self.networks:
             _ = self.setting
         if "encoder" in self.networks:

@@ -9,6 +9,7 @@ from robust_manifold import data, defenses, evaluation
 from robust_manifold.config import Column
 from robust_manifold.runtime import Progress, console
 from robust_manifold.stages import (
+    given,
     latent_pairs,
     on_manifold,
     physical,
@@ -33,7 +34,7 @@ def run(context: Context) -> list[str]:
     """Writes `outcomes/<column>/...` for each cell, `validation/...` and the lines.
 
     These are `results.csv`, `worst_cases.csv`, `detection.csv`, `views/...`,
-    `on_manifold/...` and `pairs/...`.
+    `on_manifold/...`, `pairs/...` and `given/...`.
     """
     block = context.experiment.evaluation
     cells = [(each, row) for each in block.columns for row in rows_of(each, block)]
@@ -59,6 +60,7 @@ def run(context: Context) -> list[str]:
         *physical.measure(context),
         *on_manifold.judge(context),
         *latent_pairs.find(context),
+        *given.classify(context),
         *stored,
     ]
 

@@ -21,9 +21,13 @@ def judges_of(context: Context, classifier: str) -> list[evaluation.Judge]:
       context: the run.
       classifier: the name of the attacked one.
     """
+    return [neighbour_judge(context), *_classifiers(context, classifier)]
+
+
+def neighbour_judge(context: Context) -> evaluation.NeighbourJudge:
+    """Returns the judge that no network's mistake can mislead."""
     train = context.dataset.train
-    neighbours = evaluation.NeighbourJudge(NEIGHBOURS, train.images, train.labels)
-    return [neighbours, *_classifiers(context, classifier)]
+    return evaluation.NeighbourJudge(NEIGHBOURS, train.images, train.labels)
 
 
 def told(judgement: evaluation.Judgement) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ def _measures(
     logits = batching.apply_examples(context.classifier.apply, classifier, samples)
     classes = len(context.dataset.class_names)
     seconds = context.folder.status.get("stage_seconds", {}).get("fit_generator")
-    elsewhere = blocks.generator.from_run or blocks.generator.weights
+    elsewhere = blocks.generator.taken_from
     classifier_text = trained.model_text(context, "classifier")
     origin = trained.origin(context, "generator")
     return evaluation.summarise_generator(

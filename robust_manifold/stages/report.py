@@ -16,6 +16,7 @@ from robust_manifold.stages import (
     defences_shown,
     detection_shown,
     diagnostics_shown,
+    given_shown,
     manifold_shown,
     measure,
     pairs_shown,
@@ -110,7 +111,7 @@ def _error_tables(context: Context) -> Iterator[tables.Table]:
 
 def _sections(context: Context) -> Iterator[html.Section]:
     """Yields the parts of the page that stand by themselves."""
-    for shown in (audit_shown, manifold_shown, pairs_shown):
+    for shown in (audit_shown, manifold_shown, pairs_shown, given_shown):
         section = shown.shown_section(context)
         if section is not None:
             yield section

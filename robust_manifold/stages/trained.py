@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from robust_manifold import defenses, models, training
-from robust_manifold.config import CLASSIFIER, Column
+from robust_manifold.config import CLASSIFIER, ORIGINS, Column
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
     console,
     load_params,
+    published,
     read_params_metadata,
     save_params,
     weight_files,
@@ -208,9 +209,10 @@ def _check_generator(context: Context, wanted: str) -> None:
         stored = read_params_metadata(Path(block.from_run) / folder("encoder")).metadata
         found = stored.get(GENERATOR)
     else:
-        place = f"weights: the encoder in {block.weights!r}"
+        file = block.weights or block.published
+        place = f"{_origin_key(block)}: the encoder in {file!r}"
         # A file need not say what it was made for.
-        found = weight_files.read(block.weights).metadata.get(GENERATOR, wanted)
+        found = _weight_file(block).metadata.get(GENERATOR, wanted)
     if found != wanted:
         raise UsageError(
             f"config.encoder.{place} was made for another generator; allowed: one "
@@ -222,10 +224,13 @@ def _known_generator(context: Context) -> str | None:
     """Returns the checksum of this run's generator, unless it is yet to be trained."""
     if context.folder.stage_done("fit_generator"):
         return generator_digest(context)
-    other = context.experiment.generator.from_run
-    if not other:
+    block = context.experiment.generator
+    if block.published:
+        params = _read_weights(context, "generator", context.generator)
+    elif block.from_run:
+        params = load_params(Path(block.from_run) / folder("generator"))
+    else:
         return None
-    params = load_params(Path(other) / folder("generator"))
     return digest(model_text(context, "generator"), params)
 
 
@@ -243,14 +248,13 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
 
 
 def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
-    """Refuses `from_run` or `weights` if what is there does not fit the model."""
+    """Refuses what a network is taken from if what is there does not fit the model."""
     block = context.block_of(name)
-    if block.weights:
+    if block.weights or block.published:
         _read_weights(context, name, model)
     if block.from_run:
         _check_run(context, name, model, block.from_run)
-    elsewhere = block.from_run or block.weights
-    if name == "encoder" and elsewhere and (known := _known_generator(context)):
+    if name == "encoder" and block.taken_from and (known := _known_generator(context)):
         _check_generator(context, known)
 
 
@@ -320,13 +324,13 @@ def _elsewhere(name: str, other: str) -> Path:
 
 
 def take_from_elsewhere(context: Context, name: str, model: models.Model) -> bool:
-    """Stores the parameters that `from_run` or `weights` names, if either does.
+    """Stores the parameters that one of the block's `ORIGINS` names, if one does.
 
     Raises:
       UsageError: if they cannot be read or do not fit the config's model.
     """
     block = context.block_of(name)
-    if name == "encoder" and (block.from_run or block.weights):
+    if name == "encoder" and block.taken_from:
         _check_generator(context, generator_digest(context))
     if block.from_run:
         where = _elsewhere(name, block.from_run)
@@ -338,26 +342,45 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
         # Nobody knows how it was trained, nor on what.
         taken = {"weights": block.weights, "trained_on": None}
         differing = taken | {"training": f"weights of {Path(block.weights).name}"}
+    elif block.published:
+        params = _read_weights(context, name, model)
+        stored = _weight_file(block).metadata
+        known = {key: stored[key] for key in ("training", "step") if key in stored}
+        differing = known | {"published": block.published}
     else:
         return False
-    origin = block.from_run or block.weights
-    console.info(f"{roles.stage(name)}  {name} taken over from {origin}")
+    console.info(f"{roles.stage(name)}  {name} taken over from {block.taken_from}")
     save(context, name, params, metadata(context, name, model) | differing)
     return True
 
 
+def _weight_file(block: Any) -> weight_files.WeightFile:
+    """Returns what the file holds that `weights` or `published` names."""
+    if block.published:
+        return published.read(block.published)
+    return weight_files.read(block.weights)
+
+
+def _origin_key(block: Any) -> str:
+    """Returns which of `ORIGINS` a block names."""
+    return next(key for key in ORIGINS if getattr(block, key))
+
+
 def _read_weights(context: Context, name: str, model: models.Model) -> Params:
-    file, place = context.block_of(name).weights, roles.place(name)
+    block = context.block_of(name)
+    place, file = roles.place(name), block.weights or block.published
     try:
-        stored = weight_files.read(file)
+        stored = _weight_file(block)
         if stored.metadata.get("layout") == "torch":
             raise UsageError(
                 f"{file} has PyTorch's names and layouts; convert it with: python -m "
                 "robust_manifold.weights import."
             )
+        if block.published:
+            _check_published(context, name, stored.metadata)
         params = models.from_table(model, stored.table)
     except UsageError as error:
-        raise UsageError(f"config.{place}.weights: {error}") from None
+        raise UsageError(f"config.{place}.{_origin_key(block)}: {error}") from None
     text = stored.metadata.get("model")
     if text not in (None, model_text(context, name)):
         console.warning(
@@ -365,6 +388,21 @@ def _read_weights(context: Context, name: str, model: models.Model) -> Params:
             f"{model_text(context, name)}; names and shapes fit."
         )
     return params
+
+
+def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -> None:
+    """Refuses published weights of another network, or trained on other images."""
+    file, wanted = context.block_of(name).published, model_text(context, name)
+    if metadata.get("model") != wanted:
+        raise UsageError(
+            f"{file!r} is a {metadata.get('model')!r}, and "
+            f"config.{roles.place(name)}.model is {wanted!r}; they have to be equal."
+        )
+    if metadata.get("trained_on") != context.digests["train"]["sha256"]:
+        raise UsageError(
+            f"{file!r} was trained on other images of {metadata.get('data')!r}, "
+            "perhaps on these test images; allowed: the config.data of its model card."
+        )
 
 
 def _short(shape: tuple[int, ...]) -> str:

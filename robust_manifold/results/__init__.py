@@ -1,0 +1,1 @@
+"""docs/results.md, made from finished runs; see `robust_manifold.results.command`."""

@@ -1,0 +1,132 @@
+"""The Markdown page of all results: a pure function of runs and of texts about them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from robust_manifold.reporting import Table, to_markdown
+from robust_manifold.results.beside import published_table
+from robust_manifold.results.facts import facts_table, times_table
+from robust_manifold.results.groups import Group, differences
+from robust_manifold.results.published import PUBLISHED, SOURCES
+from robust_manifold.results.records import command_of
+from robust_manifold.results.tables import Part, generators_table, parts_of
+from robust_manifold.runtime.progress import duration
+
+_HEAD = """\
+# Results
+
+Made by `python -m robust_manifold.results` from the records in `docs/results/records/`.
+Only the words under “What it says” are written by hand, in `docs/results/NAME.md`.
+
+Accuracy counts images that are classified right; a worst case counts those that are
+right untouched and under every stored attack inside the budget. Budgets are on pixels
+in [0, 1], norms plain over all pixels. An oblivious adversary does not know of the
+defence: what stands under it is no evidence against one that does.
+"""
+_NO_WORDS = "Nothing has been written about this experiment yet."
+
+
+def document(groups: Sequence[Group], texts: Mapping[str, str]) -> str:
+    """Returns the page.
+
+    Args:
+      groups: in the order of the page; see `group_runs`.
+      texts: what was written by hand, by the name of an experiment.
+    """
+    parts = [_HEAD, _contents(groups)]
+    for experiment, own in _by_experiment(groups).items():
+        parts += _section(own, texts.get(experiment, ""))
+    return "\n".join([*parts, *_published()])
+
+
+def _by_experiment(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.first.experiment, []).append(group)
+    return found
+
+
+def _contents(groups: Iterable[Group]) -> str:
+    """Returns the table of experiments: what they are, their seeds and their time."""
+    lines = [
+        {
+            "Experiment": _name(group),
+            "What it is": group.first.config["title"],
+            "Seeds": ", ".join(map(str, group.seeds)),
+            "Time, all seeds": duration(
+                sum(sum(r.status["stage_seconds"].values()) for r in group.runs)
+            ),
+        }
+        for group in groups
+    ]
+    frame = pd.DataFrame(lines)
+    return _markdown(Table("", frame, frame, names=3))
+
+
+def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
+    """Yields the section of an experiment: words first, then each group's figures."""
+    first = groups[0].first
+    yield f"## {first.experiment}: {first.config['title']}\n"
+    if first.purpose:
+        yield f"{first.purpose}\n"
+    yield f"### What it says\n\n{words.strip() or _NO_WORDS}\n"
+    together = generators_table(groups) if len(groups) > 1 else None
+    if together is not None:
+        yield f"### Side by side\n\n{_markdown(together)}"
+    for place, group in enumerate(groups):
+        level = "###"
+        if len(groups) > 1:
+            level = "####"
+            yield f"### {_name(group)}, {place + 1} of {len(groups)}\n"
+            yield from _differing(group, groups[:place])
+        yield from _figures(group, level)
+
+
+def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
+    """Yields on what a group differs from the last one before it."""
+    if before and (found := differences(group, before[-1])):
+        phrases = "\n".join(f"* `{phrase}`" for phrase in found)
+        yield f"Not averaged with the one above, from which it differs:\n\n{phrases}\n"
+
+
+def _figures(group: Group, level: str) -> Iterator[str]:
+    """Yields how a group's runs were made, and what they measured."""
+    yield f"{level} How it was run\n"
+    commands = "\n".join(map(command_of, group.runs))
+    yield f"```\n{commands}\n```\n"
+    yield _markdown(facts_table(group))
+    yield _folded("Time of each stage", [times_table(group)])
+    for part in parts_of(group):
+        yield from _part(part, level)
+
+
+def _part(part: Part, level: str) -> Iterator[str]:
+    yield f"{level} {part.heading}\n"
+    yield from map(_markdown, part.tables)
+    for words, tables in part.folded.items():
+        yield _folded(words, tables)
+
+
+def _folded(words: str, tables: Iterable[Table]) -> str:
+    inside = "\n".join(map(_markdown, tables))
+    return f"<details><summary>{words}</summary>\n\n{inside}\n</details>\n"
+
+
+def _published() -> Iterator[str]:
+    """Yields the figures of each source, whether ours stand beside them or not."""
+    yield "## Sources\n"
+    for name, words in SOURCES.items():
+        own = [figure for figure in PUBLISHED if figure.source == name]
+        yield f"**{name}**: {words}.\n"
+        yield _folded(f"Its figures ({len(own)})", [published_table(own)])
+
+
+def _name(group: Group) -> str:
+    run = group.first
+    return f"{run.experiment}:{run.argument}" if run.argument else run.experiment
+
+
+def _markdown(table: Table) -> str:
+    """Returns a table with its caption, if it has one."""
+    return to_markdown(table).lstrip("\n")

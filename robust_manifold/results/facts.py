@@ -1,0 +1,123 @@
+"""How the runs of a group came about: data, networks, hardware, versions, times."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
+
+from robust_manifold.config import STAGES
+from robust_manifold.evaluation import read_results
+from robust_manifold.reporting import Table
+from robust_manifold.reporting.tables import MISSING
+from robust_manifold.results.groups import Group, read_lines
+from robust_manifold.results.records import Run
+from robust_manifold.runtime.progress import duration
+
+
+def facts_table(group: Group) -> Table:
+    """Returns what a reader must know of the runs to judge their figures."""
+    told = {
+        "Seeds": _listed(map(str, group.seeds)),
+        "Test images (n)": _common(group, _images),
+        "Intervals": interval_of(group) if group.with_file("results.csv") else "",
+        "Data": _common(group, _data),
+        "Networks taken over": _common(group, _taken),
+        "Hardware": _common(group, _hardware),
+        "Versions": _common(group, _versions),
+    }
+    rows = [[name, text] for name, text in told.items() if text]
+    frame = pd.DataFrame(rows, columns=["Setting", "Value"])
+    return Table("", frame, frame, names=2)
+
+
+def times_table(group: Group) -> Table:
+    """Returns the wall time of each stage, by seed."""
+    spent = [run.status["stage_seconds"] for run in group.runs]
+    stages = [stage for stage in STAGES if any(stage in each for each in spent)]
+    rows = [[name, *(_time(each.get(name)) for each in spent)] for name in stages]
+    rows.append(["all", *(_time(sum(each.values())) for each in spent)])
+    heads = ["Stage", *(f"Seed {seed}" for seed in group.seeds)]
+    frame = pd.DataFrame(rows, columns=heads)
+    caption = "Wall time, of all parts of a stage that was stopped and resumed."
+    return Table(caption, frame, frame)
+
+
+def confidence_of(group: Group) -> float:
+    """Returns the coverage of the intervals."""
+    return group.first.config["evaluation"]["confidence"]
+
+
+def interval_of(group: Group) -> str:
+    """Returns what the intervals of a group's accuracies are, in words.
+
+    Of several seeds they are a spread: their figures are of the same test images, so
+    that no interval of one run tells how far apart two of them are.
+    """
+    if len(group.runs) > 1:
+        return "mean over the seeds [least, greatest of them]"
+    return f"{100 * confidence_of(group):g} % Wilson interval"
+
+
+def _common(group: Group, of: Callable[[Run], str]) -> str:
+    """Returns a fact once if all seeds share it, else with the seeds it is true of."""
+    told: dict[str, list[str]] = {}
+    for run in group.runs:
+        told.setdefault(of(run), []).append(str(run.seed))
+    if len(told) == 1:
+        return next(iter(told))
+    parts = (f"{text or 'none'} (seed {_listed(s)})" for text, s in told.items())
+    return "; ".join(parts)
+
+
+def _images(run: Run) -> str:
+    if "results.csv" not in run.files:
+        return ""
+    results = read_lines(run, "results.csv", read_results)
+    return _listed(f"{n:,}" for n in sorted(set(results["n"])))
+
+
+def _data(run: Run) -> str:
+    """Returns the source, the sizes of its splits, and which test images they were."""
+    splits = run.json("data.json")
+    if not splits:
+        return ""
+    sizes = _listed(f"{split['examples']:,} {name}" for name, split in splits.items())
+    digest = splits["test"]["sha256"][:12]
+    return f"{run.config['data']['source']}: {sizes} images (test: SHA-256 {digest}…)"
+
+
+def _taken(run: Run) -> str:
+    """Returns which networks are of other runs, of files, or published."""
+    blocks: dict[str, Any] = {
+        name: run.config.get(name, {})
+        for name in ("classifier", "generator", "encoder")
+    }
+    blocks |= run.config.get("classifiers", {})
+    keys = (
+        "from_run",
+        "weights",
+        *(["published"] if run.config.get("pretrained") else []),
+    )
+    return _listed(
+        f"{name} of {block[key]}"
+        for name, block in blocks.items()
+        for key in keys
+        if block.get(key)
+    )
+
+
+def _hardware(run: Run) -> str:
+    device = run.status["devices"]
+    return f"{device['devices']} x {device['kind']}, {device['processes']} process(es)"
+
+
+def _versions(run: Run) -> str:
+    return _listed(f"{name} {text}" for name, text in run.status["versions"].items())
+
+
+def _time(seconds: float | None) -> str:
+    return MISSING if seconds is None else duration(seconds)
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(texts)

@@ -1,0 +1,219 @@
+"""The tables of one group of runs, by the part of the document that they stand in."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from robust_manifold import evaluation
+from robust_manifold.reporting import (
+    Table,
+    adversaries_table,
+    alone_table,
+    audit_summary,
+    audit_table,
+    detection_tables,
+    every_table,
+    given_table,
+    headline_table,
+    measures_table,
+    on_manifold_table,
+    pairs_table,
+    paper_tables,
+    substitutes_table,
+    target_label,
+)
+from robust_manifold.reporting.tables import is_single, lines_of
+from robust_manifold.reporting.worst_cases import tells_alone
+from robust_manifold.results.beside import beside_table
+from robust_manifold.results.facts import confidence_of, interval_of
+from robust_manifold.results.groups import Group, over_seeds, read_lines
+from robust_manifold.results.records import Run
+
+_DISTANCES = {
+    "total_variation": "Total variation of generator and data",
+    "discriminator_distance": "Largest |D - 1/2| where the data are",
+}
+_FLAGS = "What was flagged, in full."
+
+
+class Part(NamedTuple):
+    """A part of a section: its heading, its tables, and those behind a fold.
+
+    Attributes:
+      heading: of the part.
+      tables: shown.
+      folded: by the words of their fold.
+    """
+
+    heading: str
+    tables: list[Table]
+    folded: Mapping[str, list[Table]] = {}
+
+
+def parts_of(group: Group) -> Iterator[Part]:
+    """Yields the parts of a group's section that its stages have something for."""
+    if group.with_file("results.csv"):
+        yield from _accuracy(group)
+    yield from _on_manifold(group)
+    yield from _given(group)
+    yield from _detection(group)
+    yield from _substitutes(group)
+    yield from _audit(group)
+    yield from _measures(group)
+    yield from _convergence(group)
+
+
+def _accuracy(group: Group) -> Iterator[Part]:
+    """Yields accuracies by row and column, then those that sources speak of."""
+    frames = group.frames("results.csv", evaluation.read_results)
+    results = over_seeds(frames)
+    confidence = confidence_of(group)
+    shown, folded = [], {}
+    if not all(map(is_single, lines_of(results))):
+        shown.append(headline_table(results, confidence=confidence))
+    large = _is_large(results)
+    lines = group.frames("worst_cases.csv", evaluation.read_adversary_lines)
+    if large and lines:
+        shown.append(adversaries_table(over_seeds(lines), confidence=confidence))
+    every = every_table(results, confidence=confidence)
+    if large:
+        folded["Every attack of every adversary"] = [every]
+    else:
+        shown += paper_tables(results, confidence=confidence)
+    if len(lines) == 1 and large and tells_alone(lines[0]):
+        folded["Who breaks what alone"] = [alone_table(lines[0])]
+    if len(frames) > 1:
+        words = f"{100 * confidence:g} % Wilson interval"
+        shown = [_averaged(table, words, group) for table in shown]
+        folded = {
+            head: [_averaged(table, words, group) for table in tables]
+            for head, tables in folded.items()
+        }
+        for run, frame in zip(group.with_file("results.csv"), frames, strict=True):
+            own = every_table(frame, confidence=confidence)
+            folded[f"Seed {run.seed} alone, with its Wilson intervals"] = [own]
+    yield Part("Accuracy", shown, folded)
+    beside = beside_table(results, group.first.config, interval=interval_of(group))
+    if beside is not None:
+        yield Part("Beside published figures", [beside])
+
+
+def _is_large(results: pd.DataFrame) -> bool:
+    """Returns whether there are more than the attacks of one adversary to show."""
+    known = [row for row in lines_of(results) if is_single(row)]
+    adversaries = {row.adversary for row in known if row.attack != "clean"}
+    return len({row.classifier for row in known}) > 1 or len(adversaries) > 1
+
+
+def _averaged(table: Table, words: str, group: Group) -> Table:
+    """Returns a table of means over seeds with a caption that says so."""
+    caption = table.caption.replace(f"with its {words}", f"as {interval_of(group)}")
+    return table._replace(caption=caption)
+
+
+def _on_manifold(group: Group) -> Iterator[Part]:
+    """Yields latent pairs beside what the search over latents broke, and the judges."""
+    tables = [
+        *_by_seed(group, "pairs.json", pairs_table),
+        *_by_seed(group, "on_manifold.json", on_manifold_table),
+    ]
+    if tables:
+        yield Part("On the manifold: pairs, and changes of class", tables)
+
+
+def _given(group: Group) -> Iterator[Part]:
+    if tables := [*_by_seed(group, "given.json", given_table)]:
+        yield Part("Attacked images that others released", tables)
+
+
+def _by_seed(
+    group: Group, file: str, table_of: Callable[..., Table]
+) -> Iterator[Table]:
+    """Yields the table of each seed's lines, named after it where there are several."""
+    for run in group.with_file(file):
+        table = table_of(run.json(file), confidence=confidence_of(group))
+        yield _of_seed(table, run, group)
+
+
+def _of_seed(table: Table, run: Run, group: Group) -> Table:
+    seed = f"Seed {run.seed}. " if len(group.runs) > 1 else ""
+    return table._replace(caption=f"{seed}{table.caption}")
+
+
+def _detection(group: Group) -> Iterator[Part]:
+    folded = {}
+    for run in group.with_file("detection.csv"):
+        lines = read_lines(run, "detection.csv", evaluation.read_detection)
+        tables = detection_tables(lines, confidence=confidence_of(group))
+        folded[f"Rejection by error, seed {run.seed}"] = list(tables)
+    if folded:
+        yield Part("Rejection by reconstruction error", [], folded)
+
+
+def _substitutes(group: Group) -> Iterator[Part]:
+    if tables := [*_by_seed(group, "substitutes.json", substitutes_table)]:
+        yield Part("Substitute models", tables)
+
+
+def _audit(group: Group) -> Iterator[Part]:
+    """Yields how many checks had which verdict, and the flags in full."""
+    checks: list[dict[str, Any]] = []
+    for run in group.with_file("audit.json"):
+        seed = f", seed {run.seed}" if len(group.runs) > 1 else ""
+        for check in run.json("audit.json"):
+            column = f"{target_label(check['column'])}{seed}"
+            checks.append({**check, "column": column})
+    if not checks:
+        return
+    flags = [check for check in checks if check["verdict"] == "FLAG"]
+    flagged = [audit_table(flags)._replace(caption=_FLAGS)] if flags else []
+    yield Part("Sanity checks", [audit_summary(checks), *flagged])
+
+
+def _measures(group: Group) -> Iterator[Part]:
+    frames = group.frames("measures.csv", evaluation.read_measures)
+    if frames:
+        several = len(frames) > 1
+        table = measures_table(
+            pd.concat(frames, ignore_index=True),
+            names=[f"Seed {seed}" for seed in group.seeds] if several else None,
+            confidence=confidence_of(group),
+        )
+        yield Part("The generator", [table])
+
+
+def _convergence(group: Group) -> Iterator[Part]:
+    """Yields how far each seed came, and their mean where there are several."""
+    runs = group.with_file("convergence.json")
+    if not runs:
+        return
+    found = {f"Seed {run.seed}": run.json("convergence.json") for run in runs}
+    numbers = pd.DataFrame(
+        {seed: [each[key] for key in _DISTANCES] for seed, each in found.items()}
+    )
+    if len(runs) > 1:
+        numbers["Mean"] = numbers.mean(axis="columns")
+    text = numbers.map(lambda value: f"{value:.4f}")
+    text.insert(0, "Distance", list(_DISTANCES.values()))
+    steps = ", ".join(f"{n:,}" for n in sorted({x["step"] for x in found.values()}))
+    caption = f"At the end of the training, after {steps} steps."
+    yield Part("Convergence", [Table(caption, text, numbers)])
+
+
+def generators_table(groups: Sequence[Group]) -> Table | None:
+    """Returns the generators of several groups side by side, the first seed of each.
+
+    Returns:
+      The table; None unless each group measured one, and attacked nothing.
+    """
+    runs = [group.first for group in groups]
+    measured = all("measures.csv" in run.files for run in runs)
+    if not measured or any("results.csv" in run.files for run in runs):
+        return None
+    frames = [read_lines(run, "measures.csv", evaluation.read_measures) for run in runs]
+    return measures_table(
+        pd.concat(frames, ignore_index=True),
+        names=[f"{run.argument or run.experiment}" for run in runs],
+        confidence=confidence_of(groups[0]),
+    )

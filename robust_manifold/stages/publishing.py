@@ -1,0 +1,261 @@
+"""Publishes a network of a finished run: its weights, its model card, its checksums."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from robust_manifold import evaluation, models
+from robust_manifold.config import CLASSIFIER
+from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting import model_card
+from robust_manifold.runtime import (
+    json_text,
+    published,
+    read_metrics,
+    read_params_metadata,
+    weight_files,
+)
+from robust_manifold.stages import roles, stored_networks, trained
+
+LARGEST = 3_000_000
+"""Bytes that a file of published weights may have."""
+
+
+class Source(NamedTuple):
+    """The run that trained a network, and the network's role there."""
+
+    run: Path
+    role: str
+    metadata: Mapping[str, Any]
+    """Stored beside the parameters."""
+
+
+def publish(run: str, role: str, name: str, folder: str) -> Path:
+    """Writes a network and its card into a folder of published weights.
+
+    Args:
+      run: the workdir of a run that has the network, trained or taken over.
+      role: of the network, one of `stored_networks.ROLES` or "classifier-NAME".
+      name: under which it is published.
+      folder: made if it does not exist.
+
+    Returns:
+      The file of weights.
+
+    Raises:
+      UsageError: if the run, or the one it took the network from, does not hold it, if
+        it is not known how it was trained, or if it is too large.
+    """
+    network = stored_networks.load(run, role)
+    source = find_training(Path(run), role, network.sha256)
+    build = stored_networks.build_arguments(source.metadata)
+    metadata = {
+        "role": role,
+        "model": network.text,
+        "image_shape": build["image_shape"],
+        "classes": build["classes"],
+    }
+    kept = ("data", "trained_on", "training", "step", trained.GENERATOR)
+    metadata |= {key: source.metadata[key] for key in kept if key in source.metadata}
+    table = models.to_table(network.params)
+    data = weight_files.encode(published.EXTENSION, table, metadata)
+    if len(data) > LARGEST:
+        raise UsageError(
+            f"The {role} of {run!r} takes {len(data):,} bytes; allowed: at most "
+            f"{LARGEST:,} for published weights."
+        )
+    file = Path(folder, name + published.EXTENSION)
+    card = _card(source, file, data, metadata, sum(a.size for a in table.values()))
+    text = model_card.text(card)
+    published.enter(Path(folder), {file.name: data, f"{name}.md": text.encode()})
+    return file
+
+
+def find_training(run: Path, role: str, sha256: str) -> Source:
+    """Returns the run that trained a network, following what it was taken from.
+
+    Args:
+      run: the workdir of a run that has the network.
+      role: its role there.
+      sha256: its digest, which must be the same in every run on the way.
+
+    Raises:
+      UsageError: if a run on the way is gone, holds another network by now, or took it
+        from a file of weights.
+    """
+    while True:
+        metadata = read_params_metadata(stored_networks.params_folder(run, role))
+        stored = metadata.metadata
+        if stored_networks.load(run, role).sha256 != sha256:
+            raise UsageError(
+                f"--run: the {role} was taken over from {str(run)!r}, which holds "
+                "another one by now; allowed: a network whose training is on record."
+            )
+        if "weights" in stored or "published" in stored:
+            raise UsageError(
+                f"--run: the {role} of {str(run)!r} came from a file of weights; "
+                "allowed: a network that a run trained."
+            )
+        if not (other := stored.get("from_run")):
+            return Source(run, role, stored)
+        run = Path(other)
+        # A named classifier may have been the other run's own.
+        named = roles.classifier_of(role) is not None
+        if named and role not in stored_networks.roles_in(run):
+            role = CLASSIFIER
+
+
+def _card(
+    source: Source, file: Path, data: bytes, metadata: Mapping[str, Any], size: int
+) -> model_card.Card:
+    config, status = (_read(source.run, f) for f in ("config.json", "status.json"))
+    splits = _read(source.run, "data.json")
+    lines = _own_lines(source)
+    return model_card.Card(
+        name=file.stem,
+        role=metadata["role"],
+        file=f"{published.FOLDER}/{file.name}",
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        model=metadata["model"],
+        parameters=size,
+        input_shape=source.metadata["input_shape"],
+        output_shape=source.metadata["output_shape"],
+        data=config["data"],
+        splits=splits,
+        block=_block(config, source.role),
+        seed=config["seed"],
+        steps=_steps(source, lines),
+        figures=[
+            *_validation(source, lines, config, splits),
+            *_measured(source),
+        ],
+        command=status["command"],
+        seconds=status["stage_seconds"].get(roles.stage(source.role)),
+        versions=status["versions"],
+        devices=status["devices"],
+        remarks=_made_for(file, metadata),
+    )
+
+
+def _made_for(file: Path, metadata: Mapping[str, Any]) -> list[str]:
+    """Returns the remark which generator an encoder was made for."""
+    wanted = metadata.get(trained.GENERATOR)
+    if wanted is None:
+        return []
+    others = set(file.parent.glob(f"*{published.EXTENSION}")) - {file}
+    for path in sorted(others):
+        other = weight_files.read(path)
+        build = {key: other.metadata[key] for key in ("image_shape", "classes")}
+        if other.metadata["role"] == "generator":
+            model = models.build(other.metadata["model"], **build)
+            params = models.from_table(model, other.table)
+            if trained.digest(other.metadata["model"], params) == wanted:
+                return [f"It was made for the generator `{path.stem}`."]
+    return [f"It was made for the generator with the digest `{wanted}`."]
+
+
+def _read(run: Path, name: str) -> Any:
+    try:
+        return json_text.loads((run / name).read_bytes())
+    except (OSError, ValueError):
+        raise UsageError(
+            f"{run / name} cannot be read; allowed: --run of a run with its records."
+        ) from None
+
+
+def _block(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    block = config
+    for key in roles.place(role).split("."):
+        block = block[key]
+    return block
+
+
+def _own_lines(source: Source) -> list[dict[str, Any]]:
+    """Returns the lines of metrics.jsonl that the network's training wrote."""
+    lines = read_metrics(source.run / "metrics.jsonl")
+    return [line for line in lines if line["stage"] == f"fit_{source.role}"]
+
+
+def _steps(source: Source, lines: list[dict[str, Any]]) -> str:
+    last = max((line["step"] for line in lines), default=0)
+    kept = source.metadata.get("step", last)
+    if kept == last:
+        return f"{last:,}"
+    return f"{last:,}, of which the parameters after step {kept:,} were kept"
+
+
+_VALIDATION = "validation_"
+
+
+def _validation(
+    source: Source, lines: list[dict[str, Any]], config: Any, splits: Any
+) -> list[model_card.Figure]:
+    """Returns what was measured on validation images when the parameters were kept."""
+    found = []
+    for line in lines:
+        if line["step"] != source.metadata.get("step"):
+            continue
+        for key, value in line.items():
+            if key.startswith(_VALIDATION):
+                n = splits["validation"]["examples"]
+                if source.role == "generator":
+                    n = min(n, config["measures"]["validation_examples"])
+                images = f"validation{_chose(source, lines)}"
+                found.append(_validation_figure(source.role, key, value, n, images))
+    return found
+
+
+def _chose(source: Source, lines: list[dict[str, Any]]) -> str:
+    """Returns the warning that a figure also chose which parameters were kept."""
+    stopped_early = source.metadata["step"] < max(line["step"] for line in lines)
+    best = source.role == "encoder" or source.metadata["training"].startswith("cross_")
+    return ", which chose the step" if stopped_early or best else ""
+
+
+def _validation_figure(
+    role: str, key: str, value: float, n: int, images: str
+) -> model_card.Figure:
+    if key == f"{_VALIDATION}accuracy":
+        return model_card.Figure("accuracy", _share(round(value * n), n), n, images)
+    what = {
+        "generator": "median error of inversions, mean squared error per pixel",
+        "encoder": "mean squared error per pixel of what the generator makes of "
+        "first guesses",
+    }.get(role, key)
+    return model_card.Figure(what, f"{value:.5f}", n, images)
+
+
+def _measured(source: Source) -> list[model_card.Figure]:
+    """Returns the figures of measures.csv, where the training run has one."""
+    file = source.run / "measures.csv"
+    if not file.exists():
+        return []
+    line = pd.read_csv(file).iloc[0]
+    n, images = int(line["n"]), "test"
+    if source.role == CLASSIFIER:
+        right = round(line["clean_accuracy"] * n)
+        return [model_card.Figure("accuracy", _share(right, n), n, images)]
+    if source.role != "generator":
+        return []
+    how = f"by {line['solver']}, restarts {line['restarts']}"
+    error = (f"{line[f'error_mean{end}']:.5f}" for end in ("", "_low", "_high"))
+    right = round(line["projection_accuracy"] * n)
+    what = f"accuracy of {line['classifier']} on projections"
+    return [
+        model_card.Figure(
+            f"mean error of inversions {how}, mean squared error per pixel",
+            "{} [{}, {}]".format(*error),
+            n,
+            images,
+        ),
+        model_card.Figure(what, _share(right, n), n, images),
+    ]
+
+
+def _share(correct: int, n: int) -> str:
+    low, high = evaluation.wilson_interval(correct, n)
+    return f"{100 * correct / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

@@ -1,0 +1,250 @@
+"""What the page says of one run, of several seeds, and of other configs."""
+
+import numpy as np
+import pytest
+
+from robust_manifold import evaluation
+from robust_manifold.core.errors import UsageError
+from robust_manifold.results.groups import over_seeds
+
+INC = "invert_and_classify(restarts=4)"
+
+
+def test_a_run_is_shown_with_how_it_was_made(make_run, page, row_of):
+    text = page(make_run())
+    assert "## mnist: A table" in text
+    assert (
+        "```\nTFDS_DATA_DIR=... python -m robust_manifold.main "
+        "--config=experiments/mnist.py --workdir=runs/mnist-0 "
+        "--config.classifier.from_run=net\n```"
+    ) in text
+    assert row_of(text, "Test images (n)")[1] == "100"
+    assert row_of(text, "Intervals")[1] == "95 % Wilson interval"
+    assert row_of(text, "Data")[1].startswith(
+        "tfds:mnist: 5,000 train, 100 test images"
+    )
+    assert row_of(text, "Hardware")[1] == "1 x cpu, 1 process(es)"
+    assert row_of(text, "Versions")[1] == "python 3.11.7, jax 0.10.2"
+    assert row_of(text, "evaluate") == ["evaluate", "1 min 00 s"]
+    assert row_of(text, "all") == ["all", "1 min 02 s"]
+    assert row_of(text, "FGSM ε=0.1") == [
+        *("FGSM ε=0.1", "60.0 % [50.2, 69.1]", "90.0 % [82.6, 94.5]")
+    ]
+    # The worst case over all rows inside the budget.
+    assert row_of(text, "ℓ∞ ε=0.1", "60.0 % [50.2, 69.1]")[2] == "90.0 % [82.6, 94.5]"
+
+
+def test_several_seeds_are_a_mean_and_a_spread(make_run, page, row_of, lines):
+    runs = [
+        make_run(f"s{seed}", seed=seed, files=lines({"none": (97, 60, 0), INC: right}))
+        for seed, right in enumerate([(95, 90, 70), (98, 84, 70), (95, 93, 70)])
+    ]
+    text = page(*runs)
+    accuracy = text.partition("### Accuracy")[2]
+    shown = accuracy.partition("<details>")[0]
+    assert row_of(shown, "FGSM ε=0.1")[2] == "89.0 % [84.0, 93.0]"
+    assert row_of(shown, "FGSM ε=0.1")[1] == "60.0 % [60.0, 60.0]"
+    assert "Wilson" not in shown and "mean over the seeds [least, greatest" in shown
+    assert "n = 100 test images" in shown
+    assert row_of(text, "Seeds")[1] == "0, 1, 2"
+    assert row_of(text, "evaluate")[1:] == ["1 min 00 s"] * 3
+    # Each seed stands behind a fold, with intervals of its own.
+    (second,) = [
+        part for part in text.split("<details>") if "<summary>Seed 1 alone" in part
+    ]
+    assert "84.0 % [75.6, 89.9]" in second and "Wilson" in second
+
+
+def test_other_configs_are_not_averaged(make_run, page):
+    more = {"evaluation": {"confidence": 0.95, "examples": 200}}
+    text = page(make_run("a"), make_run("b", seed=1, config=more))
+    assert text.count("#### Accuracy") == 2
+    assert "* `evaluation.examples is 200, there 100`" in text or (
+        "* `evaluation.examples is 100, there 200`" in text
+    )
+    assert "mean over the seeds" not in text
+
+
+def test_runs_whose_networks_come_from_elsewhere_are_averaged(make_run, page, row_of):
+    def taken(folder):
+        return {"classifier": {"training": "cross_entropy", "from_run": folder}}
+
+    runs = [make_run(f"s{s}", seed=s, config=taken(f"/x/net-{s}")) for s in (0, 1)]
+    text = page(*runs)
+    assert row_of(text, "Seeds")[1] == "0, 1"
+    assert row_of(text, "Networks taken over")[1] == (
+        "classifier of net-0 (seed 0); classifier of net-1 (seed 1)"
+    )
+
+
+def test_keys_younger_than_a_record_count_as_their_defaults(make_run, page, row_of):
+    text = page(make_run("a"), make_run("b", seed=1, config={"pretrained": False}))
+    assert row_of(text, "Seeds")[1] == "0, 1"
+
+
+def test_published_networks_are_named_where_they_were_used(make_run, page, row_of):
+    block = {"training": "cross_entropy", "from_run": "", "published": "mnist-cnn"}
+    used = {"classifier": block, "pretrained": True}
+    text = page(make_run("a", config=used))
+    assert row_of(text, "Networks taken over")[1] == "classifier of mnist-cnn"
+    unused = {"classifier": block, "pretrained": False}
+    assert "taken over" not in page(make_run("b", config=unused))
+
+
+def test_experiments_stand_in_one_order(make_run, page):
+    def of(name):
+        return {"command": ["main.py", f"--config=experiments/{name}.py"]}
+
+    names = ("zebra", "celeba_gender", "ant", "mnist")
+    text = page(*(make_run(name, status=of(name)) for name in names))
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [head.split(":")[0] for head in heads] == [
+        *("## mnist", "## celeba_gender", "## ant", "## zebra", "## Sources")
+    ]
+
+
+def test_seeds_with_other_rows_are_refused(lines):
+    both = [
+        evaluation.read_results(lines(right)["results.csv"])
+        for right in ({"none": (97, 60, 0)}, {INC: (97, 60, 0)})
+    ]
+    assert over_seeds(both[:1]) is both[0]
+    with pytest.raises(UsageError, match="other rows"):
+        over_seeds(both)
+
+
+def test_large_results_show_adversaries_and_fold_attacks(make_run, page, row_of, lines):
+    rows = (
+        ("clean", "none", "", None),
+        ("pgd(epsilon=4.0, norm='l2')", "oblivious", "l2", 4.0),
+        ("pgd(epsilon=4.0, norm='l2')", "straight_through", "l2", 4.0),
+    )
+    text = page(make_run(files=lines({"defense_gan": (97, 90, 40)}, rows)))
+    shown = text.partition("### Accuracy")[2].partition("<details>")[0]
+    assert row_of(shown, "ℓ2 ε=4", "Oblivious")[2].startswith("90.0 %")
+    assert row_of(shown, "", "Worst case")[2].startswith("40.0 %")
+    assert "<summary>Every attack of every adversary</summary>" in text
+    assert "<summary>Who breaks what alone</summary>" in text
+
+
+PAIRS = {
+    "classifier": "small_cnn",
+    "search": "overpowered(eta=1.5)",
+    "norm": "l2",
+    "eta": 1.5,
+    "n": 48,
+    "found": 12,
+    "interval": [0.15, 0.39],
+    "distance_median": 1.234,
+    "outputs_mean": 0.5,
+}
+BROKEN = {
+    "column": INC,
+    "adversary": "latent",
+    "norm": "l2",
+    "epsilon": 1.5,
+    "n": 100,
+    "broken": 12,
+}
+
+
+RIGHT = {"right": 50, "interval": [0.4, 0.6]}
+GIVEN = {"file": "theirs", "column": "none", "n": 100, "broken": 12}
+GIVEN |= {"originals": RIGHT, "images": RIGHT, "sha256": "ab"}
+GIVEN |= {"l2_mean": 3.9, "l2_max": 4.0, "linf_max": 0.5}
+
+
+def judged(line):
+    verdicts = np.array(["changed"] * 3 + ["unchanged"] * 9)
+    told = evaluation.summarise_verdicts(evaluation.TOGETHER, verdicts)
+    return line | {
+        "judges": [{**each._asdict(), "interval": [*each.interval]} for each in told]
+    }
+
+
+def check(verdict, name):
+    found = {"verdict": verdict, "name": name, "sentence": f"The {name}.", "value": 1.0}
+    return found | {"column": "none"}
+
+
+def test_what_the_stages_stored_is_shown(make_run, page, row_of):
+    errors = np.linspace(0, 1, 100)
+    detected = evaluation.summarise_detection(
+        classifier="small_cnn",
+        defence=INC,
+        adversary="oblivious",
+        attack="fgsm(epsilon=0.1)",
+        right=np.ones(100, bool),
+        errors=errors + 0.5,
+        validation=errors,
+        false_positive_rate=0.05,
+        clean=errors,
+        norm="linf",
+        epsilon=0.1,
+    )
+    files = {
+        "pairs.json": [judged(PAIRS)],
+        "given.json": [judged(GIVEN)],
+        "on_manifold.json": [judged(BROKEN)],
+        "audit.json": [check("FLAG", "cost"), check("PASS", "zero budget")],
+        "detection.csv": evaluation.detection_to_csv([detected]),
+    }
+    text = page(make_run(files=files))
+    assert row_of(text, "Small CNN", "ℓ2 ≤ 1.5")[2:] == [
+        *("12 of 48, 25.0 % [15.0, 39.0]", "1.23", "0.5"),
+        *("75.0 % [46.8, 91.1]", "25.0 % [8.9, 53.2]"),
+    ]
+    assert row_of(text, "Invert and Classify", "ℓ2 ε=1.5")[2:] == [
+        *("12 of 100", "75.0 % [46.8, 91.1]", "25.0 % [8.9, 53.2]")
+    ]
+    assert "### Attacked images that others released" in text
+    assert row_of(text, "No defence", "50.0 % [40.0, 60.0]")[3] == "12 of 100"
+    assert row_of(text, "No defence", "1") == ["No defence", "1", "1", "0"]
+    assert row_of(text, "FLAG", "Cost")[2:] == ["No defence", "The cost."]
+    assert f"{detected.auc:.3f} [" in text
+
+
+def test_runs_of_one_dimension_show_their_convergence(make_run, page, row_of):
+    runs = []
+    for seed, distance in enumerate((0.01, 0.03)):
+        found = {"step": 9, "total_variation": distance, "discriminator_distance": 0.5}
+        files = dict.fromkeys(("results.csv", "worst_cases.csv"))
+        files["convergence.json"] = found
+        stages = {"stages": ["convergence"]}
+        runs.append(make_run(f"s{seed}", seed=seed, files=files, config=stages))
+    text = page(*runs)
+    assert row_of(text, "Distance")[1:] == ["Seed 0", "Seed 1", "Mean"]
+    total = row_of(text, "Total variation of generator and data")
+    assert total[1:] == ["0.0100", "0.0300", "0.0200"]
+    assert "after 9 steps" in text
+    assert "### Accuracy" not in text and "Intervals" not in text
+
+
+MEASURED = evaluation.GeneratorMeasures(
+    **dict.fromkeys(evaluation.GeneratorMeasures._fields, 0.5)
+    | dict.fromkeys(("n", "samples", "references", "k", "classes"), 10)
+    | {"failed": 0, "steps": 500, "classes_covered": 9, "generator": "mlp_generator"}
+    | dict.fromkeys(("data", "classifier", "solver", "restarts", "features"), "same")
+    | {"training": "vae"}
+)
+
+
+def test_generators_of_one_experiment_stand_side_by_side(make_run, page, row_of):
+    runs = [
+        make_run(
+            name,
+            files={
+                **dict.fromkeys(("results.csv", "worst_cases.csv")),
+                "measures.csv": evaluation.measures_to_csv(
+                    [MEASURED._replace(error_mean=error)]
+                ),
+            },
+            config={"stages": ["measure"], "title": name},
+            status={"command": ["main.py", f"--config=e/generators.py:{name}"]},
+        )
+        for name, error in (("wgan", 0.25), ("vae", 0.125))
+    ]
+    text = page(*runs).partition("### Side by side")[2].partition("### gen")[0]
+    assert row_of(text, "Measure")[1:] == ["vae", "wgan"]
+    found = row_of(text, "Error, mean ↓")[1:]
+    assert [cell.split()[0] for cell in found] == ["0.12500", "0.25000"]

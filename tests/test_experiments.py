@@ -1,0 +1,73 @@
+"""Every experiment can be read, and is what its docstring says one types."""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import pytest
+
+from robust_manifold.config import validate
+from robust_manifold.defenses import DefenseGAN
+from robust_manifold.stages.rows import check_rows, rows
+
+FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+BUDGETED = ("celeba_gender", "defense_gan", "mnist_robust", "overpowered")
+
+
+def module_of(name) -> Any:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def checked(name, *arguments) -> Any:
+    experiment = validate(module_of(name).get_config(*arguments))
+    check_rows(experiment.evaluation)
+    return experiment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_is_one_and_says_its_command(name):
+    checked(name)
+    text = module_of(name).__doc__
+    assert f"experiments/{name}.py" in text or "make quickstart" in text
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_full_budget_looks_at_more_images_than_the_small_one(name):
+    small, full = checked(name, "small"), checked(name, "full")
+    assert checked(name) == small
+    assert full.evaluation.examples > small.evaluation.examples
+    # They ask the same question: the attacks have the same budgets.
+    budgets = [[a.budget for a in e.evaluation.attacks] for e in (small, full)]
+    assert budgets[0] == budgets[1]
+    with pytest.raises(ValueError, match="budget is 'large'; allowed: small, full"):
+        module_of(name).get_config("large")
+
+
+@pytest.mark.parametrize("budget", ["small", "full"])
+def test_the_overpowered_term_is_all_that_sets_the_control_apart(budget):
+    named = checked("mnist_robust", budget).classifiers
+    with_term, without = named["overpowered"], named["control"]
+    assert with_term.training.weight > 0 and without.training.weight == 0
+    assert with_term.training.attack == without.training.attack
+    for field in ("model", "duration", "batch_size", "start"):
+        assert getattr(with_term, field) == getattr(without, field)
+    assert with_term.start == "classifier"
+
+
+def test_all_of_defense_gans_classifiers_meet_all_adversaries():
+    evaluation = checked("defense_gan").evaluation
+    behind = [c for c in evaluation.columns if isinstance(c.defence, DefenseGAN)]
+    assert [column.classifier for column in behind] == list("abcdef")
+    for column in behind:
+        own = {row.adversary.partition("(")[0] for row in rows(evaluation)}
+        made = {
+            row.adversary.partition("(")[0]
+            for row in rows(evaluation)
+            if row.attack and row.target == column
+        }
+        assert made == own - {"none", "oblivious"}

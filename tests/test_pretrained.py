@@ -1,0 +1,281 @@
+"""`config.pretrained`: networks from published weights, or one sentence why not."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from robust_manifold import config, models
+from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import (
+    load_params,
+    published,
+    read_params_metadata,
+    save_params,
+)
+from robust_manifold.stages import publishing, trained
+
+GENERATOR = "vae_decoder(latent_size=4, hidden=8)"
+ENCODER = "vae_encoder(latent_size=4, hidden=8)"
+ROLES = {
+    "classifier": "tiny_linear",
+    "generator": "tiny_vae",
+    "encoder": "tiny_encoder",
+}
+BUILD = {"image_shape": (28, 28, 1), "classes": 3}
+
+
+def store(run, role, text, **more):
+    """Stores a network beside the trained ones of a run, and returns its digest."""
+    model = models.build(text, **BUILD)
+    params = model.init(jax.random.key(len(role)))
+    stored = {
+        "model": text,
+        "training": "inverting" if role == "encoder" else "vae",
+        "step": 8,
+        "input_shape": list(model.input_shape),
+        "output_shape": list(model.output_shape),
+        "data": "digits",
+        "trained_on": json.loads((run / "data.json").read_text())["train"]["sha256"],
+    }
+    save_params(run / "checkpoints" / role / "params", params, stored | more)
+    return trained.digest(text, params)
+
+
+@pytest.fixture
+def command(project, monkeypatch):
+    """Returns the arguments of a run of three networks, each with a name published."""
+    place = project / published.FOLDER
+    monkeypatch.setattr(published, "PLACES", (place,))
+    names = [f"--config.{role}.published={name}" for role, name in ROLES.items()]
+    stages = ("fit_classifier", "fit_generator", "fit_encoder")
+    return [
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        f"--config.stages={stages}",
+        f"--config.generator.model={GENERATOR}",
+        f"--config.generator.training=vae(encoder={ENCODER})",
+        f"--config.encoder.model={ENCODER}",
+        *names,
+    ]
+
+
+@pytest.fixture
+def folder(program, command, project):
+    """Returns the folder with the three networks published, from a run of the data."""
+    run = project / "source"
+    ended = program(
+        command[0],
+        f"--workdir={run}",
+        "--config.stages=('fit_classifier',)",
+        *command[3:],
+    )
+    assert ended.code == 0, ended.error
+    digest = store(run, "generator", GENERATOR)
+    store(run, "encoder", ENCODER, **{trained.GENERATOR: digest})
+    for role, name in ROLES.items():
+        publishing.publish(str(run), role, name, str(project / published.FOLDER))
+    return project / published.FOLDER
+
+
+def test_a_run_trains_nothing(program, command, project, folder):
+    ended = program(*command, "--config.pretrained=True")
+    assert ended.code == 0, ended.error
+    for role in ROLES:
+        ours = load_params(project / f"run/checkpoints/{role}/params")
+        theirs = load_params(project / f"source/checkpoints/{role}/params")
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        stored = read_params_metadata(project / f"run/checkpoints/{role}/params")
+        assert stored.metadata["published"] == ROLES[role]
+        assert stored.metadata["step"] in (8, 12)
+    assert not (project / "run/metrics.jsonl").read_text()
+    stored = read_params_metadata(project / "run/checkpoints/generator/params")
+    # The table's caption says how it was trained.
+    assert stored.metadata["training"] == "vae"
+
+
+def refused(ended, project, pattern):
+    assert ended.code == 2, ended
+    assert ended.error.count("robust_manifold:") == 1 and "Traceback" not in ended.error
+    assert re.search(pattern, ended.error), ended.error
+    assert not list((project / "run").glob("checkpoints/*"))
+
+
+REFUSED = {
+    # key, value, what the sentence has to say
+    "another architecture": (
+        "classifier.model",
+        "small_cnn",
+        r"config\.classifier\.published: 'tiny_linear' is a 'linear', and "
+        r"config\.classifier\.model is 'small_cnn'; they have to be equal",
+    ),
+    "a wider network": (
+        "encoder.model",
+        "vae_encoder(latent_size=4, hidden=9)",
+        r"config\.encoder\.published: 'tiny_encoder' is a 'vae_encoder\(latent_size=4, "
+        r"hidden=8\)', and config\.encoder\.model is .*hidden=9\)'; they have to be",
+    ),
+    "a generator for a classifier": (
+        "classifier.published",
+        "tiny_vae",
+        r"config\.classifier\.published: 'tiny_vae' is a 'vae_decoder.*is 'linear'",
+    ),
+    "an unknown name": (
+        "generator.published",
+        "tiny_gae",
+        r"config\.generator\.published: Unknown published weights 'tiny_gae'; known: "
+        r"tiny_encoder, tiny_linear, tiny_vae\. Did you mean 'tiny_vae'",
+    ),
+    "no name": (
+        "generator.published",
+        "",
+        r"config\.pretrained is True, and no weights are published for "
+        r"config\.generator; allowed: False",
+    ),
+    "other images": (
+        "data.split_seed",
+        "1",
+        r"'tiny_linear' was trained on other images of 'npz:.*; allowed: the "
+        r"config\.data of its model card",
+    ),
+    "no truth": ("pretrained", "perhaps", "pretrained.*perhaps"),
+}
+
+
+def test_what_does_not_fit_is_refused_before_any_work(
+    program, command, project, folder
+):
+    for key, value, pattern in REFUSED.values():
+        change = f"--config.{key}={value}"
+        refused(program(*command, "--config.pretrained=True", change), project, pattern)
+
+    file = folder / "tiny_encoder.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    damaged = program(*command, "--config.pretrained=True")
+    refused(damaged, project, r"config\.encoder\.published: .*encoder.* is damaged")
+
+    # Of another generator.
+    other = "0" * 64
+    store(project / "source", "encoder", ENCODER, **{trained.GENERATOR: other})
+    publishing.publish(str(project / "source"), "encoder", "tiny_encoder", str(folder))
+    strange = program(*command, "--config.pretrained=True")
+    pattern = r"published: the encoder in 'tiny_encoder' was made for another generator"
+    refused(strange, project, pattern)
+
+
+def test_names_of_published_weights_are_of_no_effect_by_themselves(
+    program, command, project
+):
+    short = [*command[:2], "--config.stages=('fit_classifier',)", *command[3:-3]]
+    assert program(*short).code == 0
+    # A run of before there were such names goes on.
+    again = program(*short, *command[-3:])
+    assert again.code == 0 and "finished before" in again.error
+    stored = json.loads((project / "run/config.json").read_text())
+    assert [stored[role]["published"] for role in ROLES] == ["", "", ""]
+
+
+def named(**changes):
+    """Returns a config whose networks have published weights, but for `changes`."""
+    made = config.default_config()
+    made.pretrained = True
+    for role in ROLES:
+        made[role].published = changes.get(role, role)
+    return made
+
+
+def test_another_origin_of_the_user_s_own_comes_first():
+    made = named(encoder="")
+    made.encoder.from_run = "runs/mine"
+    made.generator.weights = "mine.npz"
+    experiment = config.validate(made)
+    assert experiment.classifier.taken_from == "classifier"
+    assert experiment.generator.taken_from == "mine.npz"
+    assert experiment.encoder.taken_from == "runs/mine"
+    assert not experiment.generator.published
+
+
+def test_a_classifier_that_starts_from_another_is_trained():
+    made = named()
+    config.add_classifier(made, "enhanced", start="classifier")
+    config.add_classifier(made, "ready", start="classifier", published="ready")
+    experiment = config.validate(made)
+    assert not experiment.classifiers["enhanced"].taken_over
+    assert experiment.classifiers["ready"].taken_from == "ready"
+    assert experiment.starts_of("ready") == ()
+    config.add_classifier(made, "anew")
+    with pytest.raises(UsageError, match=r"published for config\.classifiers\.anew;"):
+        config.validate(made)
+
+
+def test_an_experiment_without_published_weights_says_so():
+    made = config.default_config()
+    made.pretrained = True
+    with pytest.raises(UsageError, match=r"published for config\.classifier; allowed"):
+        config.validate(made)
+    made.stages = ("convergence",)
+    with pytest.raises(UsageError, match="published for this experiment; allowed"):
+        config.validate(made)
+
+
+def test_a_stage_that_is_left_out_needs_no_weights():
+    made = named(generator="", encoder="")
+    made.stages = ("fit_classifier", "report")
+    assert config.validate(made).classifier.taken_over
+
+
+def test_a_budget_follows_pretrained_until_it_is_set():
+    made = config.default_config()
+    made.measures.examples = config.where_pretrained(made, 10, otherwise=500)
+    made.stages = config.where_pretrained(made, ("report",), otherwise=made.stages)
+    assert made.measures.examples == 500 and len(made.stages) > 1
+    made.pretrained = True
+    assert config.plain_values(made)["measures"]["examples"] == 10
+    assert made.stages == ("report",)
+    made.measures.examples = 20
+    assert made.measures.examples == 20
+    made.pretrained = False
+    assert made.measures.examples == 20 and len(made.stages) > 1
+
+
+BUDGET = """
+from robust_manifold.config import default_config, where_pretrained
+
+
+def get_config():
+    config = default_config()
+    config.classifier.published = "tiny_linear"
+    config.stages = where_pretrained(config, ("report",), otherwise=("fit_classifier",))
+    config.evaluation.examples = where_pretrained(config, 5, otherwise=9)
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "examples", "work"),
+    [
+        ((), 9, "runs/budget"),
+        (("--config.pretrained=True",), 5, "runs/budget-pretrained"),
+        (("--config.pretrained", "--config.evaluation.examples=7"), 7, None),
+        (("--config.evaluation.examples=7", "--config.pretrained=True"), 7, None),
+    ],
+)
+def test_a_budget_on_the_command_line(more, examples, work, tmp_path, monkeypatch):
+    from absl import flags
+
+    from robust_manifold import command_line
+
+    (tmp_path / "budget.py").write_text(BUDGET)
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    argv = ["main.py", f"--config={tmp_path / 'budget.py'}", *more]
+    monkeypatch.setattr("sys.argv", argv)
+    command_line.parse(argv, values)
+    parsed = command_line.arguments(values)
+    assert parsed.experiment.evaluation.examples == examples
+    assert parsed.config["evaluation"]["examples"] == examples
+    assert work is None or str(parsed.workdir) == work
