@@ -49,6 +49,10 @@ def contenders(rounds, steps) -> dict[str, dict]:
         "l0": {
             "ours": _ours("norm='l0'"),
             "adv_lib sigma_zero": peers.adv_lib_sigma_zero(),
+            "ours sigma_zero": attack_speed.ours(attacks.registry.build("sigma_zero")),
+            "ours logits": attack_speed.ours(
+                attacks.registry.build("sigma_zero(normalise=False)")
+            ),
             "foolbox fmn": peers.foolbox_torch("L0FMNAttack", steps=1000),
             "ours fmn": attack_speed.ours(
                 attacks.registry.build("fmn(norm='l0', steps=1000)")

@@ -107,7 +107,8 @@ SCHEMA: dict[str, tuple[Any, str]] = {
     "classifiers": (
         {},
         "more of them by their names, each with the keys of `classifier`, and `start`: "
-        "whose parameters it starts from (empty: anew); a config file makes one by "
+        "whose parameters it starts from, or did where it is taken over (empty: "
+        "anew); a config file makes one by "
         "add_classifier(config, 'NAME', training=...)",
     ),
     "generator.model": ("dcgan_generator(latent_size=64)", "a generator"),
@@ -422,14 +423,12 @@ class Classifier(_Network):
     published: str = ""
     """As in the config; of an `Experiment`, empty unless it is taken from there."""
     start: str = ""
-    """Name of the classifier whose parameters it starts from; empty: anew."""
+    """Name of the classifier whose parameters it starts from, or started from where it
+    is taken over; empty: anew."""
 
     def __post_init__(self):
         check(self.batch_size >= 1, self, "batch_size", "1 or more")
         _check_one_origin(self)
-        if self.from_run or self.weights:
-            allowed = "empty where from_run or weights is given"
-            check(not self.start, self, "start", allowed)
 
     @property
     def taken_over(self) -> bool:
@@ -729,6 +728,13 @@ class Experiment:
         start = self.classifier_of(name).start
         return (*self.starts_of(start), start) if start else ()
 
+    def trained_for(self, name: str) -> tuple[str, ...]:
+        """Returns those of `starts_of` that must be there before one is trained."""
+        block = self.classifier_of(name)
+        if block.taken_over or not block.start:
+            return ()
+        return (*self.trained_for(block.start), block.start)
+
 
 def _check_starts(experiment: Experiment) -> None:
     """Refuses classifiers that nothing can be trained from."""
@@ -880,8 +886,6 @@ def _published(experiment: Experiment, place: str, block: Any) -> Any:
     if not experiment.pretrained or block.from_run or block.weights:
         return dataclasses.replace(block, published="")
     starts = isinstance(block, Classifier) and bool(block.start)
-    if starts and block.published:
-        return dataclasses.replace(block, start="")
     stage = "fit_classifiers" if "." in place else f"fit_{place}"
     # What starts from another network is not trained from scratch.
     if not block.published and not starts and stage in experiment.stages:

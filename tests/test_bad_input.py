@@ -370,10 +370,6 @@ CLASSIFIERS = {
         ["'a', start='classifier', model='small_cnn'"],
         "'linear'; allowed: a classifier of the same model, 'small_cnn'",
     ),
-    "a start and a run": (
-        ["'a', start='classifier', from_run='x'"],
-        "start is 'classifier'; allowed: empty where from_run",
-    ),
     "a batch larger than the data": (
         ["'a', batch_size=1000"],
         r"config\.classifiers\.a\.batch_size asks for 1000",

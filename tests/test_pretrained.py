@@ -14,11 +14,13 @@ from robust_manifold.runtime import (
     published,
     read_params_metadata,
     save_params,
+    weight_files,
 )
 from robust_manifold.stages import publishing, trained
 
 GENERATOR = "vae_decoder(latent_size=4, hidden=8)"
 ENCODER = "vae_encoder(latent_size=4, hidden=8)"
+TRAINING = f"vae(encoder={ENCODER})"
 ROLES = {
     "classifier": "tiny_linear",
     "generator": "tiny_vae",
@@ -33,7 +35,7 @@ def store(run, role, text, **more):
     params = model.init(jax.random.key(len(role)))
     stored = {
         "model": text,
-        "training": "inverting" if role == "encoder" else "vae",
+        "training": "inverting" if role == "encoder" else TRAINING,
         "step": 8,
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
@@ -56,7 +58,7 @@ def command(project, monkeypatch):
         f"--workdir={project / 'run'}",
         f"--config.stages={stages}",
         f"--config.generator.model={GENERATOR}",
-        f"--config.generator.training=vae(encoder={ENCODER})",
+        f"--config.generator.training={TRAINING}",
         f"--config.encoder.model={ENCODER}",
         *names,
     ]
@@ -93,7 +95,7 @@ def test_a_run_trains_nothing(program, command, project, folder):
     assert not (project / "run/metrics.jsonl").read_text()
     stored = read_params_metadata(project / "run/checkpoints/generator/params")
     # The table's caption says how it was trained.
-    assert stored.metadata["training"] == "vae"
+    assert stored.metadata["training"] == TRAINING
 
 
 def refused(ended, project, pattern):
@@ -121,6 +123,12 @@ REFUSED = {
         "classifier.published",
         "tiny_vae",
         r"config\.classifier\.published: 'tiny_vae' is a 'vae_decoder.*is 'linear'",
+    ),
+    "another training": (
+        "generator.training",
+        "gan",
+        r"config\.generator\.published: 'tiny_vae' was trained by 'vae\(encoder=vae_enc"
+        r".*', and config\.generator\.training is 'gan'; they have to be equal",
     ),
     "an unknown name": (
         "generator.published",
@@ -167,6 +175,55 @@ def test_what_does_not_fit_is_refused_before_any_work(
     refused(strange, project, pattern)
 
 
+def test_an_encoder_for_a_file_of_another_generator_is_refused_before_any_work(
+    program, command, project, folder
+):
+    model = models.build(GENERATOR, **BUILD)
+    mine = project / "mine.npz"
+    weight_files.write(mine, models.to_table(model.init(jax.random.key(1))))
+    pretrained = "--config.pretrained=True"
+    ended = program(*command, pretrained, f"--config.generator.weights={mine}")
+    pattern = r"published: the encoder in 'tiny_encoder' was made for another generator"
+    refused(ended, project, pattern)
+
+
+def test_a_run_and_one_of_published_weights_are_two(program, command, project, folder):
+    short = [*command[:2], "--config.stages=('fit_classifier',)", *command[3:]]
+    assert program(*short).code == 0
+    again = program(*short, "--config.pretrained=True")
+    assert again.code == 2 and again.error.count("robust_manifold:") == 1
+    assert "pretrained is true, stored false" in again.error
+    # Its networks can be taken over beside published ones, and are.
+    other = [*command[:1], f"--workdir={project / 'other'}", *command[2:]]
+    own = f"--config.classifier.from_run={project / 'run'}"
+    ended = program(*other, "--config.pretrained=True", own)
+    assert ended.code == 0, ended.error
+    stored = read_params_metadata(project / "other/checkpoints/classifier/params")
+    assert stored.metadata["from_run"] == str(project / "run")
+    assert "published" not in stored.metadata
+
+
+def test_what_a_file_was_trained_on_stays_unknown_from_run_to_run(
+    program, command, project, folder
+):
+    def taken(run, origin):
+        ended = program(
+            command[0],
+            f"--workdir={project / run}",
+            "--config.stages=('fit_classifier',)",
+            f"--config.classifier.{origin}",
+        )
+        assert ended.code == 0, ended.error
+        return ended.error
+
+    taken("a", f"weights={folder / 'tiny_linear.safetensors'}")
+    for run, other in (("b", "a"), ("c", "b")):
+        told = taken(run, f"from_run={project / other}")
+        assert "was trained on is not known; it came from a file" in " ".join(
+            told.split()
+        )
+
+
 def test_names_of_published_weights_are_of_no_effect_by_themselves(
     program, command, project
 ):
@@ -203,10 +260,14 @@ def test_a_classifier_that_starts_from_another_is_trained():
     made = named()
     config.add_classifier(made, "enhanced", start="classifier")
     config.add_classifier(made, "ready", start="classifier", published="ready")
+    config.add_classifier(made, "mine", start="classifier", from_run="runs/mine")
     experiment = config.validate(made)
     assert not experiment.classifiers["enhanced"].taken_over
     assert experiment.classifiers["ready"].taken_from == "ready"
-    assert experiment.starts_of("ready") == ()
+    assert experiment.starts_of("ready") == ("classifier",)
+    assert experiment.starts_of("mine") == ("classifier",)
+    assert experiment.trained_for("ready") == experiment.trained_for("mine") == ()
+    assert experiment.trained_for("enhanced") == ("classifier",)
     config.add_classifier(made, "anew")
     with pytest.raises(UsageError, match=r"published for config\.classifiers\.anew;"):
         config.validate(made)

@@ -34,6 +34,7 @@ _NAMES = {
     "invert_and_classify": "Invert and Classify",
     "enhanced_invert_and_classify": "Enhanced Invert and Classify",
     "rand_fgsm": "RAND+FGSM",
+    "sigma_zero": "Sigma-zero",
 }
 # Spelt out although they hold a vowel.
 _ACRONYMS = {

@@ -254,7 +254,7 @@ class Context:
     def named_classifiers(self) -> tuple[str, ...]:
         """The names of the config's `classifiers` that are trained, in their order.
 
-        They are those that a column names, and those that these start from; where no
+        They are those that a column names, and those that their training needs; where no
         stage of the run has columns, all of them.
         """
         using = {"attack", "evaluate"} & set(self.experiment.stages)
@@ -265,8 +265,8 @@ class Context:
         return tuple(name for name in dict.fromkeys(lines) if name != CLASSIFIER)
 
     def _line(self, name: str) -> tuple[str, ...]:
-        """Returns a classifier after those that it comes from."""
-        return (*self.experiment.starts_of(name), name)
+        """Returns a classifier after those that its training needs."""
+        return (*self.experiment.trained_for(name), name)
 
     @property
     def _projecting_stages(self) -> set[str]:

@@ -29,6 +29,7 @@ from robust_manifold.attacks import (
     MomentumPGD,
     Patch,
     RandFGSM,
+    SigmaZero,
     Square,
     SteppedAttack,
 )
@@ -72,6 +73,7 @@ CASES = {
         PGD(1.5, "l1", steps=20),
     ],
     "rand_fgsm": [RandFGSM(0.1, alpha=0.02)],
+    "sigma_zero": [SigmaZero(steps=60)],
     "spsa": [SPSA(0.1, steps=20, samples=16)],
     "square": [Square(0.1, queries=200), Square(0.4, "l2", queries=200)],
 }

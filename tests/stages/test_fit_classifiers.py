@@ -122,8 +122,6 @@ def test_a_named_classifier_taken_over(program, several, project):
             f"--config.classifiers.{name}.from_run={first}"
             for name in ("copy", "enhanced", "anew", "unused")
         ),
-        "--config.classifiers.copy.start=",
-        "--config.classifiers.enhanced.start=",
     )
     assert ended.code == 0, ended.error
     # A run without an `anew` has its own classifier; nothing else was needed.
