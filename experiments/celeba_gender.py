@@ -65,13 +65,13 @@ def _small(config):
     config.classifier.training = (
         "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
     )
-    config.classifier.duration = "6 epochs"
+    config.classifier.duration = "8 epochs"
     config.generator.model = "dcgan_generator(latent_size=128, width=32)"
     config.generator.training = (
         "vae(encoder=conv_encoder(latent_size=128, width=32), "
         "optimizer=adam(learning_rate=0.001, schedule='cosine'), likelihood='gaussian')"
     )
-    config.generator.duration = "10 epochs"
+    config.generator.duration = "15 epochs"
     config.encoder.model = "conv_encoder(latent_size=128, width=32)"
     config.encoder.duration = "2 epochs"
     config.measures.validation_examples = 0
