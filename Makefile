@@ -27,29 +27,47 @@ $(VENV)/.develop: $(VENV)/.quick
 quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real digits
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
 
-# All runs that docs/results.md tells of, the paper's table first. A run that was stopped
-# goes on where it was, and a finished one is not started again unless its file changes.
+# All runs that docs/results.md tells of, the paper's table first and last what needs
+# CelebA. A run that was stopped goes on where it was, and a finished one is not started
+# again unless its file changes. SEEDS are those of mnist, all else has seed 0.
 BUDGET ?= small
 SEEDS ?= 0 1 2
 GENERATORS := minimax non_saturating wgan_gp hinge vae conv_vae
 # Experiments with budgets say so in the head of their get_config.
 BUDGETED := $(notdir $(basename $(shell grep -l '^def get_config.budget' experiments/*.py)))
 EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan mnist_adaptive \
-  celeba_gender $(GENERATORS:%=mnist_generators:%) mnist_patch:digits mnist_patch:faces
+  $(GENERATORS:%=mnist_generators:%) mnist_patch:digits celeba_gender mnist_patch:faces
 
 # Of NAME or NAME:ARGUMENT, and of a seed.
 budgeted = $(foreach e,$1,$(if $(filter $e,$(BUDGETED)),$e:$(BUDGET),$e))
+distinct = $(if $1,$(firstword $1) $(call distinct,$(filter-out $(firstword $1),$1)))
+config = experiments/$(firstword $(subst :, ,$1)).py
 run = runs/$(subst :,-,$1)-$2
 define RUN
-$(call run,$1,$2)/.reproduced: experiments/$(firstword $(subst :, ,$1)).py | $(VENV)/.quick
+$(call run,$1,$2)/.reproduced: $(call config,$1) | $(VENV)/.quick
 	$(BIN)/python -m robust_manifold.main --workdir=$(call run,$1,$2) \
 	  --config=experiments/$(subst :,.py:,$1)$(if $(findstring :,$1),,.py) --config.seed=$2
 	@touch $$@
 endef
-SINGLE := $(call budgeted,$(EXPERIMENTS))
-$(foreach seed,$(SEEDS),$(eval $(call RUN,mnist,$(seed))))
+SINGLE := $(call distinct,$(call budgeted,$(filter-out mnist,$(EXPERIMENTS))))
+OF_SEEDS := $(call distinct,$(SEEDS))
+$(foreach seed,$(OF_SEEDS),$(eval $(call RUN,mnist,$(seed))))
 $(foreach one,$(SINGLE),$(eval $(call RUN,$(one),0)))
-RUNS := $(SEEDS:%=runs/mnist-%) $(foreach one,$(SINGLE),$(call run,$(one),0))
+RUNS := $(OF_SEEDS:%=runs/mnist-%) $(foreach one,$(SINGLE),$(call run,$(one),0))
+
+# Told now, not after the hours that come before the run that it would stop.
+ifneq ($(filter reproduce,$(MAKECMDGOALS)),)
+  ifneq ($(words $(BUDGET))$(filter-out small full,$(BUDGET)),1)
+    $(error BUDGET is '$(BUDGET)'; allowed: small or full)
+  endif
+  UNKNOWN := $(foreach e,$(EXPERIMENTS),$(if $(wildcard $(call config,$e)),,$e))
+  ifneq ($(strip $(UNKNOWN)),)
+    $(error EXPERIMENTS has '$(firstword $(UNKNOWN))'; allowed: files of experiments/, as NAME or NAME:ARGUMENT)
+  endif
+  ifeq ($(strip $(RUNS)),)
+    $(error SEEDS and EXPERIMENTS are both empty; allowed: at least one run)
+  endif
+endif
 
 reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full), then write docs/results.md
 	$(BIN)/python -m robust_manifold.results --record $(RUNS)

@@ -70,6 +70,9 @@ def get_config():
     config.generator.training = "vae(encoder=vae_encoder)"
     config.generator.duration = "10 epochs"
     config.encoder.duration = "5 epochs"
+    config.classifier.published = "mnist_small_cnn"
+    config.generator.published = "mnist_vae_decoder"
+    config.encoder.published = "mnist_vae_encoder"
     config.training.checkpoint_every = 2000
     config.measures.validation_examples = 0
 
@@ -86,6 +89,7 @@ def get_config():
     add_classifier(
         config,
         "robust",
+        published="mnist_small_cnn_pgd",
         training=(
             "adversarial(attack=pgd(epsilon=0.2, steps=7, step_size=0.05), "
             "optimizer=adam(learning_rate=0.001, schedule='cosine'))"

@@ -76,6 +76,9 @@ def get_config():
     config.generator.training = "vae(encoder=vae_encoder)"
     config.generator.duration = "10 epochs"
     config.encoder.duration = "5 epochs"
+    config.classifier.published = "mnist_small_cnn"
+    config.generator.published = "mnist_vae_decoder"
+    config.encoder.published = "mnist_vae_encoder"
     config.training.checkpoint_every = 2000
     config.measures.validation_examples = 0
 

@@ -869,7 +869,9 @@ def _with_published(experiment: Experiment) -> Experiment:
         for name, block in experiment.classifiers.items()
     }
     if experiment.pretrained:
-        networks = (*blocks.values(), *named.values())
+        # One's own networks may stand in for all of them.
+        own = (getattr(experiment, name) for name in blocks)
+        networks = (*own, *experiment.classifiers.values())
         if not any(block.published for block in networks):
             raise UsageError(_NONE_PUBLISHED.format("this experiment"))
     return dataclasses.replace(experiment, **blocks, classifiers=named)

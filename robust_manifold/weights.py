@@ -175,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("publish", help="from a run, with a model card")
     command.set_defaults(run_command=publish)
     command.add_argument("--run", required=True, help="the workdir of the run")
-    command.add_argument("--model", required=True, help="as in export")
+    command.add_argument(
+        "--model",
+        required=True,
+        help="classifier, generator, encoder, or classifier-NAME for a named one",
+    )
     command.add_argument("--name", required=True, help="of the published weights")
     command.add_argument(
         "--folder", default=published.FOLDER, help=f"({published.FOLDER})"

@@ -1,13 +1,15 @@
 """`config.pretrained`: networks from published weights, or one sentence why not."""
 
+import importlib.util
 import json
+import pathlib
 import re
 
 import jax
 import numpy as np
 import pytest
 
-from robust_manifold import config, models
+from robust_manifold import config, models, training
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import (
     load_params,
@@ -254,6 +256,8 @@ def test_another_origin_of_the_user_s_own_comes_first():
     assert experiment.generator.taken_from == "mine.npz"
     assert experiment.encoder.taken_from == "runs/mine"
     assert not experiment.generator.published
+    made.classifier.from_run = made.encoder.from_run
+    assert config.validate(made).classifier.taken_from == "runs/mine"
 
 
 def test_a_classifier_that_starts_from_another_is_trained():
@@ -340,3 +344,81 @@ def test_a_budget_on_the_command_line(more, examples, work, tmp_path, monkeypatc
     assert parsed.experiment.evaluation.examples == examples
     assert parsed.config["evaluation"]["examples"] == examples
     assert work is None or str(parsed.workdir) == work
+
+
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+NAMING = ("mnist", "mnist_adaptive", "mnist_enhanced")
+"""The experiments that can do without training."""
+
+
+def config_of(name):
+    """Returns the config of an experiment of the repository."""
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def pretrained_blocks(name):
+    """Returns an experiment without training, and its networks' blocks by roles."""
+    made = config_of(name)
+    made.pretrained = True
+    experiment = config.validate(made)
+    blocks = {role: getattr(experiment, role) for role in ROLES}
+    named = experiment.classifiers.items()
+    return experiment, blocks | {f"classifier-{name}": block for name, block in named}
+
+
+REGISTRIES = {
+    "generator": training.generator_trainings,
+    "encoder": training.encoder_trainings,
+}
+
+
+@pytest.mark.parametrize("name", NAMING)
+def test_an_experiment_names_published_weights_that_fit_it(name):
+    experiment, blocks = pretrained_blocks(name)
+    digests = {}
+    for role, block in blocks.items():
+        if not block.published:
+            assert block.start, role
+            continue
+        table, metadata = published.read(block.published)
+        known = REGISTRIES.get(role, training.classifier_trainings)
+        assert metadata["training"] == known.to_string(block.training)
+        assert metadata["data"] == experiment.data.source
+        text = metadata["model"]
+        # The encoder's may be left to the generator.
+        if block.model is not None:
+            assert text == models.registry.to_string(block.model)
+        build = {key: metadata[key] for key in ("image_shape", "classes")}
+        params = models.from_table(models.build(text, **build), table)
+        digests[role] = trained.digest(text, params)
+        card = published.PLACES[0] / f"{block.published}.md"
+        split = f"with validation_examples={experiment.data.validation_examples}:"
+        assert split in card.read_text()
+    assert digests.keys() >= ROLES.keys()
+    made_for = published.read(blocks["encoder"].published).metadata[trained.GENERATOR]
+    assert made_for == digests["generator"]
+
+
+def test_all_that_is_published_is_taken_by_an_experiment():
+    sums = published.checksums(published.PLACES[0])
+    names = {file for file in sums if file.endswith(published.EXTENSION)}
+    taken = (pretrained_blocks(name)[1].values() for name in NAMING)
+    assert names == {
+        f"{block.published}{published.EXTENSION}"
+        for blocks in taken
+        for block in blocks
+        if block.published
+    }
+
+
+def test_the_slides_table_without_training_has_the_slides_rows():
+    trained_anew = config.validate(config_of("mnist"))
+    experiment, _ = pretrained_blocks("mnist")
+    assert experiment.evaluation.attacks == trained_anew.evaluation.attacks
+    assert experiment.evaluation.columns == trained_anew.evaluation.columns
+    # As many images as minutes allow.
+    assert experiment.evaluation.examples < trained_anew.evaluation.examples
+    assert {"attack", "evaluate", "report"} <= set(experiment.stages)

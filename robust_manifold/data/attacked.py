@@ -4,12 +4,13 @@ Published attacks come as images, not as code that can be trusted to be the one 
 made them.  They need no attack of ours, only the images that they were made from.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,13 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.data.dataset import to_float
 
-_DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    *(OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error),
+    # np.load of another kind of file returns an array, which is no context.
+    *(AttributeError, TypeError),
+    # What is encrypted, or packed in a way that Python does not know.
+    RuntimeError,
+)
 
 
 class Attacked(NamedTuple):
@@ -87,20 +94,26 @@ class AttackedImages:
             arrays that do not belong to such images.
         """
         arrays = self._load()
-        try:
-            images, originals = (
-                _images(arrays[name], image_shape)
-                for name in (self.images, self.originals)
-            )
+        with self._naming(self.images):
+            images = _images(arrays[self.images], image_shape)
+        with self._naming(self.originals):
+            originals = _images(arrays[self.originals], image_shape)
             if images.shape != originals.shape:
                 raise UsageError(
-                    f"{self.originals} holds {len(originals)} images; allowed: "
-                    f"{len(images)}, one for each of {self.images}."
+                    f"there are {len(originals)} images; allowed: {len(images)}, one "
+                    f"for each of {self.images!r}."
                 )
+        with self._naming(self.labels):
             labels = checked_labels(arrays[self.labels], len(images), classes)
-        except UsageError as error:
-            raise UsageError(f"{self.file}: {error}") from None
         return Attacked(images, originals, labels)
+
+    @contextlib.contextmanager
+    def _naming(self, array: str) -> Iterator[None]:
+        """Puts file and array before the message of a mistake."""
+        try:
+            yield
+        except UsageError as error:
+            raise UsageError(f"{self.file}, array {array!r}: {error}") from None
 
     def _load(self) -> dict[str, np.ndarray]:
         """Returns the three arrays by their names."""
@@ -113,14 +126,13 @@ class AttackedImages:
                     if name not in archive.files:
                         raise UsageError(
                             f"{self.file} lacks the array {name!r}; allowed: one of "
-                            f"{', '.join(archive.files)}."
+                            f"{', '.join(archive.files) or 'none, it is empty'}."
                         )
                 wanted = (self.images, self.originals, self.labels)
                 return {name: archive[name] for name in wanted}
         except UsageError:
             raise
-        # np.load of another kind of file returns an array, which is no context.
-        except (*_DAMAGED, AttributeError, TypeError):
+        except _DAMAGED:
             raise UsageError(
                 f"{self.file} is no .npz file, or is damaged or holds pickled objects; "
                 "allowed: an archive written by numpy.savez."
@@ -135,6 +147,11 @@ def _images(
         images = images[..., None]
     if images.dtype == np.uint8:
         images = to_float(images)
+    elif np.issubdtype(images.dtype, np.integer):
+        raise UsageError(
+            f"images have type {images.dtype}; allowed: uint8, or floats with pixels "
+            "in [0, 1]."
+        )
     images = np.asarray(checked_images(images), np.float32)
     if images.shape[1:] != tuple(image_shape):
         shown = (" x ".join(map(str, s)) for s in (images.shape[1:], image_shape))

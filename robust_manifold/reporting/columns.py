@@ -64,9 +64,15 @@ def target_label(text: str) -> str:
 
 def target_labels(texts: Sequence[str]) -> list[str]:
     """Returns short labels of columns as a config writes them; see `column_labels`."""
-    if any(" on " in text for text in texts):
-        return [target_label(text) for text in texts]
-    return column_labels(list(texts))
+    split = [text.partition(" on ") for text in texts]
+    defences = list(dict.fromkeys(defence for defence, _, _ in split))
+    labels = dict(zip(defences, column_labels(defences), strict=True))
+    return [
+        f"{labels[defence]}, on {name_label(classifier)}"
+        if classifier
+        else labels[defence]
+        for defence, _, classifier in split
+    ]
 
 
 def _classifier_labels(

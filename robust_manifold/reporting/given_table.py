@@ -41,8 +41,8 @@ def given_table(
         heads[head] = [share_text(line, TOGETHER, verdict) for line in lines]
     sizes = {
         line["file"]: f"{line['file']}: {line['n']:,} images, mean ℓ2 distance "
-        f"{line['l2_mean']:.2f}, largest {line['l2_max']:.2f}, largest ℓ∞ distance "
-        f"{line['linf_max']:.2f}"
+        f"{line['l2_mean']:.3g}, largest {line['l2_max']:.3g}, largest ℓ∞ distance "
+        f"{line['linf_max']:.3g}"
         for line in lines
     }
     if len(sizes) == 1:

@@ -27,6 +27,8 @@ class Card(NamedTuple):
 
     name: str
     role: str
+    place: str
+    """The network's block in a config."""
     file: str
     bytes: int
     sha256: str
@@ -52,7 +54,7 @@ class Card(NamedTuple):
 
 def text(card: Card) -> str:
     """Returns the card as markdown."""
-    key = f"{_place(card.role)}.weights"
+    key = f"{card.place}.weights"
     parts = [
         f"# {card.name}",
         f"The {card.role} `{card.model}`: {card.parameters:,} parameters, input "
@@ -75,18 +77,32 @@ def text(card: Card) -> str:
 
 
 def command_text(command: Sequence[str]) -> str:
-    """Returns the command of a run as one would type it, without its folders.
+    """Returns the command of a run as one would type it to have the networks anew.
+
+    Folders are left out, and so are --stages: the run may have been opened again.
 
     >>> command_text(["/x/robust_manifold/main.py", "--config=/x/experiments/a.py:b",
     ...               "--workdir=/y/c", "--config.encoder.from_run=/y/d"])
     'python -m robust_manifold.main --config=experiments/a.py:b --config.encoder.from_run=runs/d'
     """  # noqa: E501
     shown = ["python", "-m", "robust_manifold.main"]
-    for argument in command[1:]:
-        if not argument.startswith("--workdir"):
-            config = argument.startswith("--config=")
-            shown.append(without_folders(argument, "experiments" if config else "runs"))
+    for name, equals, value in _flags(command[1:]):
+        if name.lstrip("-") not in ("workdir", "stages"):
+            folder = "experiments" if name.lstrip("-") == "config" else "runs"
+            shown.append(name + equals + without_folders(value, folder))
     return " ".join(map(_quoted, shown))
+
+
+def _flags(arguments: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Returns each flag's name, "=" if it has a value, and that."""
+    found: list[tuple[str, str, str]] = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            found.append(argument.partition("="))
+        elif found:
+            # A value may follow its flag without "=".
+            found[-1] = (found[-1][0], "=", argument)
+    return found
 
 
 def _quoted(argument: str) -> str:
@@ -103,10 +119,6 @@ def without_folders(text: str, folder: str = "runs") -> str:
     'npz:runs/digits.npz'
     """
     return re.sub(r"(?<![\w.])/(?:[\w.@+-]+/)*(?=[\w.@+-])", f"{folder}/", text)
-
-
-def _place(role: str) -> str:
-    return role.replace("classifier-", "classifiers.")
 
 
 def _data(card: Card) -> str:

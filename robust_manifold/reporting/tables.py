@@ -250,8 +250,8 @@ def values_table(
 
 def to_markdown(table: Table) -> str:
     """Returns the caption and the table in GitHub's Markdown."""
-    frame = table.text.map(_escape_markdown)
-    frame.columns = [_escape_markdown(name) for name in frame.columns]
+    frame = table.text.map(escape_markdown)
+    frame.columns = [escape_markdown(name) for name in frame.columns]
     body = frame.to_markdown(
         index=False,
         tablefmt="pipe",
@@ -259,7 +259,7 @@ def to_markdown(table: Table) -> str:
         colalign=["left"] * table.names
         + ["right"] * (len(frame.columns) - table.names),
     )
-    return f"{_escape_markdown(table.caption)}\n\n{body}\n"
+    return f"{escape_markdown(table.caption)}\n\n{body}\n"
 
 
 def to_latex(table: Table) -> str:
@@ -430,7 +430,8 @@ def _caption(
     return " ".join(sentences)
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Returns a text in which no sign of Markdown's has a meaning."""
     for sign, escaped in {
         "\\": "\\\\",
         "|": "\\|",

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from robust_manifold.reporting import Table, to_markdown
+from robust_manifold.reporting.tables import escape_markdown
 from robust_manifold.results.beside import published_table
+from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import facts_table, times_table
 from robust_manifold.results.groups import Group, differences
 from robust_manifold.results.published import PUBLISHED, SOURCES
-from robust_manifold.results.records import command_of
 from robust_manifold.results.tables import Part, generators_table, parts_of
 from robust_manifold.runtime.progress import duration
 
@@ -93,7 +94,9 @@ def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
 def _figures(group: Group, level: str) -> Iterator[str]:
     """Yields how a group's runs were made, and what they measured."""
     yield f"{level} How it was run\n"
-    commands = "\n".join(map(command_of, group.runs))
+    commands = "\n".join(
+        command_line(run.status["command"], run.name, run.config) for run in group.runs
+    )
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))
     yield _folded("Time of each stage", [times_table(group)])
@@ -128,5 +131,13 @@ def _name(group: Group) -> str:
 
 
 def _markdown(table: Table) -> str:
-    """Returns a table with its caption, if it has one."""
-    return to_markdown(table).lstrip("\n")
+    """Returns a table with its caption, if it has one; sentences as a list."""
+    text = to_markdown(table) if not table.prose else _list(table)
+    return text.lstrip("\n")
+
+
+def _list(table: Table) -> str:
+    """Returns a table whose last column holds sentences as a list of these."""
+    rows = table.text.map(escape_markdown).to_numpy().tolist()
+    points = (f"* {', '.join(filter(None, names))}: {told}" for *names, told in rows)
+    return "\n".join([table.caption, "", *points, ""])

@@ -1,7 +1,6 @@
 """How the runs of a group came about: data, networks, hardware, versions, times."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pandas as pd
 
@@ -10,6 +9,7 @@ from robust_manifold.evaluation import read_results
 from robust_manifold.reporting import Table
 from robust_manifold.reporting.tables import MISSING
 from robust_manifold.results.groups import Group, read_lines
+from robust_manifold.results.origins import blocks_of, told_otherwise
 from robust_manifold.results.records import Run
 from robust_manifold.runtime.progress import duration
 
@@ -47,6 +47,11 @@ def confidence_of(group: Group) -> float:
     return group.first.config["evaluation"]["confidence"]
 
 
+def wilson_of(group: Group) -> str:
+    """Returns what the intervals of one run are, in words."""
+    return f"{100 * confidence_of(group):g} % Wilson interval"
+
+
 def interval_of(group: Group) -> str:
     """Returns what the intervals of a group's accuracies are, in words.
 
@@ -55,7 +60,19 @@ def interval_of(group: Group) -> str:
     """
     if len(group.runs) > 1:
         return "mean over the seeds [least, greatest of them]"
-    return f"{100 * confidence_of(group):g} % Wilson interval"
+    return wilson_of(group)
+
+
+def ends_of(group: Group) -> str:
+    """Returns what the intervals are that published figures are compared with.
+
+    A figure that lies between seeds no farther apart than chance is none of another
+    size, and neither is one just beside them.
+    """
+    if len(group.runs) > 1:
+        ends = f"ends of their {wilson_of(group)}s"
+        return f"mean over the seeds [least, greatest of the {ends}]"
+    return wilson_of(group)
 
 
 def _common(group: Group, of: Callable[[Run], str]) -> str:
@@ -88,27 +105,29 @@ def _data(run: Run) -> str:
 
 def _taken(run: Run) -> str:
     """Returns which networks are of other runs, of files, or published."""
-    blocks: dict[str, Any] = {
-        name: run.config.get(name, {})
-        for name in ("classifier", "generator", "encoder")
-    }
-    blocks |= run.config.get("classifiers", {})
-    keys = (
-        "from_run",
-        "weights",
-        *(["published"] if run.config.get("pretrained") else []),
-    )
+    keys = ("from_run", "weights")
+    keys += ("published",) if run.config.get("pretrained") else ()
     return _listed(
-        f"{name} of {block[key]}"
-        for name, block in blocks.items()
+        f"{name} of {block[key]}{_otherwise(run, name)}"
+        for name, block in blocks_of(run.config).items()
         for key in keys
         if block.get(key)
     )
 
 
+def _otherwise(run: Run, name: str) -> str:
+    """Returns what of a network's training its own run has otherwise, in brackets."""
+    if name not in run.origins:
+        return ""
+    keys = told_otherwise(blocks_of(run.config)[name], run.origins[name])
+    return f" (trained with another {' and '.join(keys)})" if keys else ""
+
+
 def _hardware(run: Run) -> str:
     device = run.status["devices"]
-    return f"{device['devices']} x {device['kind']}, {device['processes']} process(es)"
+    told = f"{device['devices']} x {device['kind']}, {device['processes']} process(es)"
+    cores = device.get("cores")  # Not of runs of older versions.
+    return f"{told}, {cores} CPU core(s)" if cores else told
 
 
 def _versions(run: Run) -> str:

@@ -53,12 +53,26 @@ class Group(NamedTuple):
         """
         return [read_lines(run, name, read) for run in self.with_file(name)]
 
+    def averaged(
+        self, frames: Sequence[pd.DataFrame], *, ends: bool = False
+    ) -> pd.DataFrame:
+        """Returns the lines of the seeds as those of one run; see `over_seeds`.
+
+        Raises:
+          UsageError: if the seeds have other rows; the message names the experiment.
+        """
+        try:
+            return over_seeds(frames, ends=ends)
+        except UsageError as error:
+            raise UsageError(f"{self.first.experiment}: {error}") from None
+
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
     """Returns the runs by experiment and config, in the document's order.
 
     Two runs belong together if their configs differ in nothing but the seed, the run
-    that networks came from, and what no stored result depends on.
+    that networks came from, and what no stored result depends on.  A network that was
+    taken over counts by how it was trained, as far as that is known.
 
     Raises:
       UsageError: if two runs of a group have one seed.
@@ -81,20 +95,23 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 
 def differences(group: Group, other: Group) -> list[str]:
     """Returns one phrase for each key on which the configs of two groups differ."""
-    given, stored = (_settled(_completed(each.first.config)) for each in (group, other))
+    given, stored = (
+        _settled(_completed(each.first.trained_config)) for each in (group, other)
+    )
     return [
         phrase.replace(", stored ", ", there ")
         for phrase in config_differences(given, stored)
     ]
 
 
-def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def over_seeds(frames: Sequence[pd.DataFrame], *, ends: bool = False) -> pd.DataFrame:
     """Returns the lines of several seeds as those of one run: means over the seeds.
 
     The interval of an accuracy is the least and the greatest of the seeds' values.
 
     Args:
       frames: lines of results.csv or worst_cases.csv, of equal rows.
+      ends: whether it is the least and the greatest end of their intervals instead.
 
     Raises:
       UsageError: if the frames have other rows.
@@ -109,12 +126,12 @@ def over_seeds(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         (cells.size() != len(frames)).any()
     ):
         raise UsageError(
-            "the runs of one experiment have other rows; allowed: equal rows for all "
+            "the seeds have other rows than each other; allowed: equal rows for all "
             "seeds."
         )
     mean = cells.mean()
-    mean["accuracy_low"] = cells["accuracy"].min()
-    mean["accuracy_high"] = cells["accuracy"].max()
+    mean["accuracy_low"] = cells["accuracy_low" if ends else "accuracy"].min()
+    mean["accuracy_high"] = cells["accuracy_high" if ends else "accuracy"].max()
     mean["n"] = cells["n"].first()
     return mean.reset_index()[list(first.columns)]
 
@@ -136,7 +153,7 @@ def read_lines(
 def _key(run: Run) -> tuple[Any, ...]:
     """Returns what runs of one group share; sorts as the document does."""
     known = ORDER.index(run.experiment) if run.experiment in ORDER else len(ORDER)
-    settled = json.dumps(_settled(_completed(run.config)), sort_keys=True)
+    settled = json.dumps(_settled(_completed(run.trained_config)), sort_keys=True)
     return known, run.experiment, run.argument, settled
 
 

@@ -1,19 +1,23 @@
 """Finished runs as results are made from them, and the small records kept of them.
 
-A record is a folder of a few kilobytes: a run's config, its status, and the lines that
-its stages measured, without images and weights.  It is read as the run itself is, and
-gives the same document.  Its files have checksums, so that no figure is typed by hand.
+A record is a folder of some hundred kilobytes at most: a run's config, its status, and
+the lines that its stages measured, without images and weights.  It is read as the run
+itself is, and gives the same document.  Its files have checksums, so that no figure is
+typed by hand.
 """
 
 import ast
 import os
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.results.command_lines import read_arguments
+from robust_manifold.results.origins import as_trained, read_origins
+from robust_manifold.results.portable import portable, portable_config, portable_text
 from robust_manifold.runtime import Artefacts, DamagedArtefact, json_text
 
 CONFIG, STATUS, EXPERIMENT = "config.json", "status.json", "experiment.json"
@@ -31,10 +35,9 @@ _NEEDED = {
     "evaluate": "results.csv",
     "audit": "audit.json",
 }
+_DEVICES = {"devices", "kind", "processes"}
+_ABOUT = ("experiment", "argument", "purpose", "origins")
 _KEPT_STATUS = ("state", "started", "command", "versions", "devices", "stage_seconds")
-_LOCAL = {"data_dir", "cache_dir"}
-"""Keys of `config.data` that say where files lie on one machine, and nothing else."""
-_ABSOLUTE = re.compile(r"(^|[=:])/(?:[^/]*/)*([^/]+)/?$")
 
 
 class Run(NamedTuple):
@@ -48,6 +51,7 @@ class Run(NamedTuple):
       config: the whole config, as plain values.
       status: see `RunFolder`; `finished_stages` has no outputs.
       files: contents of those of `MEASURED` that there are.
+      origins: the blocks that networks taken over were trained by; see `read_origins`.
     """
 
     folder: Path
@@ -57,6 +61,12 @@ class Run(NamedTuple):
     config: Mapping[str, Any]
     status: Mapping[str, Any]
     files: Mapping[str, bytes]
+    origins: Mapping[str, Mapping[str, Any]] = {}
+
+    @property
+    def trained_config(self) -> dict[str, Any]:
+        """The config, with the blocks by which networks taken over were trained."""
+        return as_trained(self.config, self.origins)
 
     @property
     def seed(self) -> int:
@@ -67,7 +77,7 @@ class Run(NamedTuple):
     def name(self) -> str:
         """What its record is called: "celeba_gender-small-0"."""
         parts = (self.experiment, self.argument, str(self.seed))
-        return "-".join(filter(None, parts))
+        return re.sub(r"[^\w.=+-]+", "-", "-".join(filter(None, parts)))
 
     @property
     def stages(self) -> list[str]:
@@ -107,53 +117,51 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         ) from None
 
 
-def read_records(folder: Path) -> list[Run]:
-    """Returns all records in a folder, by name.
+def read_records(folder: Path, replaced: Collection[str] = ()) -> list[Run]:
+    """Returns the records in a folder, by name.
+
+    Args:
+      folder: of the records.
+      replaced: names of those that are left out.
 
     Raises:
       UsageError: if there are none, or one of them cannot be read.
     """
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [path for path in inside if path.is_dir()]
-    if not found:
+    # What a killed process left behind, and what editors make, is hidden.
+    found = [path for path in inside if path.is_dir() and path.name[0] != "."]
+    if not found and not replaced:
         raise UsageError(
             f"{folder} holds no record; allowed: 1 or more, written by "
             "python -m robust_manifold.results --record RUN."
         )
-    return [read_run(path) for path in found]
+    return [read_run(path) for path in found if path.name not in replaced]
 
 
 def record(run: Run, folder: Path) -> Path:
     """Writes the record of a run, replacing an older one, and returns its folder."""
-    target = folder / run.name
-    target.mkdir(parents=True, exist_ok=True)
-    for stale in MEASURED:
-        if stale not in run.files:
-            (target / stale).unlink(missing_ok=True)
-    kept = Artefacts(target)
+    target, partial = folder / run.name, folder / f".{run.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    kept = Artefacts(partial)
     status = {name: run.status[name] for name in _KEPT_STATUS if name in run.status}
     status["finished_stages"] = {stage: [] for stage in run.stages}
-    about = {name: getattr(run, name) for name in ("experiment", "argument", "purpose")}
+    about = {name: getattr(run, name) for name in _ABOUT}
     kept.write_json(CONFIG, run.config)
     kept.write_json(STATUS, status)
     kept.write_json(EXPERIMENT, {**about, "files": sorted(run.files)})
     for name, contents in sorted(run.files.items()):
         kept.write_bytes(name, contents)
+    # Whole or not at all: files of two runs side by side would pass for one record.
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
     return target
-
-
-def command_of(run: Run) -> str:
-    """Returns the command that makes the run, as a user types it."""
-    given = _arguments(run.status["command"])
-    shown = [f"--config={given.config}", f"--workdir=runs/{run.name}", *given.changes]
-    data = "TFDS_DATA_DIR=... " if "tfds:" in str(run.config["data"]["source"]) else ""
-    return f"{data}python -m robust_manifold.main {shlex.join(shown)}"
 
 
 def _read(stored: Artefacts) -> Run:
     config = _read_object(stored, CONFIG)
     status = _status(stored, config)
-    about = _about(stored, status["command"])
+    about = _about(stored, status["command"], config)
     files = {name: stored.read_bytes(name) for name in MEASURED if stored.holds(name)}
     needed = {_NEEDED[x] for x in status["finished_stages"] if x in _NEEDED}
     missing = sorted({*needed, *about.get("files", [])} - files.keys())
@@ -164,44 +172,38 @@ def _read(stored: Artefacts) -> Run:
         experiment=about["experiment"],
         argument=about["argument"],
         purpose=about["purpose"],
-        config=_portable_config(config),
-        status={**status, "command": _portable(status["command"])},
-        files=files,
+        config=portable_config(config),
+        status={**status, "command": portable(status["command"])},
+        files={name: _portable_bytes(contents) for name, contents in files.items()},
+        # Records of older versions have none.
+        origins=portable(about.get("origins", {})),
     )
 
 
-class _Arguments(NamedTuple):
-    """What a command line says that results depend on."""
-
-    config: str
-    changes: list[str]
-
-
-def _arguments(command: Sequence[str]) -> _Arguments:
-    """Returns the config file and the changes to it of a command line."""
-    flags, config, changes = iter(command[1:]), "", []
-    for flag in flags:
-        name, given, value = flag.lstrip("-").partition("=")
-        value = value if given else next(flags, "")
-        if name == "config":
-            config = value
-        elif name not in ("workdir", "stages"):
-            changes.append(f"--{name}={value}")
-    return _Arguments(config, changes)
+def _portable_bytes(contents: bytes) -> bytes:
+    return portable_text(contents.decode(errors="surrogateescape")).encode(
+        errors="surrogateescape"
+    )
 
 
-def _about(stored: Artefacts, command: Sequence[str]) -> dict[str, Any]:
-    """Returns name, argument and purpose of a run's experiment; a record's files."""
+def _about(
+    stored: Artefacts, command: list[str], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the fields `_ABOUT` of a run, and of a record the names of its files."""
     if stored.holds(EXPERIMENT):
         return _read_object(stored, EXPERIMENT)
-    path, _, argument = _arguments(command).config.partition(":")
-    if not path:
+    given = read_arguments(command)
+    if not given.experiment:
         raise UsageError(
             f"{stored.path / STATUS} names no experiment in its command; allowed: that "
             "of a run of robust_manifold.main."
         )
-    named = {"experiment": Path(path).stem, "argument": argument}
-    return {**named, "purpose": _purpose(Path(path))}
+    return {
+        "experiment": given.experiment,
+        "argument": given.argument,
+        "purpose": _purpose(Path(given.config.partition(":")[0])),
+        "origins": read_origins(config),
+    }
 
 
 def _purpose(file: Path) -> str:
@@ -216,24 +218,13 @@ def _purpose(file: Path) -> str:
 def _status(stored: Artefacts, config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the status of a run, checked to be that of a finished one."""
     status = _read_object(stored, STATUS)
-    kinds = {
-        "state": str,
-        "command": list,
-        "finished_stages": dict,
-        "stage_seconds": dict,
-        "versions": dict,
-        "devices": dict,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(status.get(name), kind):
-            raise UsageError(
-                f"{stored.path / STATUS} lacks {name!r}, or it is damaged."
-            )
-    for name, kind in {"seed": int, "stages": list, "title": str, "data": dict}.items():
-        if not isinstance(config.get(name), kind):
-            raise UsageError(
-                f"{stored.path / CONFIG} lacks {name!r}, or it is damaged."
-            )
+    kinds = {"state": str, "command": list, "devices": dict, "versions": dict}
+    kinds |= {"finished_stages": dict, "stage_seconds": dict}
+    _check_kinds(stored.path / STATUS, status, kinds)
+    if not _DEVICES <= status["devices"].keys():
+        raise _lacking(stored.path / STATUS, "devices")
+    kinds = {"seed": int, "stages": list, "title": str, "data": dict}
+    _check_kinds(stored.path / CONFIG, config, kinds)
     missing = [x for x in config["stages"] if x not in status["finished_stages"]]
     if missing or status["state"] != "finished":
         what = f"lacks the stage {missing[0]}" if missing else f"is {status['state']!r}"
@@ -242,6 +233,18 @@ def _status(stored: Artefacts, config: Mapping[str, Any]) -> dict[str, Any]:
             "makes of it."
         )
     return status
+
+
+def _check_kinds(
+    file: Path, found: Mapping[str, Any], kinds: Mapping[str, type]
+) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise _lacking(file, name)
+
+
+def _lacking(file: Path, name: str) -> UsageError:
+    return UsageError(f"{file} lacks {name!r}, or it is damaged.")
 
 
 def _read_object(stored: Artefacts, name: str) -> dict[str, Any]:
@@ -261,22 +264,3 @@ def _read_object(stored: Artefacts, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged (no JSON object); allowed: a whole run.")
     return found
-
-
-def _portable_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a config without what is true of one machine alone."""
-    data = config["data"] | dict.fromkeys(_LOCAL & config["data"].keys(), "")
-    return _portable({**config, "data": data})
-
-
-def _portable(value: Any) -> Any:
-    """Returns a tree of plain values with absolute paths cut to their last part.
-
-    >>> _portable(["--config.classifier.from_run=/home/me/runs/vae", "npz:/tmp/x.npz"])
-    ['--config.classifier.from_run=vae', 'npz:x.npz']
-    """
-    if isinstance(value, Mapping):
-        return {name: _portable(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_portable(item) for item in value]
-    return _ABSOLUTE.sub(r"\1\2", value) if isinstance(value, str) else value

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from robust_manifold import evaluation
+from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import (
     Table,
     adversaries_table,
@@ -21,20 +22,20 @@ from robust_manifold.reporting import (
     pairs_table,
     paper_tables,
     substitutes_table,
-    target_label,
 )
+from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.tables import is_single, lines_of
 from robust_manifold.reporting.worst_cases import tells_alone
 from robust_manifold.results.beside import beside_table
-from robust_manifold.results.facts import confidence_of, interval_of
-from robust_manifold.results.groups import Group, over_seeds, read_lines
+from robust_manifold.results.facts import confidence_of, ends_of, interval_of, wilson_of
+from robust_manifold.results.groups import Group, read_lines
 from robust_manifold.results.records import Run
+from robust_manifold.results.wide import turned
 
 _DISTANCES = {
     "total_variation": "Total variation of generator and data",
     "discriminator_distance": "Largest |D - 1/2| where the data are",
 }
-_FLAGS = "What was flagged, in full."
 
 
 class Part(NamedTuple):
@@ -67,36 +68,45 @@ def parts_of(group: Group) -> Iterator[Part]:
 def _accuracy(group: Group) -> Iterator[Part]:
     """Yields accuracies by row and column, then those that sources speak of."""
     frames = group.frames("results.csv", evaluation.read_results)
-    results = over_seeds(frames)
-    confidence = confidence_of(group)
+    shown, folded = _accuracy_tables(group, frames)
+    if len(frames) > 1:
+        shown = [_averaged(table, group) for table in shown]
+        folded = {
+            words: [_averaged(table, group) for table in tables]
+            for words, tables in folded.items()
+        }
+        for run, frame in zip(group.with_file("results.csv"), frames, strict=True):
+            own = every_table(frame, confidence=confidence_of(group))
+            folded[f"Seed {run.seed} alone, with its Wilson intervals"] = [own]
+    folded = {words: [*map(turned, tables)] for words, tables in folded.items()}
+    yield Part("Accuracy", [*map(turned, shown)], folded)
+    beside = beside_table(
+        group.averaged(frames, ends=True),
+        group.first.trained_config,
+        interval=ends_of(group),
+    )
+    if beside is not None:
+        yield Part("Beside published figures", [beside])
+
+
+def _accuracy_tables(
+    group: Group, frames: Sequence[pd.DataFrame]
+) -> tuple[list[Table], dict[str, list[Table]]]:
+    """Returns the tables of accuracy that are shown, and those behind a fold."""
+    results, confidence = group.averaged(frames), confidence_of(group)
     shown, folded = [], {}
     if not all(map(is_single, lines_of(results))):
         shown.append(headline_table(results, confidence=confidence))
-    large = _is_large(results)
+    if not _is_large(results):
+        return [*shown, *paper_tables(results, confidence=confidence)], folded
     lines = group.frames("worst_cases.csv", evaluation.read_adversary_lines)
-    if large and lines:
-        shown.append(adversaries_table(over_seeds(lines), confidence=confidence))
+    if lines:
+        shown.append(adversaries_table(group.averaged(lines), confidence=confidence))
     every = every_table(results, confidence=confidence)
-    if large:
-        folded["Every attack of every adversary"] = [every]
-    else:
-        shown += paper_tables(results, confidence=confidence)
-    if len(lines) == 1 and large and tells_alone(lines[0]):
+    folded["Every attack of every adversary"] = [every]
+    if len(lines) == 1 and tells_alone(lines[0]):
         folded["Who breaks what alone"] = [alone_table(lines[0])]
-    if len(frames) > 1:
-        words = f"{100 * confidence:g} % Wilson interval"
-        shown = [_averaged(table, words, group) for table in shown]
-        folded = {
-            head: [_averaged(table, words, group) for table in tables]
-            for head, tables in folded.items()
-        }
-        for run, frame in zip(group.with_file("results.csv"), frames, strict=True):
-            own = every_table(frame, confidence=confidence)
-            folded[f"Seed {run.seed} alone, with its Wilson intervals"] = [own]
-    yield Part("Accuracy", shown, folded)
-    beside = beside_table(results, group.first.config, interval=interval_of(group))
-    if beside is not None:
-        yield Part("Beside published figures", [beside])
+    return shown, folded
 
 
 def _is_large(results: pd.DataFrame) -> bool:
@@ -106,10 +116,12 @@ def _is_large(results: pd.DataFrame) -> bool:
     return len({row.classifier for row in known}) > 1 or len(adversaries) > 1
 
 
-def _averaged(table: Table, words: str, group: Group) -> Table:
+def _averaged(table: Table, group: Group) -> Table:
     """Returns a table of means over seeds with a caption that says so."""
-    caption = table.caption.replace(f"with its {words}", f"as {interval_of(group)}")
-    return table._replace(caption=caption)
+    words = f"with its {wilson_of(group)}"
+    return table._replace(
+        caption=table.caption.replace(words, f"as {interval_of(group)}")
+    )
 
 
 def _on_manifold(group: Group) -> Iterator[Part]:
@@ -132,7 +144,13 @@ def _by_seed(
 ) -> Iterator[Table]:
     """Yields the table of each seed's lines, named after it where there are several."""
     for run in group.with_file(file):
-        table = table_of(run.json(file), confidence=confidence_of(group))
+        try:
+            table = table_of(run.json(file), confidence=confidence_of(group))
+        except (KeyError, TypeError):
+            raise UsageError(
+                f"{run.folder / file} is not what this version writes; allowed: a run "
+                "of it, or one that its stage was run again in."
+            ) from None
         yield _of_seed(table, run, group)
 
 
@@ -161,14 +179,22 @@ def _audit(group: Group) -> Iterator[Part]:
     checks: list[dict[str, Any]] = []
     for run in group.with_file("audit.json"):
         seed = f", seed {run.seed}" if len(group.runs) > 1 else ""
-        for check in run.json("audit.json"):
-            column = f"{target_label(check['column'])}{seed}"
-            checks.append({**check, "column": column})
+        own = run.json("audit.json")
+        texts = list(dict.fromkeys(check["column"] for check in own))
+        names = dict(zip(texts, target_labels(texts), strict=True))
+        checks += [{**each, "column": names[each["column"]] + seed} for each in own]
     if not checks:
         return
     flags = [check for check in checks if check["verdict"] == "FLAG"]
-    flagged = [audit_table(flags)._replace(caption=_FLAGS)] if flags else []
-    yield Part("Sanity checks", [audit_summary(checks), *flagged])
+    folded = {f"What was flagged ({len(flags)})": [_flagged(flags)]} if flags else {}
+    yield Part("Sanity checks", [audit_summary(checks)], folded)
+
+
+def _flagged(flags: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the table of flags, of which all have the same verdict."""
+    table = audit_table(flags)
+    text = table.text.drop(columns="Verdict")
+    return table._replace(caption="", text=text, names=len(text.columns))
 
 
 def _measures(group: Group) -> Iterator[Part]:

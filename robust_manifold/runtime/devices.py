@@ -140,7 +140,7 @@ def barrier(name: str) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Returns platform, kind and number of the devices, and the process count."""
+    """Returns platform, kind and number of the devices, processes and CPU cores."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
@@ -148,4 +148,12 @@ def describe() -> dict[str, Any]:
         "devices": len(devices),
         "local_devices": jax.local_device_count(),
         "processes": jax.process_count(),
+        "cores": _cores(),
     }
+
+
+def _cores() -> int | None:
+    """Returns how many CPU cores this process may use, where that can be told."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -17,6 +17,9 @@ FOLDER = "pretrained"
 CHECKSUMS = "SHA256SUMS"
 EXTENSION = ".safetensors"
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What stands in `CHECKSUMS`, a link and a shell as it is."""
+
 PLACES = (Path(__file__).resolve().parents[2] / FOLDER, Path(FOLDER))
 """Where the folder is looked for: in the checkout, then in the working directory."""
 
@@ -28,15 +31,24 @@ def read(name: str) -> weight_files.WeightFile:
       UsageError: if there is no folder of published weights, none of this name, or
         the file is not the one that was published.
     """
-    folder = _folder()
-    sums = checksums(folder)
-    known = [file for file in sums if file.endswith(EXTENSION)]
-    if name + EXTENSION not in known:
-        names = [file.removesuffix(EXTENSION) for file in known]
-        raise unknown_name("published weights", name, names)
-    path = folder / (name + EXTENSION)
-    _check(path, sums[path.name])
-    return weight_files.read(path)
+    known: set[str] = set()
+    for folder in _folders():
+        sums = checksums(folder)
+        path = folder / (name + EXTENSION)
+        if path.name in sums:
+            _check(path, sums[path.name])
+            return weight_files.read(path)
+        known |= {Path(file).stem for file in sums if file.endswith(EXTENSION)}
+    raise unknown_name("published weights", name, sorted(known))
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that no weights can be published under."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name is {name!r}; allowed: letters, digits, '_' and '-', as in "
+            "mnist_dcgan."
+        )
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -51,28 +63,37 @@ def checksums(folder: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"{path} cannot be read; {_remedy(path)}.") from None
     found = [re.fullmatch(r"([0-9a-f]{64})  ([\w.-]+)", line) for line in lines]
-    if not all(found):
-        number = found.index(None) + 1
-        raise UsageError(
-            f"{path} is damaged (line {number} is no checksum); {_remedy(path)}."
-        )
+    if not found or not all(found):
+        what = f"line {found.index(None) + 1} is no checksum" if found else "empty"
+        raise UsageError(f"{path} is damaged ({what}); {_remedy(path)}.")
     return {match[2]: match[1] for match in found if match}
 
 
 def enter(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes files into a folder of published weights, and their checksums."""
+    """Writes files into a folder of published weights, and their checksums.
+
+    Raises:
+      UsageError: if the list of checksums there is damaged, or the folder cannot be
+        written.
+    """
     known = checksums(folder) if (folder / CHECKSUMS).exists() else {}
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-        known[name] = hashlib.sha256(data).hexdigest()
-    lines = (f"{known[name]}  {name}\n" for name in sorted(known))
-    write_atomically(folder / CHECKSUMS, "".join(lines).encode())
+    try:
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+            known[name] = hashlib.sha256(data).hexdigest()
+        lines = (f"{known[name]}  {name}\n" for name in sorted(known))
+        write_atomically(folder / CHECKSUMS, "".join(lines).encode())
+    except OSError as error:
+        raise UsageError(
+            f"--folder is {str(folder)!r}, which cannot be written "
+            f"({error.strerror}); allowed: a folder that can be."
+        ) from None
 
 
-def _folder() -> Path:
-    for place in PLACES:
-        if (place / CHECKSUMS).is_file():
-            return place
+def _folders() -> list[Path]:
+    found = [place for place in PLACES if (place / CHECKSUMS).is_file()]
+    if found:
+        return found
     raise UsageError(
         "config.pretrained is True, and there is no folder of published weights: an "
         f"installed package is without them; take the folder {FOLDER}/ of the source "

@@ -254,8 +254,8 @@ class Context:
     def named_classifiers(self) -> tuple[str, ...]:
         """The names of the config's `classifiers` that are trained, in their order.
 
-        They are those that a column names, and those that their training needs; where no
-        stage of the run has columns, all of them.
+        They are those that a column names, and those that their training needs; where
+        no stage of the run has columns, all of them.
         """
         using = {"attack", "evaluate"} & set(self.experiment.stages)
         wanted = self.experiment.evaluation.classifiers

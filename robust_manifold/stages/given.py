@@ -49,6 +49,24 @@ def classify(context: Context) -> list[str]:
     return [SUMMARY, *files]
 
 
+def names_of(context: Context) -> list[str]:
+    """Returns what the files are called in tables, each otherwise than the others.
+
+    A file may hold several attacks, as arrays of their own, and two folders files of
+    one name.
+    """
+    specs = context.experiment.evaluation.given
+    names = _told_apart([s.name for s in specs], [s.images for s in specs])
+    return _told_apart(names, [given.checksum[:8] for given in context.given])
+
+
+def _told_apart(names: list[str], more: list[str]) -> list[str]:
+    return [
+        f"{name}, {each}" if names.count(name) > 1 else name
+        for name, each in zip(names, more, strict=True)
+    ]
+
+
 def folder_of(context: Context, place: int, column: Column, name: str) -> str:
     """Returns where a column's outcomes for one set of a file lie.
 
@@ -118,7 +136,7 @@ def _compute(context: Context, place: int, column: Column, told_of: _Told) -> No
 
 def _line(context: Context, place: int, column: Column) -> dict[str, Any]:
     """Stores the verdicts on the images that a column gets wrong; returns its line."""
-    given, spec = context.given[place], context.experiment.evaluation.given[place]
+    given = context.given[place]
     outcomes = outcomes_of(context, place, column)
     before, after = (
         evaluation.predictions_of(each["logits"]) == given.labels for each in outcomes
@@ -142,7 +160,7 @@ def _line(context: Context, place: int, column: Column) -> dict[str, Any]:
     norms = evaluation.perturbation_norms(given.originals, given.images)
     n = len(given.labels)
     return {
-        "file": spec.name,
+        "file": names_of(context)[place],
         "sha256": given.checksum,
         "column": column.text,
         "n": n,

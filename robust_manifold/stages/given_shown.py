@@ -1,11 +1,13 @@
 """What the report shows of attacked images that a file gives, from stored files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from robust_manifold import evaluation
 from robust_manifold.config import Column
+from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import (
     ReportFigure,
     Section,
@@ -31,9 +33,21 @@ def shown_section(context: Context) -> Section | None:
     if not context.folder.holds(given.SUMMARY):
         return None
     lines = context.folder.read_json(given.SUMMARY)
+    _check_same_files(context, lines)
     confidence = context.experiment.evaluation.confidence
     table = given_table(lines, confidence=confidence)
     return Section("Attacked images given", _NOTE, [table], list(_figures(context)))
+
+
+def _check_same_files(context: Context, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses files that hold others than the images that were classified."""
+    classified = {line["sha256"] for line in lines}
+    for name, found in zip(given.names_of(context), context.given, strict=True):
+        if found.checksum not in classified:
+            raise UsageError(
+                f"config.evaluation.given: {name} has changed since its images were "
+                "classified; allowed: the file as it was, or another --workdir."
+            )
 
 
 def _figures(context: Context) -> Iterator[ReportFigure]:
@@ -46,7 +60,7 @@ def _figures(context: Context) -> Iterator[ReportFigure]:
 
 
 def _sheet(context: Context, place: int, column: Column) -> ReportFigure:
-    attacked, spec = context.given[place], context.experiment.evaluation.given[place]
+    attacked = context.given[place]
     stored = context.folder.read_npz(given.verdicts_file(context, place, column))
     chosen = stored["places"][:_PAIRS]
     images = np.stack([attacked.originals[chosen], attacked.images[chosen]], 1)
@@ -64,7 +78,7 @@ def _sheet(context: Context, place: int, column: Column) -> ReportFigure:
         )
     ]
     return ReportFigure(
-        f"{spec.name}: {columns_shown.title_of(column)}",
+        f"{given.names_of(context)[place]}: {columns_shown.title_of(column)}",
         "Left the original, right the attacked image; under each the class that the "
         "column gives it and its probability, then their ℓ2 distance and the judge's "
         f"verdict. The first {len(pairs)} of {len(stored['places']):,} that broke it.",

@@ -23,6 +23,9 @@ from robust_manifold.stages import roles, stored_networks, trained
 LARGEST = 3_000_000
 """Bytes that a file of published weights may have."""
 
+_READ_BACK = (CLASSIFIER, "generator", "encoder")
+"""The roles, beside classifiers with a name, that a config can take from elsewhere."""
+
 
 class Source(NamedTuple):
     """The run that trained a network, and the network's role there."""
@@ -38,7 +41,7 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
 
     Args:
       run: the workdir of a run that has the network, trained or taken over.
-      role: of the network, one of `stored_networks.ROLES` or "classifier-NAME".
+      role: of the network, "classifier", "classifier-NAME", "generator" or "encoder".
       name: under which it is published.
       folder: made if it does not exist.
 
@@ -47,8 +50,15 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
 
     Raises:
       UsageError: if the run, or the one it took the network from, does not hold it, if
-        it is not known how it was trained, or if it is too large.
+        it is not known how it was trained, if it is too large, for a name that is
+        none, or if the folder cannot be written.
     """
+    published.check_name(name)
+    if role not in _READ_BACK and roles.classifier_of(role) is None:
+        raise UsageError(
+            f"--model is {role!r}; allowed: {', '.join(_READ_BACK)}, or "
+            "classifier-NAME for a named one, for a config reads no other back."
+        )
     network = stored_networks.load(run, role)
     source = find_training(Path(run), role, network.sha256)
     build = stored_networks.build_arguments(source.metadata)
@@ -86,7 +96,9 @@ def find_training(run: Path, role: str, sha256: str) -> Source:
       UsageError: if a run on the way is gone, holds another network by now, or took it
         from a file of weights.
     """
+    passed: set[Path] = set()
     while True:
+        passed.add(run.resolve())
         metadata = read_params_metadata(stored_networks.params_folder(run, role))
         stored = metadata.metadata
         if stored_networks.load(run, role).sha256 != sha256:
@@ -102,6 +114,11 @@ def find_training(run: Path, role: str, sha256: str) -> Source:
         if not (other := stored.get("from_run")):
             return Source(run, role, stored)
         run = Path(other)
+        if run.resolve() in passed:
+            raise UsageError(
+                f"--run: the {role} of {other!r} is on record as its own origin; "
+                "allowed: a network that a run trained."
+            )
         # A named classifier may have been the other run's own.
         named = roles.classifier_of(role) is not None
         if named and role not in stored_networks.roles_in(run):
@@ -117,6 +134,7 @@ def _card(
     return model_card.Card(
         name=file.stem,
         role=metadata["role"],
+        place=roles.place(metadata["role"]),
         file=f"{published.FOLDER}/{file.name}",
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
@@ -134,7 +152,7 @@ def _card(
             *_measured(source),
         ],
         command=status["command"],
-        seconds=status["stage_seconds"].get(roles.stage(source.role)),
+        seconds=_seconds(source, config, status),
         versions=status["versions"],
         devices=status["devices"],
         remarks=_made_for(file, metadata),
@@ -146,11 +164,14 @@ def _made_for(file: Path, metadata: Mapping[str, Any]) -> list[str]:
     wanted = metadata.get(trained.GENERATOR)
     if wanted is None:
         return []
-    others = set(file.parent.glob(f"*{published.EXTENSION}")) - {file}
-    for path in sorted(others):
+    listed = file.parent / published.CHECKSUMS
+    for name in published.checksums(file.parent) if listed.exists() else ():
+        path = file.parent / name
+        if path == file or path.suffix != published.EXTENSION:
+            continue
         other = weight_files.read(path)
-        build = {key: other.metadata[key] for key in ("image_shape", "classes")}
-        if other.metadata["role"] == "generator":
+        if other.metadata.get("role") == "generator":
+            build = {key: other.metadata[key] for key in ("image_shape", "classes")}
             model = models.build(other.metadata["model"], **build)
             params = models.from_table(model, other.table)
             if trained.digest(other.metadata["model"], params) == wanted:
@@ -174,6 +195,15 @@ def _block(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
     return block
 
 
+def _seconds(
+    source: Source, config: Mapping[str, Any], status: Mapping[str, Any]
+) -> float | None:
+    """Returns what the training took, if the records tell it from others'."""
+    stage = roles.stage(source.role)
+    together = config.get("classifiers", {}) if stage == "fit_classifiers" else ()
+    return status["stage_seconds"].get(stage) if len(together) <= 1 else None
+
+
 def _own_lines(source: Source) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl that the network's training wrote."""
     lines = read_metrics(source.run / "metrics.jsonl")
@@ -181,8 +211,9 @@ def _own_lines(source: Source) -> list[dict[str, Any]]:
 
 
 def _steps(source: Source, lines: list[dict[str, Any]]) -> str:
-    last = max((line["step"] for line in lines), default=0)
-    kept = source.metadata.get("step", last)
+    kept = source.metadata.get("step", 0)
+    last = max((line["step"] for line in lines), default=kept)
+    kept = kept or last
     if kept == last:
         return f"{last:,}"
     return f"{last:,}, of which the parameters after step {kept:,} were kept"

@@ -225,7 +225,7 @@ def _known_generator(context: Context) -> str | None:
     if context.folder.stage_done("fit_generator"):
         return generator_digest(context)
     block = context.experiment.generator
-    if block.published:
+    if block.weights or block.published:
         params = _read_weights(context, "generator", context.generator)
     elif block.from_run:
         params = load_params(Path(block.from_run) / folder("generator"))
@@ -335,7 +335,9 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
     if block.from_run:
         where = _elsewhere(name, block.from_run)
         params, stored = load_params(where), read_params_metadata(where).metadata
-        known = {key: stored[key] for key in ("training", "step") if key in stored}
+        # What a file of weights left unknown stays so from run to run.
+        kept = ("training", "step", "trained_on")
+        known = {key: stored[key] for key in kept if key in stored}
         differing = known | {"from_run": block.from_run}
     elif block.weights:
         params = _read_weights(context, name, model)
@@ -391,12 +393,17 @@ def _read_weights(context: Context, name: str, model: models.Model) -> Params:
 
 
 def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -> None:
-    """Refuses published weights of another network, or trained on other images."""
-    file, wanted = context.block_of(name).published, model_text(context, name)
-    if metadata.get("model") != wanted:
+    """Refuses published weights of another network, training or images."""
+    file, place = context.block_of(name).published, f"config.{roles.place(name)}"
+    if metadata.get("model") != (wanted := model_text(context, name)):
         raise UsageError(
-            f"{file!r} is a {metadata.get('model')!r}, and "
-            f"config.{roles.place(name)}.model is {wanted!r}; they have to be equal."
+            f"{file!r} is a {metadata.get('model')!r}, and {place}.model is "
+            f"{wanted!r}; they have to be equal."
+        )
+    if metadata.get("training") != (wanted := training_text(context, name)):
+        raise UsageError(
+            f"{file!r} was trained by {metadata.get('training')!r}, and "
+            f"{place}.training is {wanted!r}; they have to be equal."
         )
     if metadata.get("trained_on") != context.digests["train"]["sha256"]:
         raise UsageError(

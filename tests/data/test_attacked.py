@@ -1,5 +1,7 @@
 """Attacked images from a file: what is read, and every way in which it is refused."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,18 @@ def arrays():
 def written(folder, arrays):
     np.savez(folder / "them.npz", **arrays)
     return str(folder / "them.npz")
+
+
+def encrypted(path, arrays):
+    """Returns the bytes of an archive that says of each entry that it is encrypted."""
+    np.savez(path, **{**arrays, "originals": arrays["images"]})
+    data = bytearray(pathlib.Path(path).read_bytes())
+    for sign, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = data.find(sign)
+        while place >= 0:
+            data[place + flags] |= 1
+            place = data.find(sign, place + 4)
+    return bytes(data)
 
 
 def test_floats_are_kept_to_the_last_bit_and_bytes_become_shares_of_255(
@@ -57,12 +71,21 @@ def test_the_checksum_tells_one_changed_pixel(arrays, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"labels": np.arange(6)}, "labels lie in .0, 5.; allowed: 0 to 2"),
+        (
+            {"labels": np.arange(6)},
+            "array 'labels': labels lie in .0, 5.; allowed: 0 t",
+        ),
         ({"labels": np.arange(5)}, "allowed: 6 whole numbers"),
-        ({"originals": np.zeros((5, 4, 5))}, "5 images; allowed: 6, one for each"),
+        (
+            {"originals": np.zeros((5, 4, 5))},
+            "5 images; allowed: 6, one for each of 'images'",
+        ),
         ({"images": np.zeros((6, 5, 4))}, "are 5 x 4 x 1; allowed: 4 x 5 x 1"),
-        ({"images": np.full((6, 4, 5), 1.5)}, "pixels from 1.5 to 1.5"),
-        ({"images": np.zeros((6, 4, 5), int)}, "type int64; allowed: floats"),
+        ({"images": np.full((6, 4, 5), 1.5)}, "array 'images': .* from 1.5 to 1.5"),
+        ({"originals": np.full((6, 4, 5), np.nan)}, "array 'originals': .* nan to nan"),
+        ({"originals": np.zeros((0, 4, 5))}, "'originals': .*without an empty axis"),
+        ({"images": np.zeros((4, 5))}, "have shape .4, 5.; allowed: .n, height"),
+        ({"images": np.zeros((6, 4, 5), int)}, "type int64; allowed: uint8, or floats"),
         ({"images": np.array([object()])}, "holds pickled objects"),
     ],
 )
@@ -79,7 +102,10 @@ def test_files_that_are_none_are_refused(arrays, tmp_path):
     path = written(tmp_path, arrays)
     with pytest.raises(UsageError, match="lacks the array 'originals'.*images, labels"):
         AttackedImages(path).read(SHAPE, CLASSES)
-    for content in (b"nothing", b""):
+    (tmp_path / "them.npz").write_bytes(b"PK\5\6" + bytes(18))
+    with pytest.raises(UsageError, match="lacks the array 'images'.*it is empty"):
+        AttackedImages(path).read(SHAPE, CLASSES)
+    for content in (b"nothing", b"", encrypted(path, arrays)):
         (tmp_path / "them.npz").write_bytes(content)
         with pytest.raises(UsageError, match=r"is no \.npz file"):
             AttackedImages(path).read(SHAPE, CLASSES)

@@ -44,6 +44,6 @@ def test_names_given_are_preferred():
 def test_columns_as_a_config_writes_them():
     assert target_labels(["none", INC]) == ["No defence", "Invert and Classify"]
     assert target_labels(["none", f"{INC} on robust"]) == [
-        *("No defence", "Invert and Classify, 4 restarts, on Robust")
+        *("No defence", "Invert and Classify, on Robust")
     ]
     assert target_label("none on robust") == "No defence, on Robust"

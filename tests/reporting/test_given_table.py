@@ -39,7 +39,9 @@ def test_accuracy_before_and_after_stands_beside_what_still_reads_as_before():
     ]
     assert row[4].startswith("40.0 % [") and row[5].startswith("60.0 % [")
     assert "of which the nearest neighbour says so" in table.caption
-    assert "20 images, mean ℓ2 distance 3.50, largest 3.75" in table.caption
+    assert "20 images, mean ℓ2 distance 3.5, largest 3.75" in table.caption
+    # One step of 8-bit pixels is no round 0.
+    assert "ℓ∞ distance 0.00392" in given_table([line(linf_max=1 / 255)]).caption
     assert table.numbers["images_right"].tolist() == [8] and table.names == 1
 
 

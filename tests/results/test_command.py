@@ -6,6 +6,12 @@ import runpy
 
 import pytest
 
+from robust_manifold.runtime import Artefacts
+
+FLAG = {"verdict": "FLAG", "name": "cost", "value": 1.0, "column": "none"}
+FLAG |= {"sentence": "Of 'folder:/home/me/digits' nothing is left."}
+INC = "invert_and_classify(restarts=4)"
+
 
 def status_of(config):
     return {"command": ["main.py", f"--config={config}"]}
@@ -74,6 +80,10 @@ def one_sentence(result, *named):
         ({"status": {"state": "interrupted"}}, "is 'interrupted'; allowed: a finished"),
         ({"status": {"finished_stages": {}}}, "lacks the stage evaluate"),
         ({"status": {"versions": None}}, "status.json lacks 'versions'"),
+        ({"status": {"devices": {"kind": "cpu"}}}, "status.json lacks 'devices'"),
+        ({"status": {"devices": 2}}, "status.json lacks 'devices'"),
+        ({"files": {"given.json": [{"file": "x"}]}}, "given.json is not what this ver"),
+        ({"files": {"pairs.json": ["x"]}}, "pairs.json is not what this version"),
         ({"status": {"command": ["main.py"]}}, "names no experiment"),
         ({"config": {"seed": "none"}}, "config.json lacks 'seed'"),
         ({"files": {"results.csv": None}}, "lacks results.csv"),
@@ -126,10 +136,93 @@ def test_a_record_keeps_what_the_run_was(make_run, ended, tmp_path):
     ended("--record", make_run(status=status_of(f"{experiment}:small"), seed=3))
     record = tmp_path / "docs" / "results" / "records" / "faces-small-3"
     about = json.loads((record / "experiment.json").read_text())
-    del about["files"]
+    del about["files"], about["origins"]
     assert about == {"experiment": "faces", "argument": "small", "purpose": "Faces."}
     config = json.loads((record / "config.json").read_text())
     assert config["seed"] == 3 and config["data"]["data_dir"] == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"config": {"pretrained": "npz:/home/me/digits.npz"}},
+        {
+            "config": {
+                "evaluation": {"confidence": 0.95, "given": ["a(file='/home/x.npz')"]}
+            }
+        },
+        {"status": {"command": ["m.py", "--config=/home/me/mnist.py", "--workdir=x"]}},
+        {
+            "status": {
+                "command": ["m.py", "--config=x.py", "--config.y=('z(\"/home/x\")',)"]
+            }
+        },
+        {"files": {"audit.json": [FLAG]}},
+    ],
+)
+def test_no_path_of_a_machine_is_recorded(make_run, page, tmp_path, given):
+    text = page("--record", make_run(**given))
+    assert "/home" not in text
+    for file in (tmp_path / "docs").rglob("*.*"):
+        assert file.is_dir() or b"/home" not in file.read_bytes(), file
+
+
+def test_a_record_of_another_config_is_told_of_when_replaced(make_run, ended):
+    more = {"evaluation": {"confidence": 0.95, "examples": 200}}
+    runs = [make_run("a"), make_run("b", config=more), make_run("c", config=more)]
+    assert "replaces" not in ended("--record", runs[0])[1]
+    code, out, _ = ended("--record", runs[1])
+    assert code == 0
+    assert "mnist-0: replaces a record of another config (evaluation.examples" in out
+    assert "replaces" not in ended("--record", runs[2])[1]
+    # Of two runs of one name, neither would outlive the other's record.
+    one_sentence(ended("--record", *runs[:2]), "would both be recorded as mnist-0")
+
+
+def test_nothing_is_recorded_that_gives_no_page(make_run, ended, tmp_path, lines):
+    other = lines({"none": (97, 60, 0)})
+    assert ended("--record", make_run("a"))[0] == 0
+    page = (tmp_path / "docs" / "results.md").read_bytes()
+    bad = make_run("b", seed=1, files=other)
+    one_sentence(ended("--record", bad), "mnist", "other rows")
+    assert (tmp_path / "docs" / "results.md").read_bytes() == page
+    assert ended("--check") == (0, "", "")
+
+
+def test_a_recording_that_was_killed_leaves_the_old_record(
+    make_run, ended, tmp_path, monkeypatch, lines
+):
+    assert ended("--record", make_run("a"))[0] == 0
+    changed = make_run("b", files=lines({"none": (90, 60, 0), INC: (95, 90, 70)}))
+    write = Artefacts.write_bytes
+
+    def killed(kept, name, data):
+        if name == "results.csv":
+            raise KeyboardInterrupt
+        return write(kept, name, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Artefacts, "write_bytes", killed)
+        ended("--record", changed)
+    assert ended("--check") == (0, "", "")
+    assert ended("--record", changed)[0] == 0
+    assert "90.0 %" in (tmp_path / "docs" / "results.md").read_text()
+    records = tmp_path / "docs" / "results" / "records"
+    assert [path.name for path in records.iterdir()] == ["mnist-0"]
+
+
+def test_a_damaged_record_can_be_recorded_anew(make_run, ended, tmp_path):
+    run = make_run()
+    ended("--record", run)
+    (tmp_path / "docs/results/records/mnist-0/results.csv").write_text("")
+    assert ended()[0] == 2
+    assert ended("--record", run)[0] == 0 and ended("--check")[0] == 0
+
+
+def test_an_argument_makes_a_name_of_one_folder(make_run, ended, tmp_path):
+    assert ended("--record", make_run(status=status_of("e/faces.py:a/../b")))[0] == 0
+    records = tmp_path / "docs" / "results" / "records"
+    assert [path.name for path in records.iterdir()] == ["faces-a-..-b-0"]
 
 
 def test_the_package_runs_as_a_program(make_run, tmp_path, monkeypatch, capsys):
@@ -138,5 +231,5 @@ def test_the_package_runs_as_a_program(make_run, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("robust_manifold.results", run_name="__main__")
     assert stopped.value.code == 0
-    assert capsys.readouterr().out == "docs/results.md: 1 experiments, 1 runs\n"
+    assert capsys.readouterr().out == "docs/results.md: 1 experiment, 1 run\n"
     assert (tmp_path / "docs" / "results.md").exists()

@@ -1,11 +1,17 @@
 """What the page says of one run, of several seeds, and of other configs."""
 
+import json
+import pathlib
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from robust_manifold import evaluation
 from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting import Table
 from robust_manifold.results.groups import over_seeds
+from robust_manifold.results.wide import turned
 
 INC = "invert_and_classify(restarts=4)"
 
@@ -15,8 +21,8 @@ def test_a_run_is_shown_with_how_it_was_made(make_run, page, row_of):
     assert "## mnist: A table" in text
     assert (
         "```\nTFDS_DATA_DIR=... python -m robust_manifold.main "
-        "--config=experiments/mnist.py --workdir=runs/mnist-0 "
-        "--config.classifier.from_run=net\n```"
+        "--config=experiments/mnist.py \\\n"
+        "    --workdir=runs/mnist-0 --config.classifier.from_run=net\n```"
     ) in text
     assert row_of(text, "Test images (n)")[1] == "100"
     assert row_of(text, "Intervals")[1] == "95 % Wilson interval"
@@ -75,6 +81,103 @@ def test_runs_whose_networks_come_from_elsewhere_are_averaged(make_run, page, ro
     assert row_of(text, "Networks taken over")[1] == (
         "classifier of net-0 (seed 0); classifier of net-1 (seed 1)"
     )
+
+
+PLAIN = {"training": "cross_entropy", "duration": "6 epochs", "from_run": ""}
+
+
+@pytest.fixture
+def networks(tmp_path):
+    """Returns a function that makes a run to take networks from; returns its path."""
+
+    def make(name, **blocks):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(blocks))
+        return str(tmp_path / name)
+
+    return make
+
+
+def test_taken_networks_count_by_how_they_were_trained(
+    make_run, page, row_of, networks
+):
+    first = networks("first", classifier=PLAIN)
+    second = networks("second", classifier=PLAIN | {"from_run": first})
+    longer = networks("longer", classifier=PLAIN | {"duration": "9 epochs"})
+    endless = networks("endless", classifier=PLAIN)
+    (pathlib.Path(endless) / "config.json").write_text(
+        json.dumps({"classifier": PLAIN | {"from_run": endless}})
+    )
+    runs = [
+        make_run(f"s{seed}", seed=seed, config={"classifier": PLAIN | {"from_run": f}})
+        for seed, f in enumerate(["", second, longer, "/not/there", endless])
+    ]
+    text = page("--record", *runs[:2])
+    assert row_of(text, "Seeds")[1] == "0, 1"
+    assert page() == text
+    # Neither what is known to be another training nor what is not known.
+    text = page("--record", *runs)
+    assert "mean over the seeds" in text and text.count("#### Accuracy") == 3
+    assert "classifier of longer (trained with another duration)" in text
+    assert '* `classifier.duration is "9 epochs", there "6 epochs"`' in text
+
+
+def test_a_taken_network_stands_beside_figures_of_its_own_training(
+    make_run, page, networks
+):
+    other = {"training": "adversarial(attack=pgd(epsilon=0.3))"}
+    taken = PLAIN | {"from_run": networks("other", classifier=PLAIN | other)}
+    text = page(make_run(config={"classifier": taken}))
+    assert "Slides: no defence" not in text
+    assert "Slides: no defence" in page(make_run("b", config={"classifier": PLAIN}))
+
+
+def test_a_run_without_a_classifier_of_the_name_gives_its_own(make_run, page, networks):
+    folder = networks("x", classifier=PLAIN, classifiers={"named": PLAIN})
+    taken = PLAIN | {"from_run": folder, "duration": "1 epochs"}
+    named = {"classifiers": {"named": taken, "robust": taken}, "encoder": taken}
+    text = page(make_run(config=named))
+    assert text.count("of x (trained with another duration)") == 2
+    # A network of another kind is none of its own.
+    assert "encoder of x," in text
+
+
+def test_published_figures_are_compared_with_what_chance_leaves_open(
+    make_run, page, row_of, lines
+):
+    found = lines({"none": (98, 60, 0)})
+    runs = [make_run(f"s{seed}", seed=seed, files=found) for seed in (0, 1)]
+    text = page(*runs).partition("Beside published")[2]
+    # 97 % is outside of the seeds' spread, not of what their 100 images allow.
+    row = row_of(text, "Clean", "–", "Clean", "No defence", "98.0 % [93.0, 99.4]")
+    assert row[5:8] == ["97 %", "+1.0", "level"]
+    assert "greatest of the ends of their 95 % Wilson intervals" in text
+
+
+def test_flags_that_say_yes_by_being_there_are_kept(make_run, page):
+    def command(*flags):
+        return {"command": ["main.py", "--config", "experiments/mnist.py", *flags]}
+
+    flags = ("--config.pretrained", "--workdir", "x", "--noconfig.y")
+    text = page(make_run(status=command(*flags)))
+    assert "--config.pretrained --noconfig.y\n```" in text
+    text = page(
+        make_run("b", status={"command": ["m.py", "--config=/home/mnist.py:x"]})
+    )
+    assert "robust_manifold.main --config=experiments/mnist.py:x" in text
+
+
+def test_tables_of_many_columns_are_turned():
+    heads = [f"Column {place}" for place in range(7)]
+    rows = [["ℓ2", "PGD", *heads], ["", "FGSM", *heads]]
+    text = pd.DataFrame(rows, columns=["Budget", "Attack", *heads])
+    table = turned(Table("Of it.", text, text, names=2))
+    assert table.caption == "Of it." and table.names == 1
+    assert list(table.text.columns) == ["Defence", "ℓ2, PGD", "ℓ2, FGSM"]
+    assert table.text.to_numpy().tolist() == [[head] * 3 for head in heads]
+    narrow = Table("", text.iloc[:, :-1], text, names=2)
+    tall = Table("", pd.concat([text] * 4), text, names=2)
+    assert turned(narrow) is narrow and turned(tall) is tall
 
 
 def test_keys_younger_than_a_record_count_as_their_defaults(make_run, page, row_of):
@@ -200,7 +303,8 @@ def test_what_the_stages_stored_is_shown(make_run, page, row_of):
     assert "### Attacked images that others released" in text
     assert row_of(text, "No defence", "50.0 % [40.0, 60.0]")[3] == "12 of 100"
     assert row_of(text, "No defence", "1") == ["No defence", "1", "1", "0"]
-    assert row_of(text, "FLAG", "Cost")[2:] == ["No defence", "The cost."]
+    assert "<summary>What was flagged (1)</summary>" in text
+    assert "\n* Cost, No defence: The cost.\n" in text
     assert f"{detected.auc:.3f} [" in text
 
 

@@ -79,6 +79,12 @@ def test_any_flipped_byte_of_the_checksums_is_told(folder):
     assert published.read("tiny")
 
 
+def test_an_empty_list_of_checksums_is_told(folder):
+    (folder / published.CHECKSUMS).write_bytes(b"")
+    with pytest.raises(UsageError, match=r"SHA256SUMS is damaged \(empty\); take the"):
+        published.read("tiny")
+
+
 def test_weights_exchanged_for_others_are_refused(folder):
     # A whole file with the right name, but not the one that was published.
     weight_files.write(folder / "tiny.safetensors", TABLE, {"model": "wong_cnn"})
@@ -110,6 +116,32 @@ def test_the_folder_of_the_working_directory_is_found(folder, monkeypatch):
     )
     monkeypatch.chdir(folder.parent)
     assert published.read("tiny").metadata == METADATA
+
+
+def test_one_s_own_are_found_beside_those_of_the_checkout(folder, monkeypatch):
+    checkout = folder.parent / "checkout"
+    data = weight_files.encode(published.EXTENSION, TABLE, {"model": "theirs"})
+    published.enter(checkout, {"theirs.safetensors": data, "tiny.safetensors": data})
+    monkeypatch.setattr(published, "PLACES", (checkout, folder))
+    published.enter(folder, {"mine.safetensors": data})
+    assert published.read("mine").metadata == {"model": "theirs"}
+    # The checkout's come first, and all are told.
+    assert published.read("tiny").metadata == {"model": "theirs"}
+    with pytest.raises(UsageError, match="'other'; known: mine, theirs, tiny"):
+        published.read("other")
+
+
+def test_an_unwritable_folder_is_told(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(UsageError, match=r"--folder is .*file.*cannot be written"):
+            published.enter(place, {"tiny.md": b"# tiny\n"})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "a.safetensors", "ä"])
+def test_a_name_that_the_checksums_could_not_hold_is_refused(name):
+    with pytest.raises(UsageError, match=r"--name is '.*'; allowed: letters, digits"):
+        published.check_name(name)
 
 
 def test_all_that_the_repository_publishes_is_whole_and_small():

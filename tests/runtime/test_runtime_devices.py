@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 from pathlib import Path
 
 import jax
@@ -149,3 +150,4 @@ def test_describe():
     assert described["platform"] == jax.default_backend()
     assert described["devices"] == jax.device_count()
     assert described["processes"] == 1
+    assert 1 <= described["cores"] <= os.cpu_count()

@@ -75,6 +75,27 @@ def test_every_column_meets_the_given_images_beside_their_originals(
     assert results["attack"].unique().tolist() == ["clean"]
 
 
+def test_attacks_of_one_file_are_told_apart_and_changed_files_refused(
+    program, project, theirs
+):
+    text, arrays = theirs
+    both = arrays | {"other": arrays["originals"]}
+    np.savez(project / "theirs.npz", **both)
+    second = text.replace("(", "(images='other', ")
+    command = [f"--config={project / 'tiny.py'}", f"--workdir={project / 'run'}"]
+    command += [*SETTINGS[:-1], "--config.evaluation.defences=('none',)"]
+    command.append(f'--config.evaluation.given=("{text}", "{second}")')
+    ended = program(*command)
+    assert ended.code == 0, ended.error
+    lines = json.loads((project / "run" / given.SUMMARY).read_text())
+    assert [line["file"] for line in lines] == ["theirs, images", "theirs, other"]
+    assert [line["broken"] for line in lines] == [N, 0]
+    np.savez(project / "theirs.npz", **(both | {"images": arrays["images"][::-1]}))
+    ended = program(*command)
+    assert ended.code == 2
+    assert "given: theirs, images has changed since" in ended.error
+
+
 def test_what_cannot_be_classified_is_refused_before_any_work(program, project, theirs):
     text, arrays = theirs
     np.savez(project / "theirs.npz", **(arrays | {"labels": np.arange(N)}))

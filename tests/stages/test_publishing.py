@@ -8,6 +8,7 @@ import pytest
 
 from robust_manifold import models, weights
 from robust_manifold.core.errors import UsageError
+from robust_manifold.reporting import model_card
 from robust_manifold.runtime import published, save_params, weight_files
 from robust_manifold.stages import publishing, trained
 
@@ -162,6 +163,47 @@ def test_measures_of_test_images_are_in_the_card(run, tmp_path):
     assert "| accuracy | 98.0 % [89.5, 99.6] | 50 | test |" in card
 
 
+def test_the_command_of_a_card_is_the_one_that_trains():
+    # As absl takes them too, and after the run was opened again for its report.
+    command = ["main.py", "--config", "/x/experiments/a.py:b", "--workdir", "/y/c"]
+    command += ["--stages", "report", "-stages=report", "-workdir=/y/c"]
+    command += ["--config.encoder.from_run", "/y/d", "--noshow"]
+    assert model_card.command_text(command) == (
+        "python -m robust_manifold.main --config=experiments/a.py:b "
+        "--config.encoder.from_run=runs/d --noshow"
+    )
+
+
+def test_time_is_told_only_where_it_is_one_network_s(run, tmp_path):
+    store(run, "classifier-robust", "linear", training="trades", step=KEPT)
+    config, status = (
+        json.loads((run / f"{n}.json").read_text()) for n in ("config", "status")
+    )
+    status["stage_seconds"]["fit_classifiers"] = 77.0
+    (run / "status.json").write_text(json.dumps(status))
+    for others, told in (({}, True), ({"fast": {}}, False)):
+        config["classifiers"] = {"robust": config["classifier"]} | others
+        (run / "config.json").write_text(json.dumps(config))
+        _, card = publish(run, "classifier-robust", tmp_path)
+        assert ("Training took 77 s." in card) == told
+    assert "--config.classifiers.robust.weights=pretrained/mine.safetensors" in card
+    # Nothing was logged: what is stored beside the parameters is known all the same.
+    assert f"| steps | {KEPT} |" in card
+
+
+def test_foreign_files_beside_them_are_left_alone(run, tmp_path):
+    folder = tmp_path / "pretrained"
+    weight_files.write(
+        folder / "foreign.safetensors", {"a": np.zeros(3, dtype=np.float32)}
+    )
+    store(
+        run, "encoder", "vae_encoder", training="inverting", **{trained.GENERATOR: "1"}
+    )
+    _, card = publish(run, "encoder", tmp_path)
+    assert "It was made for the generator with the digest `1`." in card
+    assert "foreign" not in (folder / published.CHECKSUMS).read_text()
+
+
 def test_what_is_not_on_record_is_not_published(run, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "pretrained"
 
@@ -177,11 +219,25 @@ def test_what_is_not_on_record_is_not_published(run, tmp_path, capsys, monkeypat
     refused(other, r"gone', which holds no finished classifier")
     store(other, "classifier", "linear", training="x", from_run=str(run), seed=1)
     refused(other, r"taken over from .*trained', which holds another one by now")
+    # Made anew from a run that had taken it from here.
+    store(other, "classifier", "linear", training="x", from_run=str(tmp_path / "back"))
+    back = tmp_path / "back"
+    store(back, "classifier", "linear", training="x", from_run=str(other))
+    refused(other, r"other' is on record as its own origin; allowed: a network that a")
     with monkeypatch.context() as patch:
         patch.setattr(publishing, "LARGEST", 100)
         refused(run, r"takes \d,?\d+ bytes; allowed: at most 100 for published")
     (run / "status.json").unlink()
     refused(run, r"status\.json cannot be read")
-    arguments = [f"--run={run}", "--model=classifier", "--name=mine"]
-    assert weights.main(["publish", *arguments, f"--folder={folder}"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    store(run, "discriminator", "linear", training="x")
+    mistakes = {
+        ("classifier", "mine"): "status.json cannot be read",
+        ("discriminator", "mine"): "--model is 'discriminator'; allowed: classifier, ",
+        ("classifier", "my own"): "--name is 'my own'; allowed: letters",
+    }
+    for (role, name), sentence in mistakes.items():
+        arguments = [f"--run={run}", f"--model={role}", f"--name={name}"]
+        assert weights.main(["publish", *arguments, f"--folder={folder}"]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and sentence in told
+        assert not folder.exists()
