@@ -24,7 +24,20 @@ adversaries are the subject of experiments/mnist_adaptive.py.
 The classifier of another run is taken over by --config.classifier.from_run=DIR, and so
 for generator and encoder.
 
-Not run yet.
+The small budget, generator and encoder taken over (seed 0): 30 min of training, 36 min
+of attacks, 20 min of evaluation and audit, on one core with other work beside it.
+Accuracy in %, n = 250, worst case [95 % Wilson interval], of the bare networks, and
+under single PGD alone:
+
+                 first                overpowered          control              PGD x1
+  clean          98.4 [96.0, 99.4]    98.0 [95.4, 99.1]    98.4 [96.0, 99.4]
+  l2 1.0         93.2 [89.4, 95.7]    94.8 [91.3, 96.9]    94.4 [90.8, 96.6]    94-95
+  l2 1.5         84.4 [79.4, 88.4]    84.4 [79.4, 88.4]    85.2 [80.3, 89.1]    90
+  l2 2.0         57.6 [51.4, 63.6]    57.6 [51.4, 63.6]    55.2 [49.0, 61.2]    71-73
+  l2 2.5         24.0 [19.1, 29.7]    24.8 [19.9, 30.5]    23.6 [18.8, 29.2]    46-47
+
+The term adds nothing that the control does not have, and a single start of PGD makes
+all three look twice as robust at 2.5.  The full budget has not been run.
 """
 
 from robust_manifold.config import add_classifier, default_config
