@@ -26,8 +26,8 @@ attacks are oblivious but for the last four rows:
   latent linf 0.2                                 96.8 [96.6, 97.0]
   latent l2 1.5                                   86.3 [85.7, 87.1]
 
-(The networks of seed 0 were taken over from a run of these settings; at n = 1,000 a 95 %
-Wilson interval is 1 to 2 points to each side near 90 %, 3 near 40 %.)  At seed 0
+(The networks of seed 0 were taken over from a run of these settings; at n = 1,000 a
+95 % Wilson interval is 1 to 2 points to each side near 90 %, 3 near 40 %.)  At seed 0
 rejection by reconstruction error, its threshold set for 5 % of 500 validation digits,
 has a ROC area of .80, .98 and 1.00 against FGSM, .97 and .90 against PGD, .81, .95 and
 .92 against Carlini-Wagner l2, l0 and linf; against the latent attack in linf .42 to
