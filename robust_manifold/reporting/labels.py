@@ -38,7 +38,19 @@ _NAMES = {
 }
 # Spelt out although they hold a vowel.
 _ACRONYMS = {
-    *("alma", "apgd", "dcgan", "eot", "fab", "gan", "inc", "jsma", "spsa", "vae"),
+    *(
+        "alma",
+        "apgd",
+        "bim",
+        "dcgan",
+        "eot",
+        "fab",
+        "gan",
+        "inc",
+        "jsma",
+        "spsa",
+        "vae",
+    ),
     "wgan",
 }
 _WORDS = {"celeba": "CelebA", "mnist": "MNIST", "resnet": "ResNet"}
