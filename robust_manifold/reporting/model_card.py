@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from robust_manifold.runtime.arguments import read_flags
+
 
 class Figure(NamedTuple):
     """One measured figure of a network."""
@@ -86,23 +88,11 @@ def command_text(command: Sequence[str]) -> str:
     'python -m robust_manifold.main --config=experiments/a.py:b --config.encoder.from_run=runs/d'
     """  # noqa: E501
     shown = ["python", "-m", "robust_manifold.main"]
-    for name, equals, value in _flags(command[1:]):
-        if name.lstrip("-") not in ("workdir", "stages"):
-            folder = "experiments" if name.lstrip("-") == "config" else "runs"
-            shown.append(name + equals + without_folders(value, folder))
+    for flag in read_flags(command[1:]):
+        if flag.name not in ("workdir", "stages"):
+            folder = "experiments" if flag.name == "config" else "runs"
+            shown.append(without_folders(str(flag), folder))
     return " ".join(map(_quoted, shown))
-
-
-def _flags(arguments: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Returns each flag's name, "=" if it has a value, and that."""
-    found: list[tuple[str, str, str]] = []
-    for argument in arguments:
-        if argument.startswith("-"):
-            found.append(argument.partition("="))
-        elif found:
-            # A value may follow its flag without "=".
-            found[-1] = (found[-1][0], "=", argument)
-    return found
 
 
 def _quoted(argument: str) -> str:

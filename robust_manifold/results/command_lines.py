@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robust_manifold.runtime.arguments import read_flags
+
 _APART = ("workdir", "stages")
 """Flags that no result depends on."""
 _WIDTH = 88
@@ -38,16 +40,12 @@ def read_arguments(command: Sequence[str]) -> Arguments:
     >>> read_arguments(["main.py", "--config", "e/x.py:small", "--config.pretrained"])
     Arguments(config='e/x.py:small', changes=['--config.pretrained'])
     """
-    given, config, changes = list(command[1:]), "", []
-    while given:
-        flag, separate, value = given.pop(0).lstrip("-").partition("=")
-        # A value of its own follows, unless the flag says yes by being there.
-        if not separate and given and not given[0].startswith("--"):
-            separate, value = "=", given.pop(0)
-        if flag == "config":
-            config = value
-        elif flag not in _APART:
-            changes.append(f"--{flag}{separate}{value}")
+    config, changes = "", []
+    for flag in read_flags(command[1:]):
+        if flag.name == "config":
+            config = flag.value or ""
+        elif flag.name not in _APART:
+            changes.append(str(flag))
     return Arguments(config, changes)
 
 
