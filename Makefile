@@ -32,11 +32,13 @@ quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real dig
 # again unless its file changes. SEEDS are those of mnist, all else has seed 0.
 BUDGET ?= small
 SEEDS ?= 0 1 2
+MANIFOLDS := wgan_gp conv_vae vae
 GENERATORS := minimax non_saturating wgan_gp hinge vae conv_vae
 # Experiments with budgets say so in the head of their get_config.
 BUDGETED := $(notdir $(basename $(shell grep -l '^def get_config.budget' experiments/*.py)))
 EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan mnist_adaptive \
-  $(GENERATORS:%=mnist_generators:%) mnist_patch:digits celeba_gender mnist_patch:faces
+  $(MANIFOLDS:%=mnist_manifolds:%) $(GENERATORS:%=mnist_generators:%) mnist_patch:digits \
+  celeba_gender mnist_patch:faces
 
 # Of NAME or NAME:ARGUMENT, and of a seed.
 budgeted = $(foreach e,$1,$(if $(filter $e,$(BUDGETED)),$e:$(BUDGET),$e))

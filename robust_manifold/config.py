@@ -179,7 +179,8 @@ SCHEMA: dict[str, tuple[Any, str]] = {
         ("oblivious",),
         "what the attacks may differentiate: oblivious (the bare classifier), "
         "substitute (a network trained on the defended classifier's labels), "
-        "straight_through, unrolled, implicit (gradients through the defence), latent "
+        "straight_through, bpda, unrolled, implicit (gradients through the defence, or "
+        "of what stands in for it), latent "
         "(a search in the generator's range), decision (nothing: they see logits or "
         "labels of the defended classifier)",
     ),

@@ -16,7 +16,14 @@ from robust_manifold.defenses import views
 from robust_manifold.defenses.base import Defense, NoDefense
 from robust_manifold.defenses.invert_and_classify import ProjectionDefense
 from robust_manifold.defenses.views import DefendedApply, RandomApply
-from robust_manifold.inversion import ImplicitDerivative
+from robust_manifold.inversion import (
+    ImplicitDerivative,
+    Restarts,
+    Search,
+    Solver,
+    as_restarts,
+    as_solver,
+)
 from robust_manifold.inversion.implicit import Hessian, Linear
 
 Keys: TypeAlias = Literal["fixed", "fresh"]
@@ -205,6 +212,40 @@ class Implicit(ProjectionAdversary):
         """
         projecting = _projecting(self, defence)
         return views.ImplicitReport(self.solver, projecting, spanner)
+
+
+@adversaries.register("bpda")
+@dataclasses.dataclass(frozen=True)
+class BPDA(ProjectionAdversary):
+    """BPDA with a short inversion in the place of the defence's own.
+
+    Through many steps, or a line search, gradients get lost or point nowhere; a few
+    steps from the encoder's guess lead to nearly the same projection, smoothly.
+
+    Attributes:
+      solver: of the short inversion, or its text as in a config.
+      restarts: of it; their text as in a config, or their number.
+      forward: whether the attack meets the short inversion forwards, too, so that its
+        images are only carried over to the defence; else the defence itself.
+    """
+
+    title = "BPDA"
+    source = "Athalye et al. 2018"
+
+    solver: Solver | str = "adam(steps=10)"
+    restarts: Restarts | str | int = "restarts(count=1, encoded=1)"
+    forward: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "solver", as_solver(self.solver))
+        object.__setattr__(self, "restarts", as_restarts(self.restarts))
+
+    @property
+    def derivative(self) -> views.Derivative:
+        """See `views.StandIn`."""
+        search = Search(as_solver(self.solver), as_restarts(self.restarts))
+        return views.StandIn(search, self.forward)
 
 
 @adversaries.register("decision")

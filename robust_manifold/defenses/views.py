@@ -109,6 +109,24 @@ class Implicit(Derivative):
 
 
 @dataclasses.dataclass(frozen=True)
+class StandIn(Derivative):
+    """The derivative of another projection, through its every step."""
+
+    search: Search
+    """How the other projection is found."""
+    forward: bool = False
+    """Whether the other projection is also what is classified."""
+
+    def project(self, search, manifold, image, key) -> Inversion:
+        """Returns the projection, or the stand-in, differentiated as the stand-in."""
+        stand_in = unrolled(self.search, manifold, image, key)
+        if self.forward:
+            return stand_in
+        found = search(manifold, jax.lax.stop_gradient(image), key)
+        return found._replace(image=with_derivative_of(found.image, stand_in.image))
+
+
+@dataclasses.dataclass(frozen=True)
 class ProjectionView:
     """A defence that classifies a projection, differentiated in its own way."""
 

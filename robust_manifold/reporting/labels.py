@@ -37,7 +37,7 @@ _NAMES = {
     "sigma_zero": "Sigma-zero",
 }
 # Spelt out although they hold a vowel.
-_ACRONYMS = set("alma apgd bim dcgan eot fab gan inc jsma spsa vae wgan".split())
+_ACRONYMS = set("alma apgd bim bpda dcgan eot fab gan inc jsma spsa vae wgan".split())
 _WORDS = {"celeba": "CelebA", "mnist": "MNIST", "resnet": "ResNet"}
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
 _GREEK = {"epsilon": "ε", "alpha": "α", "eta": "η", "kappa": "κ", "tau": "τ"}

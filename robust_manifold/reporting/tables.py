@@ -26,6 +26,7 @@ from robust_manifold.reporting.labels import (
 
 ADVERSARIES: Mapping[str, str] = {
     "oblivious": "the attack sees the bare classifier, not the defence",
+    "bpda": "gradients are those of a short inversion, in place of the defence's own",
     "straight_through": "the projection passes gradients through unchanged",
     "unrolled": "gradients pass through every inversion step",
     "implicit": "gradients of the inversion by the implicit function theorem",

@@ -11,7 +11,8 @@ from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import facts_table, times_table
 from robust_manifold.results.groups import Group, differences
 from robust_manifold.results.published import PUBLISHED, SOURCES
-from robust_manifold.results.tables import Part, generators_table, parts_of
+from robust_manifold.results.side_by_side import side_by_side
+from robust_manifold.results.tables import Part, parts_of
 from robust_manifold.runtime.progress import duration
 
 _HEAD = """\
@@ -68,13 +69,14 @@ def _contents(groups: Iterable[Group]) -> str:
 def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
     """Yields the section of an experiment: words first, then each group's figures."""
     first = groups[0].first
-    yield f"## {first.experiment}: {first.config['title']}\n"
+    titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
+    yield f"## {first.experiment}{f': {titles[0]}' if len(titles) == 1 else ''}\n"
     if first.purpose:
         yield f"{first.purpose}\n"
     yield f"### What it says\n\n{words.strip() or _NO_WORDS}\n"
-    together = generators_table(groups) if len(groups) > 1 else None
-    if together is not None:
-        yield f"### Side by side\n\n{_markdown(together)}"
+    if together := [*side_by_side(groups)]:
+        tables = "\n".join(map(_markdown, together))
+        yield f"### Side by side\n\n{tables}"
     for place, group in enumerate(groups):
         level = "###"
         if len(groups) > 1:
@@ -85,8 +87,9 @@ def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
 
 
 def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
-    """Yields on what a group differs from the last one before it."""
-    if before and (found := differences(group, before[-1])):
+    """Yields on what a group differs from the one before it, if that bears its name."""
+    same = before and before[-1].first.argument == group.first.argument
+    if same and (found := differences(group, before[-1])):
         phrases = "\n".join(f"* `{phrase}`" for phrase in found)
         yield f"Not averaged with the one above, from which it differs:\n\n{phrases}\n"
 

@@ -15,8 +15,9 @@ from robust_manifold.runtime import json_text
 from robust_manifold.runtime.run_folder import config_differences
 
 ORDER = (
-    *("mnist", "mnist_enhanced", "mnist_adaptive", "defense_gan", "overpowered"),
-    *("mnist_robust", "celeba_gender", "mnist_generators", "mnist_patch"),
+    *("mnist", "mnist_enhanced", "mnist_adaptive", "mnist_manifolds", "defense_gan"),
+    *("overpowered", "mnist_robust", "celeba_gender", "mnist_generators"),
+    "mnist_patch",
 )
 """Experiments in the order of the document; all others follow by name."""
 

@@ -225,21 +225,3 @@ def _convergence(group: Group) -> Iterator[Part]:
     steps = ", ".join(f"{n:,}" for n in sorted({x["step"] for x in found.values()}))
     caption = f"At the end of the training, after {steps} steps."
     yield Part("Convergence", [Table(caption, text, numbers)])
-
-
-def generators_table(groups: Sequence[Group]) -> Table | None:
-    """Returns the generators of several groups side by side, the first seed of each.
-
-    Returns:
-      The table; None unless each group measured one, and attacked nothing.
-    """
-    runs = [group.first for group in groups]
-    measured = all("measures.csv" in run.files for run in runs)
-    if not measured or any("results.csv" in run.files for run in runs):
-        return None
-    frames = [read_lines(run, "measures.csv", evaluation.read_measures) for run in runs]
-    return measures_table(
-        pd.concat(frames, ignore_index=True),
-        names=[f"{run.argument or run.experiment}" for run in runs],
-        confidence=confidence_of(groups[0]),
-    )

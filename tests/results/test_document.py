@@ -352,3 +352,50 @@ def test_generators_of_one_experiment_stand_side_by_side(make_run, page, row_of)
     assert row_of(text, "Measure")[1:] == ["vae", "wgan"]
     found = row_of(text, "Error, mean ↓")[1:]
     assert [cell.split()[0] for cell in found] == ["0.12500", "0.25000"]
+
+
+def manifolds(make_run, lines, bare=97, argument="f{}", **changes):
+    """Runs of an experiment with two arguments, behind one defence each."""
+    runs = []
+    for number, right in enumerate([(95, 90, 70), (96, 80, 60)]):
+        found = lines(
+            {"none": (bare - number * changes.get("off", 0), 60, 0), INC: right}
+        )
+        command = f"--config=e/manifolds.py:{argument.format(number)}"
+        runs.append(
+            make_run(
+                f"m{number}",
+                files=found,
+                status={"command": ["main.py", command]},
+                config=changes.get("configs", ({}, {}))[number],
+            )
+        )
+    return runs
+
+
+def test_defences_of_one_experiment_stand_side_by_side(make_run, page, row_of, lines):
+    text = page(*manifolds(make_run, lines))
+    together = text.partition("### Side by side")[2].partition("### manifolds")[0]
+    heads = ["Adversary", "No defence", "f0", "f1"]
+    assert row_of(together, "Budget", "Adversary")[1:] == heads
+    shares = [cell.split()[0] for cell in row_of(together, "Clean")[1:]]
+    assert shares == ["97.0", "95.0", "96.0"]
+    shares = [cell.split()[0] for cell in row_of(together, "ℓ∞ ε=0.1", "Oblivious")[2:]]
+    assert shares == ["60.0", "90.0", "80.0"]
+
+
+def test_bare_networks_that_differ_do_not_stand_side_by_side(make_run, page, lines):
+    text = page(*manifolds(make_run, lines, off=1))
+    together = text.partition("### Side by side")[2].partition("### manifolds")[0]
+    assert "No defence" not in together and "f0" in together
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"argument": "same", "configs": ({}, {"evaluation": {"confidence": 0.9}})},
+        {"configs": ({}, {"data": {"source": "tfds:celeb_a"}})},
+    ],
+)
+def test_what_cannot_be_compared_stands_apart(make_run, page, lines, changed):
+    assert "### Side by side" not in page(*manifolds(make_run, lines, **changed))
