@@ -7,7 +7,7 @@
 
 The trainings are those of mnist_generators.py: `wgan_gp` and `conv_vae` train one
 network of 64 latent dimensions in two ways, `vae` is the paper's of 20.  The classifier
-is the same, and so are the attacks: 50 steps of APGD at linf 0.2 and l2 1.5, by an
+is the same, and so are the attacks: 100 steps of APGD at linf 0.2 and l2 1.5, by an
 adversary that does not know of the defence and by three that do, and the latent attack.
 The inversion is a full one (50 steps of L-BFGS from 4 starts, the encoder's guess among
 them), where mnist_adaptive.py has 4 steps of Levenberg-Marquardt from 2.
@@ -63,15 +63,15 @@ def get_config(name="wgan_gp"):
     config.evaluation.examples = 200
     config.evaluation.validation_examples = 200
     config.evaluation.attacks = (
-        "apgd(epsilon=0.2, steps=50)",
-        "apgd(epsilon=1.5, norm='l2', steps=50)",
+        "apgd(epsilon=0.2, steps=100)",
+        "apgd(epsilon=1.5, norm='l2', steps=100)",
     )
     config.evaluation.adversaries = (
         "oblivious",
         "straight_through",
         "bpda",
-        # Of 64 dimensions some are all but flat: with the default damping of 1e-6 the
-        # gradient of a GAN's inversion points along these alone.
+        # Of 64 dimensions some are nearly flat, and with the default damping of 1e-6
+        # the gradient of the inversion is mostly that along these.
         "implicit(damping=0.001)",
         "latent(steps=200, restarts=2)",
     )

@@ -1,6 +1,7 @@
 """Defences: what stands between an image and its logits; and who gets past them."""
 
 from robust_manifold.defenses.adversaries import (
+    BPDA,
     Adversary,
     Decision,
     Implicit,
@@ -22,6 +23,7 @@ from robust_manifold.defenses.invert_and_classify import (
 from robust_manifold.defenses.views import DefendedApply, RandomApply
 
 __all__ = [
+    "BPDA",
     "Adversary",
     "Decision",
     "Defended",

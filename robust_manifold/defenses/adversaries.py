@@ -17,6 +17,7 @@ from robust_manifold.defenses.base import Defense, NoDefense
 from robust_manifold.defenses.invert_and_classify import ProjectionDefense
 from robust_manifold.defenses.views import DefendedApply, RandomApply
 from robust_manifold.inversion import (
+    GradientDescent,
     ImplicitDerivative,
     Restarts,
     Search,
@@ -217,24 +218,24 @@ class Implicit(ProjectionAdversary):
 @adversaries.register("bpda")
 @dataclasses.dataclass(frozen=True)
 class BPDA(ProjectionAdversary):
-    """BPDA with a short inversion in the place of the defence's own.
+    """BPDA with a short inversion in place of the defence's own, backwards only.
 
-    Through many steps, or a line search, gradients get lost or point nowhere; a few
-    steps from the encoder's guess lead to nearly the same projection, smoothly.
+    The derivative of a long unrolled inversion can grow without bound; that of a few
+    plain steps does not, but it is the derivative of another projection.
 
     Attributes:
       solver: of the short inversion, or its text as in a config.
-      restarts: of it; their text as in a config, or their number.
-      forward: whether the attack meets the short inversion forwards, too, so that its
-        images are only carried over to the defence; else the defence itself.
+      restarts: of it; their text as in a config, or their number.  By default one,
+        from the encoder's guess if there is an encoder.
     """
 
     title = "BPDA"
     source = "Athalye et al. 2018"
 
-    solver: Solver | str = "adam(steps=10)"
-    restarts: Restarts | str | int = "restarts(count=1, encoded=1)"
-    forward: bool = False
+    # Adam's first steps have all but no derivative: they are of one length, whatever
+    # the gradient.
+    solver: Solver | str = GradientDescent(steps=10)
+    restarts: Restarts | str | int = Restarts(count=1)
 
     def __post_init__(self):
         super().__post_init__()
@@ -244,8 +245,7 @@ class BPDA(ProjectionAdversary):
     @property
     def derivative(self) -> views.Derivative:
         """See `views.StandIn`."""
-        search = Search(as_solver(self.solver), as_restarts(self.restarts))
-        return views.StandIn(search, self.forward)
+        return views.StandIn(Search(as_solver(self.solver), as_restarts(self.restarts)))
 
 
 @adversaries.register("decision")

@@ -114,14 +114,10 @@ class StandIn(Derivative):
 
     search: Search
     """How the other projection is found."""
-    forward: bool = False
-    """Whether the other projection is also what is classified."""
 
     def project(self, search, manifold, image, key) -> Inversion:
-        """Returns the projection, or the stand-in, differentiated as the stand-in."""
+        """Returns the projection itself, differentiated as if it were the other."""
         stand_in = unrolled(self.search, manifold, image, key)
-        if self.forward:
-            return stand_in
         found = search(manifold, jax.lax.stop_gradient(image), key)
         return found._replace(image=with_derivative_of(found.image, stand_in.image))
 

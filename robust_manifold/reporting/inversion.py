@@ -13,6 +13,7 @@ from robust_manifold.reporting.labels import (
     NO_DEFENCE,
     adversary_label,
     column_labels,
+    in_prose,
     label_of,
     parse_spec,
 )
@@ -204,7 +205,7 @@ def separation_table(
 
 
 def _adversary(text: str) -> str:
-    return text if text == NO_DEFENCE else adversary_label(text).lower()
+    return text if text == NO_DEFENCE else in_prose(adversary_label(text))
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> str:

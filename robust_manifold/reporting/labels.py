@@ -129,6 +129,16 @@ def adversary_label(text: str) -> str:
     return label_of(text) if parse_spec(text) else text[:1].upper() + text[1:]
 
 
+def in_prose(label: str) -> str:
+    """Returns a label as it stands within a sentence: acronyms stay as they are.
+
+    >>> in_prose("Straight Through"), in_prose("BPDA, solver L-BFGS (6 steps)")
+    ('straight through', 'BPDA, solver L-BFGS (6 steps)')
+    """
+    words = label.split(" ")
+    return " ".join(w if w.isupper() and len(w) > 1 else w.lower() for w in words)
+
+
 def budget_label(norm: str, epsilon: float | None) -> str:
     """Returns the readable name of a budget.
 

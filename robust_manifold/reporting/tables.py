@@ -20,6 +20,7 @@ from robust_manifold.reporting.labels import (
     WORST_CASE,
     adversary_label,
     column_labels,
+    in_prose,
     label_of,
     parse_spec,
 )
@@ -418,7 +419,7 @@ def _caption(
     ]
     if adversary is not None:
         known = adversary_words(adversary)
-        words = adversary_label(adversary).lower() + (f" ({known})" if known else "")
+        words = in_prose(adversary_label(adversary)) + (f" ({known})" if known else "")
         sentences.append(f"Adversary: {words}.")
     asked = {cell.label_queries for cell in cells if not math.isnan(cell.label_queries)}
     if asked:

@@ -16,6 +16,7 @@ from robust_manifold.reporting.labels import (
     adversary_label,
     attack_label,
     budget_label,
+    in_prose,
 )
 from robust_manifold.reporting.tables import (
     MISSING,
@@ -61,7 +62,7 @@ def headline_table(
         f"{images_text(clean + shown)}: an image counts if it is classified right "
         "untouched and under every stored attack of every adversary whose "
         "perturbation of it lies inside the budget, on pixels in [0, 1]. Adversaries: "
-        f"{'; '.join(adversary_label(name).lower() for name in names)}."
+        f"{'; '.join(in_prose(adversary_label(name)) for name in names)}."
     )
     if set(names) <= set(UNAWARE):
         caption += (
@@ -96,7 +97,7 @@ def adversaries_table(
     names = list(dict.fromkeys(row.adversary for row in rows))
     known = {name: adversary_words(name) for name in names if name != WORST_CASE}
     told = "; ".join(
-        f"{adversary_label(name).lower()}: {words}" for name, words in known.items()
+        f"{in_prose(adversary_label(name))}: {words}" for name, words in known.items()
     )
     caption = (
         f"Accuracy by adversary with its {100 * confidence:g} % Wilson interval, "

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.inversion import as_restarts
+from robust_manifold.inversion import Restarts, as_restarts
 from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
 from robust_manifold.stages import roles, rows
 from robust_manifold.training import Setting, steps_of
@@ -407,6 +407,7 @@ class Context:
         asking = {
             "measures.restarts": ({"measure"}, [blocks.measures.restarts]),
             "diagnostics.restarts": ({"diagnose"}, [blocks.diagnostics.restarts]),
+            "evaluation.adversaries": ({"attack"}, [*self._asked_by_adversaries()]),
             "evaluation.defences": (
                 self._projecting_stages,
                 [
@@ -423,6 +424,16 @@ class Context:
                         f"config.{name}: Restarts.encoded is {restarts.encoded}; "
                         "allowed: 0 or None where config.stages has no fit_encoder."
                     )
+
+    def _asked_by_adversaries(self) -> Iterator[Restarts]:
+        """Yields the restarts that adversaries have of their own."""
+        columns = self.experiment.evaluation.columns
+        if not any(isinstance(c.defence, defenses.ProjectionDefense) for c in columns):
+            return
+        for text in self.experiment.evaluation.adversaries:
+            adversary = defenses.adversaries.build(text)
+            if isinstance(adversary, defenses.BPDA):
+                yield as_restarts(adversary.restarts)
 
     def check_same_data(self) -> None:
         """Refuses a folder whose artefacts were made from other images."""
