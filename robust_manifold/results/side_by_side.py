@@ -12,29 +12,57 @@ from robust_manifold.reporting import (
     headline_table,
     measures_table,
 )
-from robust_manifold.reporting.labels import NO_DEFENCE, WORST_CASE, column_labels
+from robust_manifold.reporting.columns import target_label, target_labels
+from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.results.facts import confidence_of
 from robust_manifold.results.groups import Group, read_lines
 from robust_manifold.results.records import Run
 from robust_manifold.results.wide import turned
 
-_ROW = ("norm", "epsilon", "adversary")
-_RIGHT = (*_ROW, "n", "correct")
+_ROW = ("defence", "adversary", "attack", "norm", "epsilon", "n")
 
 
 def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
-    """Yields the tables of several groups together, of the first seed of each."""
-    if len({group.first.argument for group in groups}) < max(len(groups), 2):
+    """Yields the tables of several groups together, of the first seed of each.
+
+    Groups that cannot be told apart by their arguments are left out.  Nothing is
+    yielded unless two or more are left and all of them measured the same in one way.
+    """
+    names = [group.first.argument for group in groups]
+    shown = [
+        g for g in groups if names.count(g.first.argument) == 1 and g.first.argument
+    ]
+    runs = [group.first for group in shown]
+    if len(runs) < 2 or len({_way(run) for run in runs}) > 1:
         return
-    runs, confidence = [group.first for group in groups], confidence_of(groups[0])
 
     def have(name: str) -> bool:
         return all(name in run.files for run in runs)
 
+    several = any(len(group.runs) > 1 for group in shown)
+    head = f"Seed {runs[0].seed} of each. " if several else ""
+    confidence = confidence_of(shown[0])
     if have("results.csv") and have("worst_cases.csv"):
-        yield from _defences(runs, confidence)
+        tables = _defences(runs, confidence)
     elif have("measures.csv") and not have("results.csv"):
-        yield _generators(runs, confidence)
+        tables = iter([_generators(runs, confidence)])
+    else:
+        return
+    for table in tables:
+        yield table._replace(caption=head + table.caption)
+
+
+def _way(run: Run) -> tuple[Any, ...]:
+    """Returns how a run measured: what differs in it is not to be compared."""
+    rows: frozenset[tuple[str, ...]] = frozenset()
+    if "results.csv" in run.files:
+        lines = read_lines(run, "results.csv", evaluation.read_results)
+        # As text: a budget that there is none of is not equal to itself.
+        texts = lines[[*_ROW]].astype(str).to_numpy().tolist()
+        rows = frozenset(map(tuple, texts))
+    splits = run.json("data.json")
+    digest = splits["test"]["sha256"] if splits else ""
+    return run.seed, run.config["evaluation"]["confidence"], digest, rows
 
 
 def _generators(runs: Sequence[Run], confidence: float) -> Table:
@@ -42,55 +70,59 @@ def _generators(runs: Sequence[Run], confidence: float) -> Table:
     frames = [read_lines(run, "measures.csv", evaluation.read_measures) for run in runs]
     return measures_table(
         pd.concat(frames, ignore_index=True),
-        names=[run.argument or run.experiment for run in runs],
+        names=[run.argument for run in runs],
         confidence=confidence,
     )
 
 
 def _defences(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
-    """Yields each run's accuracies; nothing unless all attacked the same in one way."""
+    """Yields the accuracies of each run: in brief, and by adversary."""
     results = [read_lines(run, "results.csv", evaluation.read_results) for run in runs]
     lines = [
         read_lines(run, "worst_cases.csv", evaluation.read_adversary_lines)
         for run in runs
     ]
-    if any(_met(frame) != _met(lines[0]) for frame in lines):
+    texts = list(dict.fromkeys(results[0]["defence"]))
+    labels = dict(zip(texts, target_labels(texts), strict=True))
+    defended = [text for text in texts if text != NO_DEFENCE]
+    if not defended or any(frame.empty for frame in lines):
         return
-    if any(run.config["data"] != runs[0].config["data"] for run in runs):
-        return
-    shared = len({_bare(frame)[[*_RIGHT]].to_csv() for frame in results}) == 1
-    results, lines = (_named(frames, runs, shared) for frames in (results, lines))
-    heads = {text: text for text in results["defence"] if text != NO_DEFENCE}
-    if WORST_CASE in set(results["adversary"]):
-        yield turned(headline_table(results, confidence=confidence, labels=heads))
-    yield turned(adversaries_table(lines, confidence=confidence, labels=heads))
+    # What has no defence comes once if it is the same in all runs.
+    once = len({_bare(frame) for frame in results}) == 1
+    heads, kept = {}, {}
+    for run in runs:
+        for text in texts:
+            shared = once and text == NO_DEFENCE
+            name = NO_DEFENCE if shared else f"{run.argument}: {text}"
+            alone = len(defended) == 1 and text != NO_DEFENCE
+            heads[name] = run.argument if alone else f"{run.argument}: {labels[text]}"
+            if not shared or run is runs[0]:
+                kept[run.argument, text] = name
+    heads.pop(NO_DEFENCE, None)
+    told = ""
+    if len(defended) == 1:
+        shown = target_label(defended[0])
+        told = f" Columns: the arguments of the experiment, behind {shown}."
+    for make, frames in ((headline_table, results), (adversaries_table, lines)):
+        frame = _together(frames, runs, kept)
+        table = turned(make(frame, confidence=confidence, labels=heads))
+        yield table._replace(caption=table.caption + told)
 
 
-def _met(lines: Any) -> set[tuple[object, ...]]:
-    """Returns the rows that the defences of a run met."""
-    defended = lines[lines["defence"] != NO_DEFENCE]
-    return {*map(tuple, defended[list(_ROW)].to_numpy().tolist())}
+def _bare(lines: Any) -> str:
+    """Returns what the lines say of columns without a defence."""
+    bare = lines[lines["defence"] == NO_DEFENCE]
+    return bare[["classifier", *_ROW, "correct"]].to_csv(index=False)
 
 
-def _bare(lines: Any) -> Any:
-    return lines[lines["defence"] == NO_DEFENCE]
-
-
-def _named(frames: Sequence[Any], runs: Sequence[Run], shared: bool) -> pd.DataFrame:
-    """Returns the lines of all runs, their defences called after the arguments.
-
-    What has no defence comes once if it is the same in all of them, `shared`, else not
-    at all.
-    """
-    named = [_bare(frames[0])] if shared else []
-    for frame, run in zip(frames, runs, strict=True):
-        defended = frame[frame["defence"] != NO_DEFENCE]
-        texts = list(dict.fromkeys(defended["defence"]))
-        names = dict(zip(texts, column_labels(texts), strict=True))
-        several = len(texts) > 1
-        called = {
-            text: f"{run.argument}: {name}" if several else run.argument
-            for text, name in names.items()
-        }
-        named.append(defended.assign(defence=defended["defence"].map(called)))
-    return pd.concat(named, ignore_index=True)
+def _together(
+    frames: Sequence[Any], runs: Sequence[Run], names: dict[tuple[str, str], str]
+) -> pd.DataFrame:
+    """Returns the lines of all runs that have a name, with it for their defence."""
+    named = [
+        frame.assign(
+            defence=[names.get((run.argument, text)) for text in frame["defence"]]
+        )
+        for frame, run in zip(frames, runs, strict=True)
+    ]
+    return pd.concat(named, ignore_index=True).dropna(subset="defence")

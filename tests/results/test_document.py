@@ -354,48 +354,103 @@ def test_generators_of_one_experiment_stand_side_by_side(make_run, page, row_of)
     assert [cell.split()[0] for cell in found] == ["0.12500", "0.25000"]
 
 
-def manifolds(make_run, lines, bare=97, argument="f{}", **changes):
+def manifolds(make_run, lines, arguments=("f0", "f1"), seeds=(0, 0), **changes):
     """Runs of an experiment with two arguments, behind one defence each."""
+    rights = changes.get("rights", [(95, 90, 70), (96, 80, 60)])
     runs = []
-    for number, right in enumerate([(95, 90, 70), (96, 80, 60)]):
-        found = lines(
-            {"none": (bare - number * changes.get("off", 0), 60, 0), INC: right}
-        )
-        command = f"--config=e/manifolds.py:{argument.format(number)}"
+    for number, (right, argument) in enumerate(zip(rights, arguments, strict=True)):
+        bare = (97 - number * changes.get("off", 0), 60, 0)
+        found = changes.get("made", (lines, lines))[number]({"none": bare, INC: right})
+        command = ["main.py", f"--config=e/manifolds.py{argument and ':'}{argument}"]
         runs.append(
             make_run(
                 f"m{number}",
-                files=found,
-                status={"command": ["main.py", command]},
+                seed=seeds[number],
+                files=found | changes.get("files", ({}, {}))[number],
+                status={"command": command},
                 config=changes.get("configs", ({}, {}))[number],
             )
         )
     return runs
 
 
+def together(text):
+    """The part of the page in which several arguments stand side by side."""
+    return text.partition("### Side by side")[2].partition("### manifolds")[0]
+
+
 def test_defences_of_one_experiment_stand_side_by_side(make_run, page, row_of, lines):
-    text = page(*manifolds(make_run, lines))
-    together = text.partition("### Side by side")[2].partition("### manifolds")[0]
+    found = together(page(*manifolds(make_run, lines)))
     heads = ["Adversary", "No defence", "f0", "f1"]
-    assert row_of(together, "Budget", "Adversary")[1:] == heads
-    shares = [cell.split()[0] for cell in row_of(together, "Clean")[1:]]
+    assert row_of(found, "Budget", "Adversary")[1:] == heads
+    shares = [cell.split()[0] for cell in row_of(found, "Clean")[1:]]
     assert shares == ["97.0", "95.0", "96.0"]
-    shares = [cell.split()[0] for cell in row_of(together, "ℓ∞ ε=0.1", "Oblivious")[2:]]
+    shares = [cell.split()[0] for cell in row_of(found, "ℓ∞ ε=0.1", "Oblivious")[2:]]
     assert shares == ["60.0", "90.0", "80.0"]
+    assert "behind Invert and Classify, 4 restarts." in found
+    assert "Seed" not in found
 
 
-def test_bare_networks_that_differ_do_not_stand_side_by_side(make_run, page, lines):
-    text = page(*manifolds(make_run, lines, off=1))
-    together = text.partition("### Side by side")[2].partition("### manifolds")[0]
-    assert "No defence" not in together and "f0" in together
+def test_bare_networks_that_differ_are_told_apart(make_run, page, row_of, lines):
+    found = together(page(*manifolds(make_run, lines, off=1)))
+    shares = [cell.split()[0] for cell in row_of(found, "Clean")[1:]]
+    assert shares == ["97.0", "95.0", "96.0", "96.0"]
+    assert "f0: No defence" in found and "f1: No defence" in found
+
+
+def test_of_several_seeds_the_first_is_told(make_run, page, lines):
+    runs = manifolds(make_run, lines)
+    command = ["main.py", "--config=e/manifolds.py:f0"]
+    again = make_run("again", seed=1, status={"command": command})
+    assert "Seed 0 of each. Worst-case" in together(page(*runs, again))
+
+
+def test_an_argument_of_two_configs_is_left_out(make_run, page, row_of, lines):
+    runs = manifolds(make_run, lines)
+    command = ["main.py", "--config=e/manifolds.py:f2"]
+    for n in (100, 50):
+        config = {"evaluation": {"confidence": 0.95, "examples": n}}
+        runs.append(make_run(f"n{n}", config=config, status={"command": command}))
+    found = together(page(*runs))
+    assert row_of(found, "Budget", "Adversary")[-2:] == ["f0", "f1"]
+
+
+SIZE = {"examples": 100}
+LESS = {"evaluation": {"confidence": 0.8, "examples": 100}}
+OTHER_IMAGES = {"data.json": {"train": SIZE, "test": SIZE | {"sha256": "cd" * 32}}}
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"argument": "same", "configs": ({}, {"evaluation": {"confidence": 0.9}})},
-        {"configs": ({}, {"data": {"source": "tfds:celeb_a"}})},
+        {"configs": ({}, LESS)},
+        {"files": ({}, OTHER_IMAGES)},
+        {"seeds": (0, 3)},
+        {"arguments": ("", "f1")},
     ],
 )
 def test_what_cannot_be_compared_stands_apart(make_run, page, lines, changed):
-    assert "### Side by side" not in page(*manifolds(make_run, lines, **changed))
+    text = page(*manifolds(make_run, lines, **changed))
+    assert "### Side by side" not in text and text.count("#### Accuracy") == 2
+
+
+def test_other_attacks_of_one_budget_stand_apart(make_run, page, lines):
+    rows = (
+        ("clean", "none", "", None),
+        ("pgd(epsilon=0.1)", "oblivious", "linf", 0.1),
+        ("carlini_wagner(norm='l0')", "oblivious", "l0", None),
+    )
+
+    def others(right):
+        return lines(right, rows=rows)
+
+    text = page(*manifolds(make_run, lines, made=(lines, others)))
+    assert "### Side by side" not in text
+
+
+def test_without_a_defence_nothing_stands_side_by_side(make_run, page, lines):
+    def bare(right):
+        return lines({"none": right["none"]})
+
+    text = page(*manifolds(make_run, lines, off=1, made=(bare, bare)))
+    assert "### Side by side" not in text
