@@ -225,6 +225,11 @@ OVERRIDES = {
         "('invert_and_classify(restarts=restarts(count=2, encoded=1))',)",
         "config.evaluation.defences: Restarts.encoded is 1; allowed: 0 or None",
     ),
+    "a guess in an adversary without an encoder": (
+        "evaluation.adversaries",
+        "('bpda(restarts=restarts(count=2, encoded=1))',)",
+        "config.evaluation.adversaries: Restarts.encoded is 1; allowed: 0 or None",
+    ),
     "more measured than there is": ("measures.examples", "21", "21.*20 test"),
     "an unknown crop": ("data.crop", "defence_gan", "'defence_gan'.*defense_gan"),
     "too large a crop": ("data.crop", "29", "29"),
