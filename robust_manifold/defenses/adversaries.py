@@ -175,7 +175,9 @@ class Unrolled(ProjectionAdversary):
 class Implicit(ProjectionAdversary):
     """The gradient of a minimum, by the implicit function theorem.
 
-    The fields are those of `inversion.ImplicitDerivative`.
+    The fields are those of `inversion.ImplicitDerivative`.  Where a generator hardly
+    moves along some directions of its latent, as one of many dimensions may, the
+    gradient is mostly that along them: try a `damping` of 0.001, too.
     """
 
     title = "implicit"
