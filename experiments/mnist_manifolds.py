@@ -17,8 +17,8 @@ the classifier.
 
 On one CPU core each, with other work beside it: 2 to 8 min of training (2 more of the
 encoder), attack 26 min (wgan_gp), 30 min (conv_vae), 10 min (vae), evaluate and audit
-1 min.  n = 200 test digits, seed 0, accuracy in %, oblivious | worst case per image over
-all adversaries (95 % Wilson intervals are about 7 points to each side):
+1 min.  n = 200 test digits, seed 0, accuracy in %, oblivious | worst case per image
+over all adversaries (95 % Wilson intervals are about 7 points to each side):
 
                 clean    linf 0.2       l2 1.5
   no defence     99.5    0.0 |  0.0    21.0 | 21.0
