@@ -16,8 +16,11 @@ jaxtyping.install_import_hook("robust_manifold", "beartype.beartype")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Traces are many small objects that live long: to look through them all at Python's
+# own pace takes some 8 % of the time of the tests.
+gc.set_threshold(50_000, 20, 50)
 
-MANY_MAPS = 20_000
+MANY_MAPS = 32_000
 """Memory maps of a process at which compiled programs are dropped.
 
 Each program takes several, and Linux allows 65,530: then the process aborts.

@@ -182,6 +182,9 @@ def test_every_kind_of_generator_runs_to_the_end(name, program, project):
         f"--workdir={project / 'run'}",
         f"--config.generator.model={model}",
         f"--config.generator.training={training}",
+        # What a generator has to do with.
+        "--config.stages=('fit_classifier','fit_generator','measure','attack',"
+        "'evaluate','report')",
     )
     assert ended.code == 0, ended.error
     assert (project / f"run/checkpoints/{partner}/params/0/manifest.json").exists()
