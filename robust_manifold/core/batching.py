@@ -121,7 +121,10 @@ def map_examples(
         parts += [jax.tree.map(gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:n]), *parts)
+    # jnp.asarray would compile a program for each shape.
+    return jax.tree.map(
+        lambda *parts: jax.device_put(np.concatenate(parts)[:n]), *parts
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,7 @@ def map_loop(
     ids: np.ndarray | jax.Array | None = None,
     batch_size: int | None = None,
     tile: int | None = None,
-    form: str = "scan",
+    form: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Any:
     """Returns the result of every example, stacked along the leading axis.
@@ -101,12 +101,13 @@ def map_loop(
       tile: examples that a device computes at once; see `batching.default_tile`.
       form: "scan" compiles stretches of steps as one program, "python" calls a compiled
         step again and again, which is faster on a CPU for functions that hold XLA's own
-        convolutions.
+        convolutions; None is "scan".
       on_chunk: called with (examples ready, n) whenever some are.
 
     Raises:
       UsageError: as `batching.map_examples`.
     """
+    form = "scan" if form is None else form
     if form not in ("scan", "python"):
         raise UsageError(f"loop is {form!r}; allowed: scan, python or None.")
     examples, ids = batching.checked_examples(examples, ids, batch_size, tile)
@@ -128,7 +129,7 @@ def map_loop(
             tell = lambda ready, start=start: on_chunk(start + ready, n)  # noqa: E731
         part = jax.tree.map(lambda a, rows=rows: a[rows], examples)
         parts.append(_map_batch(call, ids[rows], part, tell))
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *parts)
+    return jax.tree.map(lambda *parts: jax.device_put(np.concatenate(parts)), *parts)
 
 
 def _tiles_at_once(tile: int, loop: Loop, params: Params, examples: Any) -> int:

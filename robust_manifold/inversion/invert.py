@@ -109,7 +109,7 @@ def invert(
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
     search = Search(as_solver(solver), as_restarts(restarts))
-    loop = loop or LOOPS.get(jax.default_backend(), "scan")
+    loop = LOOPS.get(jax.default_backend(), "scan") if loop is None else loop
     if loop not in ("scan", "python"):
         raise UsageError(f"loop is {loop!r}; allowed: scan, python or None.")
     whole = _Invert(spanner, search)

@@ -476,7 +476,7 @@ def test_a_grid_of_a_nearest_attack_asks_once():
         jnp.float32(1),
         IMAGES + 0.02,
         LABELS * 0 + 1,
-        [0.01, 9.0],
+        [0.01, 2.0],
         key=KEY,
     )
     np.testing.assert_array_equal(grid.success, [[0] * 3, [1] * 3])
