@@ -112,7 +112,8 @@ def check_not_traced(**arguments: Any) -> None:
     Args:
       **arguments: what it was called with, by name.
     """
-    for name, tree in arguments.items():
+    # Inside jax.jit whatever JAX makes is traced, arguments or not.
+    for name, tree in (arguments | {"the call": jnp.zeros(())}).items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
             raise UsageError(
                 f"{name} is traced, as inside jax.jit, grad or vmap; allowed: arrays, "

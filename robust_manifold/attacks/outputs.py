@@ -15,7 +15,7 @@ from robust_manifold.attacks.losses import margin
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.types import Image, Label, Logits, Params, PRNGKey, Scalar
+from robust_manifold.core.types import Label, Logits, Params, PRNGKey, Scalar
 
 BLIND = 0.01
 """Share of the images above which gradients that lead nowhere are told."""
@@ -26,7 +26,8 @@ _SHOWN = 4
 
 
 class _Example(NamedTuple):
-    image: Image
+    image: Array
+    """An image, or what else the classifier takes."""
     label: Label | None
     fixed: Array | None
     """Data of the key that a random classifier always gets."""
@@ -62,7 +63,7 @@ class _Look:
         own = key if alike else keys.stream(key, "view")
         classify = self._bound(self.view, params, own, example)
 
-        def lead(image: Image) -> tuple[Scalar, Logits]:
+        def lead(image: Array) -> tuple[Scalar, Logits]:
             logits = classify(image)
             predicted = jnp.argmax(logits)
             label = predicted if example.label is None else example.label
@@ -198,7 +199,13 @@ def _looked(
             "JAX can differentiate, a view= that it can, or an attack that asks for no "
             "gradient, such as Square."
         ) from error
-    return batching.map_examples(look, params, examples, key=key, tile=tile or fitting)
+    try:
+        return batching.map_examples(
+            look, params, examples, key=key, tile=tile or fitting
+        )
+    # What a function has kept of its first trace shows in the second.
+    except jax.errors.UnexpectedTracerError as error:
+        raise told_by("apply", error) or error from error
 
 
 def _tell_of_nan(broken: Bool[np.ndarray, " n"], what: str) -> None:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import name_fields
 from robust_manifold.core.types import Classify, Image, Logits, Params, PRNGKey
 
 
+@name_fields
 @dataclasses.dataclass(frozen=True)
 class Expectation:
     """The mean logits of a random classifier over fresh keys.
@@ -78,7 +80,7 @@ def bound(
     else:
         call = functools.partial(apply, key=key)
 
-    def classify(image: Image) -> Logits:
+    def classify(image: Array) -> Logits:
         # Networks of mixed precision have logits of another type than their images.
         return call(params, image).astype(image.dtype)
 

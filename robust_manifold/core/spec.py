@@ -9,12 +9,19 @@ compiled function taking one as a static argument is compiled once.
 
 import ast
 import dataclasses
+import functools
+import inspect
 import types
 import typing
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.errors import (
+    FieldError,
+    UsageError,
+    nearest,
+    unknown_name,
+)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -60,6 +67,7 @@ class Registry(Generic[T]):
             self._classes[name] = cls
             self._names[cls] = name
             _REGISTRIES[cls] = self
+            name_fields(cls)
             return cls
 
         return enter
@@ -126,6 +134,63 @@ class Registry(Generic[T]):
                 arguments.append(f"{field.name}={text}")
         name = self.name_of(spec)
         return f"{name}({', '.join(arguments)})" if arguments else name
+
+
+def name_fields(cls: C) -> C:
+    """Makes a dataclass name its fields where it is built with others.
+
+    >>> @name_fields
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Noise:
+    ...     epsilon: float
+    >>> Noise(eps=0.1)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    robust_manifold.core.errors.FieldError: Noise has no field 'eps'; allowed...
+    """
+    build = cls.__init__
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise _misfit(cls, args, kwargs) or error from error
+        build(self, *args, **kwargs)
+
+    cls.__init__ = checked  # type: ignore[misc]
+    return cls
+
+
+def _misfit(cls: Any, args: tuple, kwargs: dict[str, Any]) -> FieldError | None:
+    """Returns the error for arguments that are not the fields of a dataclass."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    names = [field.name for field in fields]
+    allowed = ", ".join(names) if names else "none"
+    positional = [field.name for field in fields if not field.kw_only]
+    for name in kwargs:
+        if name in positional[: len(args)]:
+            return FieldError(f"{cls.__name__} is given the field {name!r} twice.")
+        if name not in names:
+            near = nearest(name, names)
+            hint = f" Did you mean {near!r}?" if near else ""
+            return FieldError(
+                f"{cls.__name__} has no field {name!r}; allowed: {allowed}.{hint}"
+            )
+    if len(args) > len(positional):
+        return FieldError(
+            f"{cls.__name__} is given {len(args)} values without their names; "
+            f"allowed: at most {len(positional)}, {', '.join(positional)}."
+        )
+    given = {*positional[: len(args)], *kwargs}
+    for field in fields:
+        free = field.default is field.default_factory is dataclasses.MISSING
+        if free and field.name not in given:
+            return FieldError(
+                f"{cls.__name__} lacks the field {field.name!r}; allowed: {allowed}."
+            )
+    return None
 
 
 def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:

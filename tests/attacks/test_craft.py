@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 from typing import ClassVar
@@ -98,6 +99,62 @@ def test_nan_logits_are_no_success():
     assert not crafted.success.any()
     np.testing.assert_array_equal(crafted.images, IMAGES)
     assert np.isnan(crafted.logits).any()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parted(Ensemble):
+    """Two members, of which the second goes on with what the first has left."""
+
+    epsilon: float
+    norm: str = "linf"
+
+    def members(self, classes):
+        return FGSM(self.epsilon / 2), PGD(self.epsilon, steps=2)
+
+
+@contextlib.contextmanager
+def counted_programs():
+    """Yields a list that grows by one for each program that is compiled."""
+    found = []
+
+    def note(event, duration, **more):
+        del duration, more
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def _of_number(call, apply, n):
+    images = np.linspace(0.4, 0.6, 4 * n, dtype=np.float32).reshape(n, 2, 2, 1)
+    labels = (images.sum(axis=(1, 2, 3)) > 2).astype(int)
+    call(apply=apply, params=jnp.float32(1), images=images, labels=labels, key=KEY)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        functools.partial(craft, PGD(0.07, steps=3, stop=True)),
+        functools.partial(craft, Parted(0.03)),
+        functools.partial(craft_grid, Parted(0.0), epsilons=[0.02, 0.05, 0.06]),
+        functools.partial(craft_grid, DeepFool(), epsilons=[0.02, 0.05, 0.06]),
+    ],
+    ids=["alone", "ensemble", "grid", "nearest"],
+)
+def test_another_number_of_images_compiles_nothing(call):
+    """All that is compiled has the size of a tile: 32 images here."""
+    fresh = dataclasses.make_dataclass("Fresh", [], frozen=True)
+    fresh.__call__ = lambda self, params, image: apply(params, image)
+    with counted_programs() as first:
+        _of_number(call, fresh(), 9)
+    with counted_programs() as later:
+        for n in (7, 40, 3):
+            _of_number(call, fresh(), n)
+    assert len(first) >= 3 and not later
 
 
 def _scalar(params, image):

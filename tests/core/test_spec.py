@@ -3,8 +3,9 @@ from typing import Literal
 
 import pytest
 
+from robust_manifold.core import spec
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.spec import Registry, check, name_fields
 
 inner = Registry("inner")
 outer = Registry("outer")
@@ -121,3 +122,51 @@ def test_names_and_classes():
     assert outer.names == ["full", "simple"]
     assert outer["simple"] is Simple
     assert outer.name_of(Simple()) == "simple"
+
+
+@name_fields
+@dataclasses.dataclass(frozen=True)
+class Named:
+    epsilon: float
+    steps: int = 3
+    key_only: int = dataclasses.field(default=1, kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"eps": 1.0}, "Named has no field 'eps'; allowed: epsilon, steps, key_only."),
+        ({"eps": 1.0}, "Did you mean 'epsilon'?"),
+        ({"epsilon": 1.0, "step": 3}, "Did you mean 'steps'?"),
+        ({}, "Named lacks the field 'epsilon'; allowed: epsilon, steps"),
+        ({"args": (1.0, 2, 3)}, "3 values without their names; allowed: at most 2,"),
+        ({"args": (1.0,), "epsilon": 2.0}, "is given the field 'epsilon' twice"),
+    ],
+)
+def test_other_fields_give_one_sentence(arguments, words):
+    args = arguments.pop("args", ())
+    for kind in (UsageError, TypeError):
+        with pytest.raises(kind) as error:
+            Named(*args, **arguments)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, TypeError)
+
+
+def test_an_error_of_a_specs_own_is_passed_on():
+    @name_fields
+    @dataclasses.dataclass(frozen=True)
+    class Broken:
+        def __post_init__(self):
+            raise TypeError("its own")
+
+    with pytest.raises(TypeError, match="its own"):
+        Broken()
+
+
+def test_every_registered_spec_names_its_fields():
+    from robust_manifold import config  # noqa: F401  it imports all registries
+
+    assert len(spec._REGISTRIES) > 60
+    for cls in spec._REGISTRIES:
+        with pytest.raises(UsageError, match="has no field 'nonsense'; allowed: "):
+            cls(nonsense=1)
