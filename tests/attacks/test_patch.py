@@ -86,12 +86,13 @@ def test_a_target_is_reached_from_the_other_side(linear):
 
 def test_where_nothing_has_a_gradient_the_sticker_stays_grey(linear):
     weights, images, labels = linear
-    crafted = _craft(
-        Patch(SquareMask(0.5), steps=3, transformations=STILL),
-        0 * weights,
-        images,
-        labels,
-    )
+    with pytest.warns(attacks.AttackWarning, match="gradients of apply are zero"):
+        crafted = _craft(
+            Patch(SquareMask(0.5), steps=3, transformations=STILL),
+            0 * weights,
+            images,
+            labels,
+        )
     assert np.isfinite(crafted.images).all()
     mask = SquareMask(0.5).pixels(6, 6)
     np.testing.assert_array_equal(crafted.images[:, mask], 0.5)
@@ -99,14 +100,15 @@ def test_where_nothing_has_a_gradient_the_sticker_stays_grey(linear):
 
 def test_no_logit_no_success(linear):
     weights, images, labels = linear
-    crafted = _craft(
-        Patch(SquareMask(0.5), steps=2, transformations=STILL),
-        weights,
-        images,
-        labels,
-        # Finite on the clean images, which have no pixel at 0.5.
-        apply=_broken_under_a_sticker,
-    )
+    with pytest.warns(attacks.AttackWarning, match="gradients of apply are zero"):
+        crafted = _craft(
+            Patch(SquareMask(0.5), steps=2, transformations=STILL),
+            weights,
+            images,
+            labels,
+            # Finite on the clean images, which have no pixel at 0.5.
+            apply=_broken_under_a_sticker,
+        )
     assert not crafted.success.any()
     assert np.isfinite(crafted.images).all()
 
