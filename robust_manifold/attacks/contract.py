@@ -213,14 +213,15 @@ def first_line(error: Exception) -> str:
 
 
 def _called(apply: Apply, params: Params, image: Any, layout: Any = None) -> Any:
-    """Returns the shapes of what a classifier gives for one image."""
+    """Returns the shapes of what a classifier gives for one image, in a layout."""
     random = isinstance(apply, Expectation)
-    call = apply.apply if random else apply
     more = (jax.eval_shape(lambda: jax.random.key(0)),) if random else ()
+    if layout is None:
+        # An equal function is not traced again.
+        return jax.eval_shape(apply, params, image, *more)
+    call = _inner(apply)
 
     def laid_out(params: Params, image: Any, *key: Any) -> Any:
-        if layout is None:
-            return call(params, image, *key)
         return layout.result(call(params, layout.argument(image), *key))
 
     return jax.eval_shape(laid_out, params, image, *more)
