@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks.base import Queries
 from robust_manifold.attacks.craft import Crafted, checked_fixed_keys
@@ -44,6 +44,7 @@ from robust_manifold.core.types import (
     Image,
     Label,
     Latent,
+    Logits,
     Params,
     PRNGKey,
     Scalar,
@@ -176,7 +177,8 @@ def find_on_manifold(
       key: the root of all randomness.
       apply: `apply(params, image) -> logits`, the true defended classifier with
         `params` whole, or an `Expectation` of a random one.  Without one, `logits` and
-        `success` are those of a perfect projector: the classifier's at G(z).
+        `success` are those of a perfect projector: the classifier's at a G(z) within
+        the budget of the image's own projection, or at that projection.
       latents: [n, latent], inversions of the images where they are known.
       fixed_keys: [n], the keys that a random `apply` always gets for each image; by
         default candidates are compared under one key, the best is judged by another.
@@ -331,16 +333,44 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def nearest_wanted(climb: Climb) -> Image:
+        def nearest_wanted(climb: Climb) -> tuple[Image, Bool[Array, ""]]:
             best = ascent.finish(contest, example.epsilon, climb)
-            return contest.manifold.generate(best.latents[0])
+            return contest.manifold.generate(best.latents[0]), best.feasible
 
-        near = jax.vmap(nearest_wanted)(state.climbs)
-        image, logits = self._chosen(params, key, example, state, contest, near)
+        near, inside = jax.vmap(nearest_wanted)(state.climbs)
+        if self.apply is None:
+            image, logits = self._projected(example, state, contest, near, inside)
+        else:
+            image, logits = self._chosen(params, key, example, state, contest, near)
         distance = norms.norm(image - example.image, self.norm)
         success = contest.objective.succeeds(logits)
         queries = Queries(*map(jnp.int32, self._cost))
         return Crafted(image, success, distance, queries, logits, jnp.int32(0))
+
+    def _projected(
+        self, example: _Example, state: _State, contest: _OnManifold, near, inside
+    ) -> tuple[Image, Logits]:
+        """Returns the best image to hand to a perfect projector, and its logits.
+
+        Args:
+          example: what is attacked.
+          state: at the end.
+          contest: of the example.
+          near: [restarts, h, w, c], the best that each restart met in the range.
+          inside: [restarts], whether it is within the budget; one that is not counts
+            as the projection of the clean image.
+        """
+        near = jnp.where(inside[:, None, None, None], near, state.projection)
+        scores = dataclasses.replace(contest.objective, loss="margin")
+        evaluations = jax.vmap(scores.evaluate)(near)
+        best = best_of(Candidate(near, evaluations)).image
+        itself, moved = moved_into_ball(
+            example.image, best, state.projection, example.epsilon, self.norm
+        )
+        # What lies in the ball is its own projection; what does not is not reached.
+        within = norms.norm(best - example.image, self.norm) <= example.epsilon
+        image = jnp.where(within, itself, moved)
+        return image, contest.objective.classify(best)
 
     def _chosen(self, params, key, example: _Example, state: _State, contest, near):
         """Returns the best image to hand over, and its logits.
@@ -357,13 +387,7 @@ class _Search:
             example.image, near, state.projection, example.epsilon, self.norm
         )
         handed = handed.reshape(-1, *example.image.shape)
-        near = jnp.repeat(near, _CANDIDATES, axis=0)
         scores = dataclasses.replace(contest.objective, loss="margin")
-        if self.apply is None:
-            evaluations = jax.vmap(scores.evaluate)(near)
-            best = best_of(Candidate(near, evaluations)).image
-            image = best_of(Candidate(handed, evaluations)).image
-            return image, contest.objective.classify(best)
         defended = self._defended(params, key, example, "scoring")
         # One by one: a defence that inverts holds many images' worth of memory.
         evaluations = jax.lax.map(lambda image: scores.of(defended(image)), handed)
