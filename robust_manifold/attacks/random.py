@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import name_fields
+from robust_manifold.core.spec import (
+    check,
+    is_whole,
+    name_fields,
+    with_checked_numbers,
+)
 from robust_manifold.core.types import Classify, Image, Logits, Params, PRNGKey
 
 
 @name_fields
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True)
 class Expectation:
     """The mean logits of a random classifier over fresh keys.
@@ -37,10 +42,7 @@ class Expectation:
     samples: int = 1
 
     def __post_init__(self):
-        if not isinstance(self.samples, int) or self.samples < 1:
-            raise UsageError(
-                f"Expectation.samples is {self.samples!r}; allowed: 1 or more."
-            )
+        check(is_whole(self.samples, 1), self, "samples", "a whole number, 1 or more")
 
     def __call__(self, params: Params, image: Image, key: PRNGKey) -> Logits:
         """Returns the mean over the samples."""

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from robust_manifold.core import keys, memory
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
 
 T = TypeVar("T")
@@ -176,8 +177,7 @@ def checked_examples(
     if n == 0:
         raise UsageError("there are 0 examples; allowed: 1 or more.")
     for name, value in {"batch_size": batch_size, "tile": tile}.items():
-        whole = isinstance(value, int | np.integer) and value >= 1
-        if value is not None and not whole:
+        if value is not None and not is_whole(value, 1):
             raise UsageError(
                 f"{name} is {value!r}; allowed: a whole number, 1 or more."
             )
