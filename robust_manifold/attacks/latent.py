@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from robust_manifold.attacks.base import Queries
+from robust_manifold.attacks.base import Queries, warn
+from robust_manifold.attacks.contract import check_function, classes_of
 from robust_manifold.attacks.craft import Crafted, checked_fixed_keys
 from robust_manifold.attacks.losses import (
     Candidate,
@@ -19,12 +20,9 @@ from robust_manifold.attacks.losses import (
     Objective,
     best_of,
     check_loss,
+    with_enough_classes,
 )
-from robust_manifold.attacks.overpowered_many import (
-    checked_manifold_images,
-    manifold_classes,
-    manifold_loop_form,
-)
+from robust_manifold.attacks.outputs import check_outputs
 from robust_manifold.attacks.overpowered_search import (
     Ascent,
     BoundNorm,
@@ -33,8 +31,15 @@ from robust_manifold.attacks.overpowered_search import (
     TwoImages,
 )
 from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.attacks.range_checks import (
+    Range,
+    checked_range,
+    checked_range_images,
+    look,
+    range_loop_form,
+)
 from robust_manifold.core import batching, keys, loops, norms
-from robust_manifold.core.checks import checked_labels
+from robust_manifold.core.checks import checked_labels, checked_latents, checked_radius
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner
 from robust_manifold.core.norms import Norm
@@ -195,28 +200,65 @@ def find_on_manifold(
 
     Raises:
       UsageError: for arguments that are not allowed.
+
+    Warns:
+      AttackWarning: as `craft`, of gradients by the latent.
     """
     if norm not in ("l2", "linf"):
         raise UsageError(f"norm is {norm!r}; allowed: l2 or linf.")
-    if not 0 <= epsilon < math.inf:
+    if not isinstance(search, LatentSearch):
         raise UsageError(
-            f"epsilon is {epsilon!r}; allowed: a finite number, 0 or more."
+            f"search is {search!r}; allowed: a latent attack, such as LatentSearch()."
         )
-    images = checked_manifold_images(spanner, params, images)
-    classes = manifold_classes(spanner, classify, params)
-    labels = checked_labels(labels, len(images), classes)
+    epsilon = checked_radius("epsilon", epsilon)
+    range = checked_range(
+        spanner,
+        classify,
+        params,
+        key,
+        images=images,
+        labels=labels,
+        latents=latents,
+        fixed_keys=fixed_keys,
+        ids=ids,
+    )
+    images = checked_range_images(range, images)
+    labels = checked_labels(labels, len(images), range.classes)
+    search = _fitting(search, range.classes)
+    if apply is not None:
+        _check_defended(apply, params, range)
     ids = batching.checked_ids(ids, len(images))
     held, key_impl = checked_fixed_keys(fixed_keys, len(images))
     if latents is None:
         latents = _inversions(search, spanner, params, images, key, ids, batch_size)
+    (size,) = spanner.latent_shape
+    latents = checked_latents(latents, len(images), size, images.dtype)
+    look(
+        spanner,
+        classify,
+        params,
+        key,
+        bound=epsilon,
+        norm=norm,
+        shape=range.image.shape,
+        latents=latents,
+        labels=labels,
+    )
+    if apply is not None:
+        look_key = keys.stream(key, "look")
+        check_outputs(
+            apply, params, images, key=look_key, fixed_keys=fixed_keys, tile=tile
+        )
     examples = _Example(
         images,  # type: ignore[arg-type]
         labels,  # type: ignore[arg-type]
         np.full(len(images), epsilon, images.dtype),  # type: ignore[arg-type]
-        np.asarray(latents, images.dtype),  # type: ignore[arg-type]
+        latents,  # type: ignore[arg-type]
         held,  # type: ignore[arg-type]
     )
-    form = loop or manifold_loop_form(spanner, classify, params)
+    form = loop
+    if form is None:
+        form = range_loop_form(spanner, classify, params, range)
     one = _Search(search, norm, spanner, classify, apply, key_impl)
     return loops.map_loop(
         one.loop(),
@@ -229,6 +271,25 @@ def find_on_manifold(
         form=form,
         on_chunk=on_chunk,
     )
+
+
+def _fitting(search: LatentSearch, classes: int) -> LatentSearch:
+    """Returns the attack as it is made for the classes, and tells of any change."""
+    fitting = with_enough_classes(search, classes)
+    if fitting != search:
+        warn(f"{search} does not suit {classes} classes; {fitting} is made instead.")
+    return fitting
+
+
+def _check_defended(apply: Any, params: Params, range: Range) -> None:
+    """Raises a `UsageError` unless both classifiers have the same classes."""
+    check_function("apply", apply)
+    classes = classes_of(apply, params, range.image)
+    if classes != range.classes:
+        raise UsageError(
+            f"apply gives {classes} logits and classify {range.classes}; allowed: "
+            "equally many."
+        )
 
 
 def _inversions(search, spanner, params, images, key, ids, batch_size):

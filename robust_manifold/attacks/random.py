@@ -44,18 +44,18 @@ class Expectation:
     def __post_init__(self):
         check(is_whole(self.samples, 1), self, "samples", "a whole number, 1 or more")
 
-    def __call__(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+    def __call__(self, params: Params, image: Array, key: PRNGKey) -> Logits:
         """Returns the mean over the samples."""
         return self._mean(params, image, jax.random.split(key, self.samples))
 
-    def with_first(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+    def with_first(self, params: Params, image: Array, key: PRNGKey) -> Logits:
         """Returns the mean over the samples, of which the first has `key` itself."""
         if self.samples == 1:
             return self.apply(params, image, key)
         others = jax.random.split(key, self.samples - 1)
         return self._mean(params, image, jnp.concatenate([key[None], others]))
 
-    def _mean(self, params: Params, image: Image, keys: Array) -> Logits:
+    def _mean(self, params: Params, image: Array, keys: Array) -> Logits:
         logits = jax.vmap(self.apply, in_axes=(None, None, 0))(params, image, keys)
         return jnp.mean(logits, axis=0)
 

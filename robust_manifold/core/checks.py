@@ -1,5 +1,6 @@
 """Checks of the arrays a user hands in, made once, before anything is compiled."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.manifold import Spanner, SpannerParams
-from robust_manifold.core.spec import is_whole
-from robust_manifold.core.types import PRNGKey
+from robust_manifold.core.manifold import Spanner
+from robust_manifold.core.prior import Prior
+from robust_manifold.core.spec import is_whole, plain
 
 
 def checked_images(images: Any) -> np.ndarray:
@@ -84,7 +85,7 @@ def checked_latents(
     return latents.astype(dtype)
 
 
-def checked_key(key: Any) -> PRNGKey:
+def checked_key(key: Any) -> Any:
     """Returns one random key.
 
     Raises:
@@ -95,8 +96,44 @@ def checked_key(key: Any) -> PRNGKey:
     # A key of the old kind is a vector of words; two of them are a matrix.
     if not (shape == () if typed else dtype == jnp.uint32 and len(shape) == 1):
         shown = repr(key) if dtype is None else f"an array {shape} of type {dtype}"
-        raise UsageError(f"key is {shown}; allowed: one key, as of jax.random.key(0).")
+        raise UsageError(
+            f"key is {shown}; allowed: a key such as jax.random.key(0), and only one."
+        )
     return key
+
+
+def checked_radius(name: str, radius: Any) -> float:
+    """Returns the radius of a ball.
+
+    Raises:
+      UsageError: unless it is a finite number, 0 or more.
+    """
+    radius = plain(radius)
+    number = isinstance(radius, int | float) and not isinstance(radius, bool)
+    if not (number and 0 <= radius < math.inf):
+        raise UsageError(f"{name} is {radius!r}; allowed: a finite number, 0 or more.")
+    return float(radius)
+
+
+def checked_budgets(epsilons: Any) -> list[float]:
+    """Returns the budgets of a curve, or of one number.
+
+    Raises:
+      UsageError: unless they are finite numbers that rise from 0 or more.
+    """
+    array = np.atleast_1d(_array("epsilons", epsilons))
+    number = array.ndim == 1 and array.dtype.kind in "iuf"
+    budgets = array.astype(float).tolist() if number else None
+    if (
+        not budgets
+        or not all(0 <= budget < math.inf for budget in budgets)
+        or not all(a < b for a, b in zip(budgets, budgets[1:], strict=False))
+    ):
+        raise UsageError(
+            f"epsilons are {epsilons if budgets is None else budgets!r}; allowed: one "
+            "or more, rising, finite, from 0."
+        )
+    return budgets
 
 
 def checked_latent_shape(latent_shape: Any) -> tuple[int, ...]:
@@ -135,12 +172,16 @@ def checked_spanner(
         raise UsageError(
             f"spanner is {spanner!r}; allowed: a Spanner(generate, latent_shape)."
         )
-    if not isinstance(params, SpannerParams):
+    if not (hasattr(params, "generator") and hasattr(params, "encoder")):
         raise UsageError(
             f"the spanner's parameters are of type {type(params).__name__}; allowed: "
             "SpannerParams(generator, encoder)."
         )
     shape = checked_latent_shape(spanner.latent_shape)
+    if not isinstance(spanner.prior, Prior):
+        raise UsageError(
+            f"prior is {spanner.prior!r}; allowed: a prior, such as Normal()."
+        )
     latent = jax.ShapeDtypeStruct(shape, dtype)
     image = _traced("generate", spanner.generate, params.generator, latent)
     found = getattr(image, "shape", None)

@@ -331,11 +331,14 @@ def _number_hints(cls: type) -> dict[str, Any]:
     """Returns the fields of a dataclass that hold a number, or a number or None."""
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
-    allowed = {int, float, type(None)}
+    numbers = (int, float, type(None))
     return {
         name: hints[name]
         for name in names
-        if set(typing.get_args(hints[name]) or (hints[name],)) <= allowed
+        if all(
+            choice in numbers
+            for choice in typing.get_args(hints[name]) or (hints[name],)
+        )
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -57,9 +58,17 @@ def invert_one(
     Raises:
       UsageError: for settings that are not allowed.
     """
-    checked_latent_shape(manifold.latent_shape)
     checked_key(key)
-    return Search(as_solver(solver), as_restarts(restarts))(manifold, image, key)
+    latent = jnp.zeros(checked_latent_shape(manifold.latent_shape))
+    made = jax.eval_shape(manifold.generate, latent).shape
+    # Unequal shapes may be broadcast against each other without a word.
+    if np.shape(image) != made:
+        raise UsageError(
+            f"image has the shape {np.shape(image)}; allowed: {made}, as the "
+            "generator's."
+        )
+    search = Search(as_solver(solver), as_restarts(restarts))
+    return search(manifold, jnp.asarray(image), key)
 
 
 def invert(
@@ -110,10 +119,10 @@ def invert(
       UsageError: for images outside [0, 1], settings that are not allowed, or a
         generator whose images have another shape.
     """
+    checked_key(key)
     spanner = Spanner(generate, checked_latent_shape(latent_shape), prior, encode)
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
-    checked_key(key)
     search = Search(as_solver(solver), as_restarts(restarts))
     loop = LOOPS.get(jax.default_backend(), "scan") if loop is None else loop
     if loop not in ("scan", "python"):
@@ -152,10 +161,10 @@ def error_curves(
     Arguments, starts and errors are those of `invert`; the last point is its
     `restart_errors`.  A restart that was dropped keeps the error it had.
     """
+    checked_key(key)
     spanner = Spanner(generate, checked_latent_shape(latent_shape), prior, encode)
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
-    checked_key(key)
     return batching.map_examples(
         _Curves(spanner, Search(as_solver(solver), as_restarts(restarts))),
         spanner_params,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from robust_manifold import attacks, evaluation
+from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.audits import budgets, ordering
 from robust_manifold.evaluation.audits.runs import Runs
 
@@ -80,3 +81,35 @@ def test_nothing_of_an_audit_outlives_it(attack):
     gc.collect()
     assert of_runs() is None and held() is None and kept() is None
     assert not any(isinstance(thing, Runs) for thing in gc.get_objects())
+
+
+def in_batches(params, images):
+    return images.reshape(len(images), -1) @ params.T
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"apply": in_batches}, "apply takes a batch of images; allowed"),
+        ({"view": lambda p, image: p[0, 0]}, r"view gives \(\) for one image"),
+        ({"undefended": classify}, r"undefended is .*; allowed: a Network\(apply"),
+        ({"examples": None}, "examples is None; allowed: 1 or more"),
+        ({"queries": True}, "queries is True; allowed: 1 or more"),
+        ({"labels": None}, "labels have shape"),
+        ({"labels": [0]}, r"labels have shape \(1,\)"),
+    ],
+)
+def test_what_an_audit_cannot_use_is_named(changes, words):
+    params, images, labels = example()
+    given = {
+        "apply": classify,
+        "params": params,
+        "images": images,
+        "labels": labels,
+        "key": jax.random.key(0),
+    } | changes
+    # Without the checks of types that tests add to it.
+    audit = getattr(evaluation.audit, "__wrapped__", evaluation.audit)
+    with pytest.raises(UsageError, match=words):
+        audit(**given)
