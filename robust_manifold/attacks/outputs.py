@@ -213,7 +213,7 @@ def _looked(
         )
     # What a function has kept of its first trace shows in the second.
     except jax.errors.UnexpectedTracerError as error:
-        raise told_by("apply", error) or error from error
+        raise told_by(name, error) or error from error
 
 
 def _tell_of_nan(broken: Bool[np.ndarray, " n"], name: str, what: str) -> None:
