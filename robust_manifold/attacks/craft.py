@@ -26,7 +26,12 @@ from robust_manifold.attacks.contract import (
 from robust_manifold.attacks.outputs import check_outputs, loop_form
 from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys, loops, norms
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import (
+    checked_budgets,
+    checked_images,
+    checked_key,
+    checked_labels,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import (
     Classify,
@@ -306,13 +311,7 @@ def craft_grid(
       UsageError: as `craft`; also unless the budgets rise from 0 or more, and for a
         budget that the attack refuses.
     """
-    budgets = [float(epsilon) for epsilon in np.atleast_1d(np.asarray(epsilons))]
-    rising = all(a < b for a, b in zip(budgets, budgets[1:], strict=False))
-    finite = all(0 <= budget < float("inf") for budget in budgets)
-    if not (budgets and rising and finite):
-        raise UsageError(
-            f"epsilons are {budgets}; allowed: one or more, rising, finite, from 0."
-        )
+    budgets = checked_budgets(epsilons)
     task = _task(
         attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
     )
@@ -400,11 +399,7 @@ def _task(
     check_function("apply", apply)
     if view is not None:
         check_function("view", view)
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (
-        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
-    ):
-        raise UsageError(f"key is {key!r}; allowed: a key such as jax.random.key(0).")
+    checked_key(key)
     images = checked_images(images)
     classes = _checked_classes(apply, view, params, images)
     labels = checked_labels(labels, len(images), classes)

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool
 
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
 
 
@@ -75,6 +76,22 @@ class StickersMask(Mask):
 def as_mask(mask: Mask | str) -> Mask:
     """Returns the mask that a config's text describes; a mask as it is."""
     return masks_registry.build(mask) if isinstance(mask, str) else mask
+
+
+def pixels_of(mask: Mask, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """Returns which pixels a mask covers, of the user's own too.
+
+    Raises:
+      UsageError: unless it says so of every pixel, and covers one or more.
+    """
+    pixels = np.asarray(mask.pixels(height, width))
+    if pixels.shape != (height, width) or pixels.dtype != bool or not pixels.any():
+        raise UsageError(
+            f"mask.pixels gives an array {pixels.shape} of type {pixels.dtype} that "
+            f"covers {np.count_nonzero(pixels)} pixels; allowed: bools of the shape "
+            f"({height}, {width}), one or more of them true."
+        )
+    return pixels
 
 
 def _check_shares(mask: Mask, *positive: str) -> None:

@@ -93,6 +93,7 @@ def check_outputs(
     targeted: bool = False,
     fixed_keys: Any = None,
     tile: int | None = None,
+    name: str = "apply",
     what: str = "clean images",
 ) -> None:
     """Warns of outputs and gradients on clean images that spoil an attack.
@@ -123,6 +124,7 @@ def check_outputs(
       targeted: whether the labels are to be reached.
       fixed_keys: [n] keys that a random classifier always gets.
       tile: as for `craft`.
+      name: of the argument that `apply` is.
       what: the images are, in the words of the warnings.
 
     Raises:
@@ -138,20 +140,21 @@ def check_outputs(
     seen = apply if view is None else view
     look = _Look(apply, seen if gradients else None, key_impl)
     examples = _Example(images, labels, data)  # type: ignore[arg-type]
-    clean = _looked(look, params, examples, key, tile)
+    clean = _looked(look, params, examples, key, tile, name)
     logits = np.asarray(clean.logits, np.float64)
     broken = np.asarray(np.isnan(logits).any(axis=-1))
-    _tell_of_nan(broken, what)
+    _tell_of_nan(broken, name, what)
     if not broken.all():
         sound = logits[~broken]
-        _tell_of_probabilities(sound, what)
-        _tell_of_hopeless(sound, labels if targeted else None, what)
+        _tell_of_probabilities(sound, name, what)
+        _tell_of_hopeless(sound, labels if targeted else None, name, what)
     if clean.slope is not None:
         predicted = np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=-1)
         left = ~broken
         if labels is not None:
             left &= (predicted != labels) == targeted
-        name = "apply" if view is None or view == apply else "the view"
+        if view is not None and view != apply:
+            name = "the view"
         _tell_of_gradients(np.asarray(clean.slope)[left], name, what)
 
 
@@ -181,7 +184,12 @@ def hopeless_classes(
 
 
 def _looked(
-    look: _Look, params: Params, examples: _Example, key: PRNGKey, tile: int | None
+    look: _Look,
+    params: Params,
+    examples: _Example,
+    key: PRNGKey,
+    tile: int | None,
+    name: str,
 ) -> _Clean:
     """Returns what every image gives, if there is a gradient where one is wanted."""
     try:
@@ -190,7 +198,7 @@ def _looked(
     except UsageError:
         raise
     except Exception as error:
-        name = "apply" if look.view in (None, look.apply) else "view"
+        name = name if look.view in (None, look.apply) else "view"
         known = told_by(name, error)
         if look.view is None and known is None:
             raise
@@ -205,30 +213,36 @@ def _looked(
         )
     # What a function has kept of its first trace shows in the second.
     except jax.errors.UnexpectedTracerError as error:
-        raise told_by("apply", error) or error from error
+        raise told_by(name, error) or error from error
 
 
-def _tell_of_nan(broken: Bool[np.ndarray, " n"], what: str) -> None:
+def _tell_of_nan(broken: Bool[np.ndarray, " n"], name: str, what: str) -> None:
     if broken.any():
         warn(
-            f"apply gives NaN logits for {broken.sum()} of {len(broken)} {what} "
-            f"(the first is images[{np.argmax(broken)}]); no attack can succeed there."
+            f"{name} gives NaN logits for {broken.sum()} of {len(broken)} {what} (the "
+            f"first is {what.split()[-1]}[{np.argmax(broken)}]); no attack can succeed "
+            "there."
         )
 
 
-def _tell_of_probabilities(logits: Float[np.ndarray, "n classes"], what: str) -> None:
+def _tell_of_probabilities(
+    logits: Float[np.ndarray, "n classes"], name: str, what: str
+) -> None:
     inside = (logits >= 0).all() and (logits <= 1).all()
     # Of one image alone, true logits may happen to add up to 1.
     if inside and len(logits) > 1 and np.allclose(logits.sum(axis=-1), 1, atol=1e-3):
         warn(
-            f"the outputs of apply lie in [0, 1] and add up to 1 for all {len(logits)} "
-            f"{what}: they look like probabilities. Return the logits before the "
-            "softmax; the gradients of probabilities vanish."
+            f"the outputs of {name} lie in [0, 1] and add up to 1 for all "
+            f"{len(logits)} {what}: they look like probabilities. Return the logits "
+            "before the softmax; the gradients of probabilities vanish."
         )
 
 
 def _tell_of_hopeless(
-    logits: Float[np.ndarray, "n classes"], targets: np.ndarray | None, what: str
+    logits: Float[np.ndarray, "n classes"],
+    targets: np.ndarray | None,
+    name: str,
+    what: str,
 ) -> None:
     hopeless = np.flatnonzero(hopeless_classes(logits))
     if not hopeless.size:
@@ -240,7 +254,7 @@ def _tell_of_hopeless(
     if hopeless.size > _SHOWN:
         shown += f" and {hopeless.size - _SHOWN} more"
     warn(
-        f"apply can never predict the classes {shown} of {logits.shape[1]}: on all "
+        f"{name} can never predict the classes {shown} of {logits.shape[1]}: on all "
         f"{len(logits)} {what} their logits are -inf, or far below the others', as "
         f"behind a mask. No attack can reach them{aimed}; robustness against them says "
         "nothing."
@@ -265,11 +279,11 @@ def _tell_of_gradients(slopes: Float[np.ndarray, " n"], name: str, what: str) ->
         for kind, mask in kinds.items()
         if mask.any()
     )
-    remedy = (
-        "Hand craft a view= that has gradients, such as a straight-through one"
-        if name == "apply"
-        else "Give the view gradients"
-    )
+    remedy = f"Hand over a {name} that has gradients"
+    if name == "apply":
+        remedy = "Hand craft a view= that has gradients, such as a straight-through one"
+    elif name == "the view":
+        remedy = "Give the view gradients"
     warn(
         f"the gradients of {name} {told}: an attack that follows them finds nothing "
         f"there, which is no robustness. {remedy}; evaluation.audit says where they "

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from robust_manifold.core import batching, keys, memory
+from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -111,6 +112,7 @@ def map_loop(
     if form not in ("scan", "python"):
         raise UsageError(f"loop is {form!r}; allowed: scan, python or None.")
     examples, ids = batching.checked_examples(examples, ids, batch_size, tile)
+    checked_key(key)
     n, devices = len(ids), jax.device_count()
     tile = tile or batching.default_tile(_Body(loop), params, examples)
     together = tile * devices

@@ -13,8 +13,13 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from robust_manifold.core.errors import (
     FieldError,
@@ -64,6 +69,7 @@ class Registry(Generic[T]):
         def enter(cls: C) -> C:
             if name in self._classes:
                 raise ValueError(f"The {self.kind} {name!r} is registered twice.")
+            with_checked_numbers(cls)
             self._classes[name] = cls
             self._names[cls] = name
             _REGISTRIES[cls] = self
@@ -260,9 +266,80 @@ def _type_name(hint: Any) -> str:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Returns whether a value is a whole number of at least `least`; a bool is none."""
+    """Returns whether a value is a whole number of at least `least`; a bool is none.
+
+    NumPy's and JAX's scalars are numbers, too.
+    """
+    value = plain(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole and value >= least
+
+
+def plain(value: Any) -> Any:
+    """Returns NumPy's and JAX's scalars as Python's, anything else as it is.
+
+    >>> plain(np.int64(3)), plain(jnp.asarray(0.5)), plain((np.float64(1.0), None))
+    (3, 0.5, (1.0, None))
+    """
+    if type(value) is tuple:
+        return tuple(map(plain, value))
+    if isinstance(value, Tracer) or not isinstance(
+        value, np.generic | np.ndarray | jax.Array
+    ):
+        return value
+    scalar = value.ndim == 0 and not jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    return value.item() if scalar else value
+
+
+def with_checked_numbers(cls: C) -> C:
+    """Returns a dataclass whose fields for numbers hold Python's, or refuse.
+
+    What it is made with passes through `plain`: equal specs are equal, and written
+    alike, whatever library their numbers come from.  A bool is no number.  Then come
+    the checks of its own, then that a field for a whole number holds one.
+    """
+    make = cls.__init__
+    order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
+
+    @functools.wraps(make)
+    def init(self, *args: Any, **kwargs: Any) -> None:
+        args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
+        given = dict(zip(order, args, strict=False)) | kwargs
+        bools = {k: v for k, v in given.items() if isinstance(v, bool)}
+        _check_numbers(type(self), bools)
+        try:
+            make(self, *args, **kwargs)
+        except TypeError:
+            # A text cannot be compared with a number.
+            _check_numbers(type(self), vars(self))
+            raise
+        _check_numbers(type(self), vars(self))
+
+    cls.__init__ = init
+    return cls
+
+
+def _check_numbers(cls: type, values: Mapping[str, Any]) -> None:
+    """Raises a `UsageError` unless those of the values that are numbers are some."""
+    for name, hint in _number_hints(cls).items():
+        if name in values:
+            _typed(f"{cls.__name__}.{name}", values[name], hint)
+
+
+@functools.cache
+def _number_hints(cls: type) -> dict[str, Any]:
+    """Returns the fields of a dataclass that hold a number, or a number or None."""
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    numbers = (int, float, type(None))
+    return {
+        name: hints[name]
+        for name in names
+        if all(
+            choice in numbers
+            for choice in typing.get_args(hints[name]) or (hints[name],)
+        )
+    }
 
 
 def check(holds: bool, spec: Any, field: str, allowed: str) -> None:

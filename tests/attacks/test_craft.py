@@ -540,10 +540,20 @@ def test_a_grid_of_a_nearest_attack_asks_once():
     assert grid.queries.forwards[0].all() and not grid.queries.forwards[1].any()
 
 
-@pytest.mark.parametrize("epsilons", [[-0.1, 0.1], [0.1, np.nan], [np.inf]])
+@pytest.mark.parametrize(
+    "epsilons",
+    [
+        *([-0.1, 0.1], [0.1, np.nan], [np.inf], [0.2, 0.1], [], [[0.1, 0.2]]),
+        *(None, "0.1", [None], ["0.1"], [True], [[0.1], [0.1, 0.2]]),
+    ],
+    ids=repr,
+)
 def test_a_grid_is_of_budgets(epsilons):
-    with pytest.raises(UsageError, match="rising, finite, from 0"):
-        craft_grid(DeepFool(), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+    # Without the checks of types that tests add to it.
+    grid = getattr(craft_grid, "__wrapped__", craft_grid)
+    with pytest.raises(UsageError, match="^epsilons are .*; allowed: ") as error:
+        grid(DeepFool(), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+    assert "nan" not in str(error.value) or np.nan in epsilons
 
 
 @pytest.mark.parametrize(
@@ -553,6 +563,7 @@ def test_a_grid_is_of_budgets(epsilons):
         ({"attack": FGSM}, "allowed: an attack, such as PGD"),
         ({"apply": None}, "apply is None; allowed: a function"),
         ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"key": jax.random.split(KEY)}, r"key is an array \(2,\) of type key<fry>"),
         ({"ids": np.arange(9)}, "ids have shape"),
         ({"batch_size": 0}, "batch_size is 0; allowed: a whole number"),
     ],

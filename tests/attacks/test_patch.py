@@ -1,5 +1,7 @@
 """The sticker: where it lies, what it costs, closed forms, and views of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from robust_manifold import attacks
 from robust_manifold.attacks import Patch, SquareMask, StickersMask, Transformations
 from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.masks import Mask, pixels_of
 from robust_manifold.attacks.patch import Judged, best_judged
 from robust_manifold.attacks.stickers import non_printability, total_variation
 from robust_manifold.core.errors import UsageError
@@ -333,3 +336,36 @@ def test_colours_are_those_of_the_images():
     attack.check_images(3)
     with pytest.raises(UsageError, match="allowed: grey levels, or tuples of 1 level"):
         attack.check_images(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given(Mask):
+    """A mask of the user's own, whatever the image."""
+
+    shape: tuple[int, ...]
+    kind: str = "bool"
+
+    def pixels(self, height, width):
+        return np.ones(self.shape, self.kind)
+
+
+class Nothing(Mask):
+    def pixels(self, height, width):
+        return np.zeros((height, width), bool)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Given((2, 2)), r"gives an array \(2, 2\) of type bool that covers 4 pixels"),
+        (Given((4, 4, 1)), r"gives an array \(4, 4, 1\) of type bool"),
+        (Given((4, 4), "float32"), r"of type float32 .*; allowed: bools of the shape"),
+        (Nothing(), r"that covers 0 pixels; allowed: bools of the shape \(4, 4\)"),
+    ],
+    ids=["size", "rank", "type", "nothing"],
+)
+def test_a_mask_of_the_users_own_fits_the_image(mask, words):
+    untyped = getattr(pixels_of, "__wrapped__", pixels_of)
+    with pytest.raises(UsageError, match=words):
+        untyped(mask, 4, 4)
+    assert pixels_of(Given((4, 4)), 4, 4).all()

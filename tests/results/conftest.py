@@ -73,7 +73,8 @@ def lines_of(found, worst=True):
         for row in found
     ]
     if worst:
-        cells += evaluation.worst_cases(found)
+        known = evaluation.worst_cases(found)
+        cells += [c for c in known if c.adversary == evaluation.WORST_CASE]
     lines = evaluation.adversary_lines(found)
     return {
         "results.csv": evaluation.to_csv(cells),

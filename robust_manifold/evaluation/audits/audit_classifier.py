@@ -3,14 +3,17 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
 import numpy as np
 
 from robust_manifold import attacks
 from robust_manifold.attacks import Attack
+from robust_manifold.attacks.contract import classes_of
 from robust_manifold.attacks.random import Apply
 from robust_manifold.core import keys
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import checked_images, checked_key, checked_labels
 from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.evaluation.audits.check import Check
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
@@ -76,8 +79,22 @@ def audit(
     for name in checks:
         if name not in NAMES:
             raise unknown_name("check", name, NAMES)
-    images = checked_images(images)[:examples]
-    labels = np.asarray(labels)[:examples]
+    checked_key(key)
+    for name, value in {"examples": examples, "queries": queries}.items():
+        if not is_whole(value, 1):
+            raise UsageError(f"{name} is {value!r}; allowed: 1 or more.")
+    images = checked_images(images)
+    classes = _classes(apply, params, images)
+    labels = checked_labels(labels, len(images), classes)[:examples]
+    images = images[:examples]
+    if view is not None:
+        _classes(view, params, images, "view")
+    if undefended is not None:
+        if not isinstance(undefended, tuple) or len(undefended) != 2:
+            raise UsageError(
+                f"undefended is {undefended!r}; allowed: a Network(apply, params)."
+            )
+        _classes(*undefended, images, "undefended.apply")
     _check_attack(attack)
     runs = Runs(
         apply,
@@ -90,7 +107,6 @@ def audit(
         undefended=undefended,
         queries=queries,
     )
-    runs.labels = checked_labels(labels, len(images), runs.clean_logits.shape[-1])
     given, wanted = Given(batched, projection, pairs), set(checks)
     made = {
         check.name: check
@@ -99,6 +115,13 @@ def audit(
         for check in suite.make(runs, given, wanted)
     }
     return [made[name] for name in NAMES if name in wanted]
+
+
+def _classes(
+    apply: Apply, params: Params, images: np.ndarray, name: str = "apply"
+) -> int:
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    return classes_of(apply, params, image, name)
 
 
 def _check_attack(attack: Any) -> None:
