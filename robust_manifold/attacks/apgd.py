@@ -226,8 +226,7 @@ class APGD(SteppedAttack[Ascent]):
         logits = problem.classify(image)
         targets = jnp.zeros(1, jnp.int32)
         if self._has_targets:
-            rivals = losses.others(logits, problem.label)
-            targets = jax.lax.top_k(rivals, self.targets)[1]
+            targets = self._likeliest(problem, logits)
         clean = self._objective(problem, targets[0]).of(logits)
         lowest = jnp.full((), -jnp.inf, image.dtype)
         start = self._start(problem, key)
@@ -298,6 +297,13 @@ class APGD(SteppedAttack[Ascent]):
         if problem.targeted:
             return problem.objective("dlr")
         return _TowardsTarget(problem.classify, problem.label, target=target)
+
+    def _likeliest(self, problem: Problem, logits: Logits) -> Int[Array, " targets"]:
+        """Returns the targets: classes that can win, again where there are too few."""
+        ranked = losses.ranked(logits, problem.label)
+        targets = jax.lax.top_k(ranked, self.targets)[1]
+        living = jnp.sum(losses.possible(logits)[targets])
+        return targets[jnp.arange(self.targets) % jnp.maximum(living, 1)]
 
     def _start(self, problem: Problem, key: PRNGKey) -> Image:
         """Returns a run's random start."""

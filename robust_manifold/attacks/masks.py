@@ -2,10 +2,12 @@
 
 import abc
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Bool
 
+from robust_manifold.attacks.windows import fitted
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
 
@@ -32,7 +34,8 @@ class SquareMask(Mask):
     """
 
     size: float
-    """Its side, as a share of the image's shorter side."""
+    """Its side, as a share of the side of a square of the image's area; where it is
+    longer than one side of the image, it grows along the other to the same area."""
     row: float = 0.5
     """Of its centre, as a share of the image's height from the top."""
     column: float = 0.5
@@ -42,10 +45,11 @@ class SquareMask(Mask):
         _check_shares(self, "size")
 
     def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
-        """Returns the square, moved as little as it takes to lie on the image."""
-        side = self.size * min(height, width)
-        rows = _stretch(self.row, side, height)
-        return np.outer(rows, _stretch(self.column, side, width))
+        """Returns the square, or what it grows to, moved to lie on the image."""
+        side = self.size * math.sqrt(height * width)
+        rows, columns = fitted(max(round(side), 1), side**2, height, width)
+        tall = _stretch(self.row, float(rows), height)
+        return np.outer(tall, _stretch(self.column, float(columns), width))
 
 
 @masks_registry.register("stickers")

@@ -32,7 +32,8 @@ def _craft(attack, params, images, labels, apply=_linear, **kwargs):
 @pytest.mark.parametrize(
     ("mask", "rows", "columns"),
     [
-        (SquareMask(0.5), range(2, 6), range(4, 8)),
+        # sqrt(8 * 12) = 9.8 pixels are the whole.
+        (SquareMask(0.5), range(2, 7), range(4, 9)),
         (SquareMask(0.25, row=0.0, column=1.0), range(0, 2), range(10, 12)),
         (SquareMask(0.01), range(4, 5), range(6, 7)),
     ],
@@ -41,6 +42,14 @@ def test_squares_lie_where_they_should(mask, rows, columns):
     expected = np.zeros((8, 12), bool)
     expected[np.ix_(rows, columns)] = True
     np.testing.assert_array_equal(mask.pixels(8, 12), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 128), (128, 2)])
+def test_a_square_that_does_not_fit_keeps_its_area(shape):
+    pixels = SquareMask(0.5).pixels(*shape)
+    assert pixels.sum() == 64
+    assert pixels.any(np.argmax(shape)).all()
+    assert SquareMask(1.0).pixels(*shape).all()
 
 
 def test_stickers_are_two_bars():
