@@ -116,7 +116,9 @@ class SigmaZero(SteppedAttack[Descent]):
         (shortfall, adversarial), descent = state.goal.slope(problem, image)
         nearest = state.nearest.met(original, image, adversarial, "l0")
         delta = image - original
-        gradient = jnp.where(shortfall > 0, -descent, 0) + self._count_slope(delta)
+        # A tie that the label wins has no shortfall, either.
+        wanting = (shortfall > 0) | ((shortfall == 0) & ~adversarial)
+        gradient = jnp.where(wanting, -descent, 0) + self._count_slope(delta)
         gradient = gradient / jnp.maximum(norms.norm(gradient, "linf"), _SMALLEST)
         update, adam = _ADAM.update(gradient, state.adam)
         moved = delta - self._rate(taken - 1) * jnp.asarray(update)
