@@ -379,6 +379,10 @@ class APGD(SteppedAttack[Ascent]):
         if self.norm == "l1":
             count = jnp.clip(-(-2 * state.entries // 3), 1, image.size)
             direction = norms.sparse_direction(gradient, count)
+            # Where the box holds all of them, no step would ever lead on.
+            held = (region.inwards(direction, image) == 0).all()
+            passing = region.sparse_inwards(gradient, image, count)
+            direction = jnp.where(held, passing, direction)
             return project(image + state.step_size * direction)
         direction = norms.steepest_direction(gradient, self.norm)
         change = project(image + state.step_size * direction) - image
