@@ -341,3 +341,21 @@ def test_pixels_at_the_box_do_not_hold_up_an_l1_search():
     rooms = np.where(slopes > 0, 1 - clean, clean)
     optimum = [most(slopes, room, "l1", 2.5) for room in rooms]
     assert np.min(gained / np.array(optimum)) > 0.95
+
+
+def test_pixels_of_one_slope_do_not_hold_up_an_l1_search():
+    """As where a classifier sees means: equal steps of all would change nothing."""
+    slopes = jnp.array([8.0, 4.0] + 14 * [2.0])
+
+    def classify(slopes, image):
+        return jnp.stack([jnp.float32(100), jnp.sum(image.reshape(-1) * slopes)])
+
+    made = craft(
+        APGD(0.9, "l1", steps=40),
+        classify,
+        slopes,
+        np.zeros((4, 4, 4, 1), np.float32),
+        np.zeros(4, int),
+        key=jax.random.key(0),
+    )
+    np.testing.assert_allclose(made.logits[:, 1], 0.9 * 8, rtol=1e-5)
