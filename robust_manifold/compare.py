@@ -17,6 +17,7 @@ import pandas as pd
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import read_measures
 from robust_manifold.reporting import WRITERS, Table, measures_table, to_console
+from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
 from robust_manifold.runtime.run_folder import read_config
@@ -70,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         table = table_of(arguments.runs)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
+        if isinstance(error, OSError):
+            error = storage.refused(error, "a run folder")
         print(f"robust_manifold: {error}", file=sys.stderr)
         return 2
     print(FORMATS[arguments.format](table), end="")

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -135,6 +136,7 @@ WRITES = {
 @pytest.mark.parametrize("name", WRITES)
 def test_a_full_disk(name, again, work, finished, monkeypatch):
     deleted, fill = WRITES[name]
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     stages = WITHOUT_REPORT if deleted or name == "the status" else WITH_REPORT
     if deleted:
         shutil.rmtree(work / deleted) if (work / deleted).is_dir() else (
@@ -228,6 +230,16 @@ def test_every_stored_file_can_be_deleted_and_made_anew(again, work, finished):
     assert contents(work) == expected
 
 
+def test_every_stored_file_is_listed_by_the_stage_that_writes_it(work):
+    # Else a stage would not run again whose file was damaged and deleted.
+    status = read_status(work)
+    listed = {o for outputs in status["finished_stages"].values() for o in outputs}
+    own = {"config.json", "data.json", "guesses.json", "metrics.jsonl"}
+    unlisted = {name for name in _listed(work) if not name.startswith("report/")}
+    assert unlisted - listed == own
+    assert not [name for name in listed if not (work / name).is_file()]
+
+
 @pytest.mark.parametrize("name", ["config.json", "status.json", "checksums.json"])
 def test_the_remedy_of_a_damaged_file_of_the_folder_leads_out(
     name, again, work, finished
@@ -282,6 +294,13 @@ def test_what_was_edited_is_not_recorded(name, work, tmp_path, capsys):
     code, error = record(work, tmp_path, capsys)
     assert code == 2 and error.count("\n") == 1 and f"{file} is damaged" in error
     assert not (tmp_path / "docs").exists()
+    if file == "config.json":
+        # Nor does it help to drop the checksum.
+        sums = (work / "checksums.json").read_text()
+        (work / "checksums.json").write_text(sums.replace('"config.json"', '"x"'))
+        code, error = record(work, tmp_path, capsys)
+        assert code == 2 and "config.json has no checksum" in error
+        (work / "checksums.json").write_text(sums)
     (work / file).write_text(text)
     assert record(work, tmp_path, capsys) == (0, "")
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -331,7 +332,7 @@ class _Store:
     def _manager(self) -> Iterator[ocp.CheckpointManager]:
         """Gives a manager whose errors of the file system are `OSError`s."""
         try:
-            with _SILENT, self._new_manager() as manager:
+            with _silently(), self._new_manager() as manager:
                 yield manager
         except Exception as error:
             found = storage.inside(error, self.folder)
@@ -362,21 +363,31 @@ def _inside(folder: Path) -> list[Path]:
         return []
 
 
-class _Silence:
-    """Keeps orbax from logging, with their tracebacks, errors that it also raises."""
-
-    def __enter__(self) -> None:
-        logging.getLogger("absl").addFilter(self._drop)
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("absl").removeFilter(self._drop)
-
-    @staticmethod
-    def _drop(record: logging.LogRecord) -> bool:
-        return False
+def _drop(record: logging.LogRecord) -> bool:
+    return False
 
 
-_SILENT = _Silence()
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """Keeps orbax from printing tracebacks of an error that it also raises.
+
+    It logs the error itself.  And at the first one it closes the loop that all writes
+    report to, so that those still under way complain from threads of tensorstore, even
+    when it has long given up: these are kept quiet from then on.
+    """
+    previous = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        if (kind, str(error)) != (RuntimeError, "Event loop is closed"):
+            previous(kind, error, traceback)
+
+    sys.excepthook = tell
+    logging.getLogger("absl").addFilter(_drop)
+    try:
+        yield
+        sys.excepthook = previous
+    finally:
+        logging.getLogger("absl").removeFilter(_drop)
 
 
 def _to_host(leaf: Any) -> np.ndarray:
