@@ -136,7 +136,7 @@ WRITES = {
 @pytest.mark.parametrize("name", WRITES)
 def test_a_full_disk(name, again, work, finished, monkeypatch):
     deleted, fill = WRITES[name]
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     stages = WITHOUT_REPORT if deleted or name == "the status" else WITH_REPORT
     if deleted:
         shutil.rmtree(work / deleted) if (work / deleted).is_dir() else (

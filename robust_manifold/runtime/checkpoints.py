@@ -375,17 +375,17 @@ def _silently() -> Iterator[None]:
     report to, so that those still under way complain from threads of tensorstore, even
     when it has long given up: these are kept quiet from then on.
     """
-    previous = sys.excepthook
+    previous = sys.unraisablehook
 
-    def tell(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
-        if (kind, str(error)) != (RuntimeError, "Event loop is closed"):
-            previous(kind, error, traceback)
+    def tell(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            previous(found)
 
-    sys.excepthook = tell
+    sys.unraisablehook = tell
     logging.getLogger("absl").addFilter(_drop)
     try:
         yield
-        sys.excepthook = previous
+        sys.unraisablehook = previous
     finally:
         logging.getLogger("absl").removeFilter(_drop)
 
