@@ -124,6 +124,8 @@ class RunFolder(Artefacts):
             folder = cls._open(path, config, command, primary, free, defaults)
         except UsageError as mistake:
             error = mistake
+        except OSError as mistake:
+            error = storage.refused(mistake, path)
         # What one process refuses, all refuse: none may wait for it in vain.
         if devices.any_process(error is not None) or folder is None:
             if folder is not None:
@@ -156,9 +158,6 @@ class RunFolder(Artefacts):
             ) from None
         try:
             return cls(path, config, command, lock, free, defaults)
-        except OSError as error:
-            lock.release()
-            raise storage.refused(error, path) from error
         except BaseException:
             lock.release()
             raise
