@@ -45,7 +45,13 @@ import jax
 from robust_manifold import inversion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import ProjectionSummary
-from robust_manifold.runtime import GracefulStop, Interrupted, console, devices
+from robust_manifold.runtime import (
+    GracefulStop,
+    Interrupted,
+    console,
+    devices,
+    storage,
+)
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.stages import projection, projection_files
 
@@ -180,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         with stop:
             summary = projection.run(request, stop)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
+        if isinstance(error, OSError):
+            error = storage.refused(error, arguments.run)
         print(f"robust_manifold: {error}", file=sys.stderr)
         return 2
     except Interrupted as error:

@@ -13,6 +13,7 @@ from robust_manifold.results.groups import Group, differences
 from robust_manifold.results.published import PUBLISHED, SOURCES
 from robust_manifold.results.side_by_side import side_by_side
 from robust_manifold.results.tables import Part, parts_of
+from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
 _HEAD = """\
@@ -97,8 +98,13 @@ def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
 def _figures(group: Group, level: str) -> Iterator[str]:
     """Yields how a group's runs were made, and what they measured."""
     yield f"{level} How it was run\n"
+    # Calls that differ in what no result depends on are one command.
     commands = "\n".join(
-        command_line(run.status["command"], run.name, run.config) for run in group.runs
+        dict.fromkeys(
+            command_line(command, run.name, run.config)
+            for run in group.runs
+            for command in provenance.commands_of(run.computed)
+        )
     )
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))

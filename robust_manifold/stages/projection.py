@@ -29,10 +29,10 @@ from robust_manifold.runtime import (
     Interrupted,
     Progress,
     console,
-    json_text,
 )
 from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
+from robust_manifold.runtime.run_folder import read_config
 from robust_manifold.stages import projection_files, stored_networks
 from robust_manifold.stages.stored_networks import StoredNetwork
 
@@ -274,7 +274,7 @@ def _wanted(request: Request, generator: StoredNetwork) -> Wanted:
         return Wanted(shape)
     file = request.run / "config.json"
     try:
-        block = json_text.loads(file.read_bytes())["data"]
+        block = read_config(request.run)["data"]
         crop, side = crop_side(block["crop"]), int(block["image_size"])
     except (OSError, ValueError, LookupError, TypeError):
         raise UsageError(

@@ -9,7 +9,13 @@ import pandas as pd
 
 from robust_manifold import data, evaluation, models
 from robust_manifold.reporting import figures, html, measures_table, tables
-from robust_manifold.runtime import console, devices, load_params, read_metrics
+from robust_manifold.runtime import (
+    console,
+    devices,
+    load_params,
+    provenance,
+    read_metrics,
+)
 from robust_manifold.stages import (
     audit_shown,
     convergence,
@@ -241,11 +247,7 @@ def _sample_figure(images: np.ndarray) -> html.ReportFigure:
 
 def _write_page(context: Context, parts: _Parts) -> None:
     status = context.folder.status
-    environment = {
-        **status["versions"],
-        "devices": f"{status['devices']['devices']} x {status['devices']['kind']}",
-        "processes": status["devices"]["processes"],
-    }
+    computed = provenance.results_of(status)
     page = html.Report(
         title=context.experiment.title,
         tables=parts.shown,
@@ -253,8 +255,8 @@ def _write_page(context: Context, parts: _Parts) -> None:
         sections=parts.sections,
         stage_seconds=status.get("stage_seconds", {}),
         config=context.folder.config,
-        environment=environment,
-        command=_command(status["command"]),
+        environment=provenance.environment_of(computed),
+        command="\n".join(map(_command, provenance.commands_of(computed))),
         explanation=html.explanation_of(context.experiment.stages),
         folded_tables=parts.folded,
     )

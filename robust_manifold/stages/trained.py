@@ -45,6 +45,7 @@ def save(
     context: Context, name: str, params: Params, metadata: Mapping[str, Any]
 ) -> None:
     """Stores the parameters of a network by the name of its role."""
+    context.folder.check_in_place()
     save_params(context.folder.path / folder(name), params, metadata)
 
 
