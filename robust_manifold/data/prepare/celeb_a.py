@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image as pil
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import input_files
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 _SIZE = (178, 218)
@@ -101,7 +102,7 @@ class _Images:
         """Returns the content of one JPEG file."""
         try:
             if self._zip is None:
-                content = (self.path / name).read_bytes()
+                content = input_files.read_bytes(self.path / name)
             else:
                 content = self._zip.read(self.names[name])
             with pil.open(io.BytesIO(content), formats=("JPEG",)) as image:
