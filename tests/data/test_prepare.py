@@ -73,6 +73,17 @@ def test_what_is_prepared_is_read_back(tmp_path, idx_folder, digits, capsys):
     assert main(["mnist", f"--data_dir={folder}"]) == 0
 
 
+def test_other_files_for_what_is_prepared_are_refused(prepared, idx_folder, capsys):
+    arguments = ["mnist", f"--data_dir={prepared}", f"--manual_dir={idx_folder}"]
+    says = ("already holds the data set (60 train, 20 test images)", "delete that")
+    assert_refused(capsys, arguments, str(idx_folder), *says)
+    # Without them it says what is there, and how much.
+    assert main(["mnist", f"--data_dir={prepared}"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Prepared before: ")
+    assert out.endswith("(60 train, 20 test images)\n")
+
+
 def test_kin_of_mnist(tmp_path, idx_folder):
     prepare("fashion_mnist", tmp_path / "prepared", idx_folder)
     dataset = data.load("tfds:fashion_mnist", data_dir=tmp_path / "prepared")
