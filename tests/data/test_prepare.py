@@ -356,6 +356,15 @@ def break_faces(folder, how):
         case "word":
             lines[3] = lines[3].replace("-1", "no", 1)
             attributes.write_text("\n".join(lines))
+        case "bytes":
+            partition.write_bytes(partition.read_bytes() + b"\xff\xfe 1\n\x89PNG")
+        case "bytes instead":
+            attributes.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+        case "locked":
+            data = bytearray(archive.read_bytes())
+            for sign, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+                data[data.index(sign) + place] |= 1
+            archive.write_bytes(bytes(data))
         case "no row":
             attributes.write_text("\n".join(lines[:-1]))
         case "no face":
@@ -383,6 +392,9 @@ def break_faces(folder, how):
         ("header", "list_attr_celeba.txt, line 2, names 2 columns; allowed: 40"),
         ("row", "list_attr_celeba.txt, line 6, cannot be read"),
         ("word", "list_attr_celeba.txt, line 4, cannot be read"),
+        ("bytes", "list_eval_partition.txt, line 6, cannot be read"),
+        ("bytes instead", "list_attr_celeba.txt, line 2, names 1 columns; allowed: 40"),
+        ("locked", "000001.jpg is not a whole JPEG file"),
         ("no row", "list_attr_celeba.txt lacks 000004.jpg"),
         ("no face", "img_align_celeba.zip lacks 000005.jpg"),
         ("not jpeg", "000001.jpg is not a whole JPEG file"),
