@@ -8,6 +8,7 @@ this file draw together (by default 3,000):
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import resource
@@ -80,7 +81,10 @@ def little_memory():
     old = resource.getrlimit(resource.RLIMIT_AS)
     bound = pages * resource.getpagesize() + _LIMIT
     resource.setrlimit(resource.RLIMIT_AS, (bound, old[1]))
+    # pytest would keep every warning.
+    logging.disable()
     yield
+    logging.disable(logging.NOTSET)
     resource.setrlimit(resource.RLIMIT_AS, old)
     for name, (used, refused) in outcomes.items():
         print(f"\n{name}: {used + refused} examples, {used} used, {refused} refused")

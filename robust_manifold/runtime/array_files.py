@@ -35,7 +35,8 @@ _HEADERS = {
 }
 _DAMAGED = (
     *(OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error),
-    *(RuntimeError, NotImplementedError),
+    # Of sizes that are none, beside a size of 0.
+    *(RuntimeError, NotImplementedError, TypeError, OverflowError),
 )
 _MOST_NAMED = 20
 

@@ -179,6 +179,11 @@ def _lying(path):
     _with_header(path, f"{{'descr': '<f4', 'fortran_order': False, {shape}}}")
 
 
+def _endless(path):
+    shape = f"'shape': (0, {10**30})"
+    _with_header(path, f"{{'descr': '<f4', 'fortran_order': False, {shape}}}")
+
+
 def _parentheses(path):
     _with_header(path, "(" * 9000)
 
@@ -202,6 +207,7 @@ FAULTS = {
         _lying,
         r"says \(10{12},\) of float32, .* 24 bytes",
     ),
+    "a size of no use": ("a.npz", _endless, "its array 'w' is damaged"),
     "parentheses": ("a.npz", _parentheses, "its array 'w' is damaged"),
     "metadata": ("a.safetensors", _foreign_metadata, "its metadata is damaged"),
     "a folder": ("a.npz", _folder, "cannot be read: Is a directory"),
