@@ -83,6 +83,12 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         path = path.with_name(path.name.partition(":")[0])
     if path is not None and not path.is_file():
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
+    changed = next((a for a in argv if a.lstrip("-").startswith("config.")), "")
+    if path is None and changed.startswith("-"):
+        raise UsageError(
+            f"{changed.partition('=')[0]} is given, but no --config that it would "
+            "change; allowed: --config=experiments/NAME.py before it."
+        )
     try:
         rest = values(list(argv))
     except SystemExit as ending:

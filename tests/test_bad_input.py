@@ -286,6 +286,10 @@ def test_override(name, program, project):
 
 COMMANDS = {
     "no config": ([], "--config is missing"),
+    "a key of no config": (
+        ["--config.data.source=mnist_5k"],
+        "--config.data.source is given, but no --config .*--config=experiments/NAME.py",
+    ),
     "no such config": (["--config=none.py"], "none.py.*existing file"),
     "unknown flag": (["--config={config}", "--wrokdir=x"], "wrokdir"),
     "a stray argument": (["--config={config}", "fast"], "'fast' is no flag"),

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image as pil
 
 from robust_manifold import data, models
+from robust_manifold.data import images, pictures
 from robust_manifold.runtime import load_params
 from tests.support import environment_of
 
@@ -350,3 +352,34 @@ def test_one_and_four_devices_give_the_same_results(project):
     pd.testing.assert_frame_equal(
         a.drop(columns="seconds"), b.drop(columns="seconds"), rtol=1e-3
     )
+
+
+def test_a_signal_ends_the_decoding(program, project, monkeypatch):
+    """Before all images are decoded, which may take long; the same command goes on."""
+    root = project / "bars"
+    with np.load(project / "digits.npz") as digits:
+        for place, (image, label) in enumerate(
+            zip(digits["images"], digits["labels"], strict=True)
+        ):
+            (root / str(label)).mkdir(parents=True, exist_ok=True)
+            pil.fromarray(image).save(root / str(label) / f"{place:03}.png")
+    decoded, decode = [], pictures.decode
+
+    def signalled(encoded, framing):
+        if not decoded:
+            os.kill(os.getpid(), signal.SIGTERM)
+        decoded.append(encoded)
+        return decode(encoded, framing)
+
+    monkeypatch.setattr(pictures, "decode", signalled)
+    monkeypatch.setattr(images, "_SPAN", 5)
+    arguments = (
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        f"--config.data.source=folder:{root}",
+        "--stages=fit_classifier",
+    )
+    ended = program(*arguments)
+    assert ended.code == 128 + signal.SIGTERM, ended.error
+    assert "of 120 images were decoded; the same command goes on" in ended.error
+    assert program(*arguments).code == 0

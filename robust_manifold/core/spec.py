@@ -32,6 +32,13 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 
+_LONGEST = 10_000
+_DEEPEST = 32
+"""A text of more characters or of more brackets in brackets is no spec."""
+
+_LONGEST_SHOWN = 200
+"""Characters of a text that an error quotes."""
+
 _REGISTRIES: dict[Any, "Registry[Any]"] = {}
 """The registry of every registered class: specs may hold specs of another kind."""
 
@@ -206,6 +213,8 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             f"{kind} is {text!r}; allowed: a text such as 'name(argument=1)'."
         )
     try:
+        if len(text) > _LONGEST or _depth(text) > _DEEPEST:
+            raise ValueError
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return node.id, [], {}
@@ -214,12 +223,23 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             kwargs = {k.arg: _argument(k.value) for k in node.keywords}
             if None not in kwargs and len(kwargs) == len(node.keywords):
                 return node.func.id, args, kwargs  # type: ignore[return-value]
-    except (SyntaxError, TypeError, ValueError):
+    # Python's parser gives up so on many signs in a row.
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         pass
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
     raise UsageError(
-        f"{kind} {text!r} cannot be read; allowed: a name, or a call with plain "
+        f"{kind} {shown!r} cannot be read; allowed: a name, or a call with plain "
         "values such as 'name(argument=1)'."
     )
+
+
+def _depth(text: str) -> int:
+    """Returns how many brackets of a text stand in each other."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _argument(node: ast.expr) -> Any:

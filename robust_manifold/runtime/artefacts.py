@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime import json_text
+from robust_manifold.runtime import array_files, json_text
 from robust_manifold.runtime.devices import agreed
 
 _CHECKSUMS = "checksums.json"
@@ -128,8 +128,10 @@ class Artefacts:
     def read_npz(self, relative: str) -> dict[str, np.ndarray]:
         """Returns the arrays that `write_npz` wrote; see `read_bytes`."""
         data = io.BytesIO(self.read_bytes(relative))
-        with np.load(data, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            return array_files.read_all(data)
+        except array_files.Unreadable as error:
+            raise _damaged(self.path / relative, str(error)) from None
 
     def register_tree(self, relative: str) -> None:
         """Enters all files of a folder that something else has written whole."""

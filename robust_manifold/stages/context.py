@@ -16,7 +16,13 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import Restarts, as_restarts
-from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
+from robust_manifold.runtime import (
+    GracefulStop,
+    Interrupted,
+    MetricsWriter,
+    RunFolder,
+    devices,
+)
 from robust_manifold.stages import roles, rows
 from robust_manifold.training import Setting, steps_of
 
@@ -46,6 +52,11 @@ class Context:
         """Returns the key of the stream `name`."""
         return keys.stream(self.key, name)
 
+    def _stop_while_decoding(self, done: int, total: int) -> None:
+        # Of this process alone: others may find the images decoded.
+        if self.stop.signal is not None and done < total:
+            raise Interrupted(f"stopped after {done} of {total} images were decoded")
+
     @functools.cached_property
     def dataset(self) -> data.Dataset:
         """The images, loaded once."""
@@ -61,6 +72,7 @@ class Context:
             image_size=block.image_size or None,
             cache_dir=block.cache_dir,
             seed=block.split_seed,
+            on_progress=self._stop_while_decoding,
         )
 
     @functools.cached_property

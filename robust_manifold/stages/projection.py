@@ -270,8 +270,22 @@ def _wanted(request: Request, generator: StoredNetwork) -> Wanted:
     """Returns what the images have to be."""
     height, width, channels = generator.model.output_shape
     shape = (height, width, channels)
-    if not request.resize:
+    if request.resize:
+        return Wanted(shape, _framing(request, height, width))
+    try:
+        _framing(request, height, width)
+    except UsageError:
+        # To give --resize would be no help.
         return Wanted(shape)
+    return Wanted(shape, resizable=True)
+
+
+def _framing(request: Request, height: int, width: int) -> Framing:
+    """Returns how the run's images were cut and resized.
+
+    Raises:
+      UsageError: if that is not known, or gives other images than the generator's.
+    """
     file = request.run / "config.json"
     try:
         block = read_config(request.run)["data"]
@@ -281,12 +295,13 @@ def _wanted(request: Request, generator: StoredNetwork) -> Wanted:
             f"{file} is missing or damaged; allowed with --resize: a run that says "
             "how its images were cut and resized."
         ) from None
-    if not side and height != width:
+    if height != width or side not in (0, height):
         raise UsageError(
-            f"--resize is given, but the run's images of {height}x{width} pixels are "
-            "not square; allowed: images of that size, without --resize."
+            f"--resize is given, but the generator's images of {height}x{width} pixels "
+            "are no squares of config.data.image_size; allowed: images of that size, "
+            "without --resize."
         )
-    return Wanted(shape, Framing(crop, side or height))
+    return Framing(crop, side or height)
 
 
 def _read(

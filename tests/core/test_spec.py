@@ -101,13 +101,20 @@ def test_to_string_is_short():
         ("a.b()", "cannot be read"),
         ("__import__('os').system('true')", "cannot be read"),
         ("", "cannot be read"),
+        ("full(" * 3000, "cannot be read"),
+        ("(" * 9000, "cannot be read"),
+        ("full(" + "-" * 9000 + "1)", "cannot be read"),
+        ("full(" + "not " * 2000 + "1)", "cannot be read"),
+        ("full(epsilon=" + "1+" * 4000 + "1)", "cannot be read"),
+        ("full(part=" * 33 + ")" * 33, "cannot be read"),
+        ("a" * 10_001, "cannot be read"),
     ],
 )
 def test_bad_texts_give_one_sentence(text, words):
     with pytest.raises(UsageError) as error:
         outer.build(text)
     assert words in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_a_text_is_needed():
