@@ -13,6 +13,7 @@ from robust_manifold.config import Experiment, defaults_beside
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
+    Heartbeat,
     Interrupted,
     MetricsWriter,
     RunFolder,
@@ -110,7 +111,8 @@ def _run_stage(context: Context, stage: str) -> None:
         spent.pop(stage, None)
     start = time.monotonic()
     try:
-        outputs = RUNS[stage](context)
+        with Heartbeat(stage):
+            outputs = RUNS[stage](context)
         folder.finish_stage(stage, outputs)
     finally:
         # The time of a stage that was stopped and resumed is the sum of its parts.
