@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -14,7 +15,9 @@ import pandas as pd
 import pytest
 
 from robust_manifold import data, models
+from robust_manifold.config import STAGES, default_config
 from robust_manifold.runtime import load_params
+from robust_manifold.stages import RUNS
 from tests.support import environment_of
 
 COMMAND = [sys.executable, "-m", "robust_manifold.main"]
@@ -334,6 +337,22 @@ def test_help_is_worth_reading():
     for text in ("--config", "--workdir", "--stages", "evaluation.attacks = ", "Exit"):
         assert text in shown.stdout
     assert "Traceback" not in shown.stderr
+    about, _, keys = shown.stdout.partition("The keys of a config")
+    named = set(re.findall(r"[a-z_]+", about))
+    assert set(RUNS) == set(STAGES) and set(STAGES) <= named
+    entry = re.compile(r"  [a-z_.]+ = .*|      .*")
+    listed = keys.split("The components")[0].splitlines()[1:]
+    assert len(listed) > 100
+    for line in filter(None, listed):
+        assert entry.fullmatch(line), line
+        assert len(line) <= 80, line
+
+
+def test_the_stages_are_told_of_where_they_are_listed():
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    about = readme.partition("runs every stage that has not finished")[2][:600]
+    for stage in default_config().stages:
+        assert f"`{stage}`" in about, stage
 
 
 def test_one_and_four_devices_give_the_same_results(project):
