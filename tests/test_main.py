@@ -20,6 +20,9 @@ from robust_manifold.runtime import load_params
 from robust_manifold.stages import RUNS
 from tests.support import environment_of
 
+TEXTS = ("md", "tex", "txt")
+"""Endings of the files of tables that have captions."""
+
 COMMAND = [sys.executable, "-m", "robust_manifold.main"]
 
 
@@ -70,6 +73,12 @@ def test_a_run(project):
         assert (work / name).stat().st_size > 0, name
     for name in ("errors-*", "projections-*-clean", "projections-*-oblivious-fgsm-*"):
         assert len(list(work.glob(f"report/figures/{name}.png"))) == 1, name
+    page = (work / "report/report.html").read_text()
+    tables = re.findall(r'(<h3>[^<]+</h3>\s*)?<div class="scroll">', page)
+    assert len(tables) > 4 and all(tables)
+    # In all that may be pasted elsewhere: of one adversary, and that one oblivious.
+    for text in (out, page, *((work / f"report/table.{x}").read_text() for x in TEXTS)):
+        assert "Worst-case accuracy, oblivious attacks only" in text
     status = json.loads((work / "status.json").read_text())
     assert status["state"] == "finished"
     assert set(status["stage_seconds"]) == set(status["finished_stages"])

@@ -194,6 +194,21 @@ def test_a_report_of_what_no_stage_makes_is_refused_before_any_work(
     assert "holds no results of the stage measure to report" in ended.error
 
 
+def test_a_run_without_a_defence_is_told_of_in_words_that_fit(program, project):
+    work = project / "run"
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={work}",
+        "--config.stages=('fit_classifier','attack','evaluate','report')",
+        "--config.evaluation.defences=('none',)",
+    )
+    assert ended.code == 0, ended.error
+    page, _, _ = (work / "report/report.html").read_text().partition('id="config"')
+    assert "<h1>Classifiers under attack</h1>" in page
+    for word in ("Invert and Classify", "G(z*)", "projection", "oblivious attacks"):
+        assert word not in page, word
+
+
 def read(work, folder):
     """Returns the arrays of all rounds of one folder, joined."""
     parts = [np.load(path) for path in sorted((work / folder).glob("round-*.npz"))]
