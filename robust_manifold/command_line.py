@@ -55,19 +55,34 @@ class Arguments(NamedTuple):
     stages: tuple[str, ...]
 
 
+def describe_stages() -> str:
+    """Returns the names of all stages, in their order, for --help."""
+    return _filled(", ".join(STAGES), "  ", "  ")
+
+
 def describe() -> str:
     """Returns the config's keys with their defaults, and the components, for --help."""
     lines = []
     for key, (default, meaning) in config_schema.SCHEMA.items():
-        lines.append(f"  {key} = {default!r}")
-        lines.append(textwrap.fill(meaning, 78, initial_indent=" " * 6))
+        lines.append(_filled(f"{key} = {default!r}", "  ", " " * 10))
+        lines.append(_filled(meaning, " " * 6, " " * 6))
     lines.append("\nThe components that a config can name:\n")
     for registry in config_schema.REGISTRIES:
         names = f"{registry.kind}: {', '.join(registry.names)}"
-        lines.append(
-            textwrap.fill(names, 78, initial_indent="  ", subsequent_indent=" " * 6)
-        )
+        lines.append(_filled(names, "  ", " " * 6))
     return "\n".join(lines)
+
+
+def _filled(text: str, first: str, later: str) -> str:
+    """Returns a text in lines of at most 78 columns, indented; no word is broken."""
+    return textwrap.fill(
+        text,
+        78,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:

@@ -67,7 +67,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
 """Every component that a config can name."""
 
 SCHEMA: dict[str, tuple[Any, str]] = {
-    "title": ("Invert and Classify", "heading of the report"),
+    "title": ("", "heading of the report; empty: by what it shows"),
     "seed": (0, "root of every random number of the run"),
     "pretrained": (
         False,

@@ -13,6 +13,7 @@ from robust_manifold.config import Experiment, defaults_beside
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
+    Heartbeat,
     Interrupted,
     MetricsWriter,
     RunFolder,
@@ -112,7 +113,8 @@ def _run_stage(context: Context, stage: str) -> None:
     folder.begin_stage(stage, anew=stage in ALWAYS)
     start = time.monotonic()
     try:
-        outputs = RUNS[stage](context)
+        with Heartbeat(stage):
+            outputs = RUNS[stage](context)
     finally:
         folder.add_seconds(stage, time.monotonic() - start)
     # First what the stage logged: of a finished one all lines stay as they are.

@@ -170,6 +170,10 @@ class ImplicitDerivative:
             jnp.linalg.norm(solved.solution),
         )
 
+    def products(self, latent_size: int) -> int:
+        """Returns how many products with the Hessian a derivative takes at most."""
+        return latent_size if self._dense(latent_size) else self.iterations
+
     def _dense(self, size: int) -> bool:
         return self.linear == "dense" or (
             self.linear == "auto" and size <= _LARGEST_DENSE

@@ -28,6 +28,7 @@ from robust_manifold.reporting.figures import (
 )
 from robust_manifold.reporting.given_table import given_table
 from robust_manifold.reporting.html import (
+    Notice,
     Report,
     ReportFigure,
     Section,
@@ -69,6 +70,7 @@ __all__ = [
     "WRITERS",
     "ConvergenceFrame",
     "InferenceLine",
+    "Notice",
     "ProjectedImage",
     "Report",
     "ReportFigure",

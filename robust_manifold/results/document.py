@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from robust_manifold.reporting import Table, to_markdown
-from robust_manifold.reporting.tables import escape_markdown
+from robust_manifold.reporting.tables import escape_markdown, markdown_caption
 from robust_manifold.results.beside import published_table
 from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import facts_table, times_table
@@ -64,14 +64,15 @@ def _contents(groups: Iterable[Group]) -> str:
         for group in groups
     ]
     frame = pd.DataFrame(lines)
-    return _markdown(Table("", frame, frame, names=3))
+    return _markdown(Table("", "", frame, frame, names=3))
 
 
 def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
     """Yields the section of an experiment: words first, then each group's figures."""
     first = groups[0].first
     titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
-    yield f"## {first.experiment}{f': {titles[0]}' if len(titles) == 1 else ''}\n"
+    title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
+    yield f"## {first.experiment}{title}\n"
     if first.purpose:
         yield f"{first.purpose}\n"
     yield f"### What it says\n\n{words.strip() or _NO_WORDS}\n"
@@ -149,4 +150,4 @@ def _list(table: Table) -> str:
     """Returns a table whose last column holds sentences as a list of these."""
     rows = table.text.map(escape_markdown).to_numpy().tolist()
     points = (f"* {', '.join(filter(None, names))}: {told}" for *names, told in rows)
-    return "\n".join([table.caption, "", *points, ""])
+    return "\n".join([markdown_caption(table), "", *points, ""])

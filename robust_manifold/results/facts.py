@@ -28,7 +28,7 @@ def facts_table(group: Group) -> Table:
     }
     rows = [[name, text] for name, text in told.items() if text]
     frame = pd.DataFrame(rows, columns=["Setting", "Value"])
-    return Table("", frame, frame, names=2)
+    return Table("", "", frame, frame, names=2)
 
 
 def times_table(group: Group) -> Table:
@@ -40,7 +40,7 @@ def times_table(group: Group) -> Table:
     heads = ["Stage", *(f"Seed {seed}" for seed in group.seeds)]
     frame = pd.DataFrame(rows, columns=heads)
     caption = "Wall time, of all parts of a stage that was stopped and resumed."
-    return Table(caption, frame, frame)
+    return Table("", caption, frame, frame)
 
 
 def confidence_of(group: Group) -> float:

@@ -307,8 +307,7 @@ class Context:
             raise UsageError(f"config.evaluation.substitute: {error}") from None
 
     def _check_attacks(self) -> None:
-        """Refuses what can't be made, of this run's images or at all."""
-        rows.check_rows(self.experiment.evaluation)
+        """Refuses what can't be made of this run's images."""
         for attack in self.experiment.evaluation.attacks:
             if isinstance(attack, attacks.Patch):
                 try:
@@ -344,7 +343,11 @@ class Context:
         """Raises a `UsageError` for whatever can be seen to fail before any work."""
         if not self.networks:
             return
-        split, stages = self.dataset.test, set(self.experiment.stages)
+        stages = set(self.experiment.stages)
+        if {"attack", "evaluate"} & stages:
+            # Before the images are read, which may take long.
+            rows.check_rows(self.experiment.evaluation)
+        split = self.dataset.test
         if split.size == 0:
             raise UsageError(
                 f"{self.experiment.data.source!r} has no test images of its own; set "

@@ -44,6 +44,7 @@ def audit(
     checks: Collection[str] = NAMES,
     examples: int = 64,
     queries: int = 200,
+    on_check: Callable[[int, int], None] | None = None,
 ) -> list[Check]:
     """Returns whether a figure of robust accuracy can be believed, check by check.
 
@@ -71,6 +72,7 @@ def audit(
       checks: the names of those to make; by default all of `NAMES`.
       examples: images used, from the first.
       queries: of the random search, an image.
+      on_check: called with (checks made, all that are wanted) after each.
 
     Raises:
       UsageError: for images, labels or logits of the wrong shape, type or range, for
@@ -108,12 +110,16 @@ def audit(
         queries=queries,
     )
     given, wanted = Given(batched, projection, pairs), set(checks)
-    made = {
-        check.name: check
-        for suite in SUITES
-        if wanted & set(suite.names)
-        for check in suite.make(runs, given, wanted)
-    }
+    made: dict[str, Check] = {}
+    for suite in SUITES:
+        if not wanted & set(suite.names):
+            continue
+        for check in suite.make(runs, given, wanted):
+            if check.name not in wanted:
+                continue
+            made[check.name] = check
+            if on_check is not None:
+                on_check(len(made), len(wanted))
     return [made[name] for name in NAMES if name in wanted]
 
 
