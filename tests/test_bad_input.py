@@ -301,7 +301,7 @@ COMMANDS = {
     ),
     "a report too early": (
         ["--config={config}", "--workdir={dir}/run", "--stages=report"],
-        r"results\.csv has not been written",
+        "holds no results of the stage measure to report",
     ),
     "a file as workdir": (["--config={config}", "--workdir={config}"], "workdir"),
 }
