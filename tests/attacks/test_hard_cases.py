@@ -108,8 +108,8 @@ ROWS = {
     ],
     # It has to meet an adversarial image at random.
     "hop_skip_jump": [
-        Row(HopSkipJump("l2", queries=4000, starts=400), reach="chance", near=0.3),
-        Row(HopSkipJump("linf", queries=4000, starts=400), reach="chance", near=0.3),
+        Row(HopSkipJump("l2", queries=4000, starts=400), 1.5, "chance", 0.3),
+        Row(HopSkipJump("linf", queries=4000, starts=400), 1.5, "chance", 0.3),
     ],
     # Pixels are raised alone, in pairs; each must lower the sum of the other classes,
     # and there is no such pixel where of three classes two rise alike.
@@ -137,7 +137,7 @@ ROWS = {
     "square": [
         Row(Square(1.0, queries=1000)),
         Row(Square(1.0, "l2"), most_values=200),
-        Row(Square(1.0, "l1"), most_values=200),
+        Row(Square(1.0, "l1", restarts=2), most_values=200),
     ],
 }
 
