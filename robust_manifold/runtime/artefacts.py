@@ -216,6 +216,7 @@ class Artefacts:
         path = self.path / _CHECKSUMS
         if not path.exists():
             return
+        sums: dict[str, Any] = {}
         try:
             # Folders of older versions have entered no logs.
             sums = {"logs": {}, **json_text.loads(path.read_bytes())}
