@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int
 from robust_manifold.attacks import hyperplane, losses
 from robust_manifold.attacks.base import Problem, Queries
 from robust_manifold.attacks.losses import Evaluation, Loss, Objective
+from robust_manifold.core.criterion import Misclassified
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.types import Logits
+from robust_manifold.core.types import Output
 
 AimedLoss: TypeAlias = Loss | str
 """A loss by its name, or "nearest"."""
@@ -30,7 +31,7 @@ class NearestObjective(Objective):
 
     slopes: Slopes = dataclasses.field(default_factory=lambda: jnp.ones(0))
 
-    def of(self, logits: Logits) -> Evaluation:
+    def of(self, logits: Output) -> Evaluation:
         """Returns the evaluation of one logit vector."""
         distances = (logits - logits[self.label]) / self.slopes
         nearest = jnp.max(losses.others(distances, self.label))
@@ -40,10 +41,10 @@ class NearestObjective(Objective):
 def slopes(problem: Problem, loss: AimedLoss, norm: Norm) -> Slopes:
     """Returns the slopes on the clean image: a forward, a backward for each rival.
 
-    A targeted attack and any loss but "nearest" need none and ask for nothing.
+    Only "nearest" needs them, and only where a class is to be left.
     """
     image = problem.image
-    if loss != "nearest" or problem.targeted:
+    if not _follows_slopes(problem, loss):
         return jnp.ones(0, image.dtype)
     classes = jax.eval_shape(problem.classify, image).size
     others = (problem.label + jnp.arange(1, classes)) % classes
@@ -69,9 +70,17 @@ def spent(slopes: Slopes, steps: Int[Array, ""]) -> Queries:
 
 
 def objective(problem: Problem, loss: AimedLoss, slopes: Slopes) -> Objective:
-    """Returns what to climb; "nearest" is the difference of logits where targeted."""
-    if loss != "nearest":
-        return problem.objective(loss)  # type: ignore[arg-type]
-    if problem.targeted:
-        return problem.objective("difference")
-    return NearestObjective(problem.classify, problem.label, slopes=slopes)
+    """Returns what to climb.
+
+    Where no class is to be left, "nearest" is the difference of logits to a target, or
+    what the criterion brings.
+    """
+    if _follows_slopes(problem, loss):
+        return NearestObjective(problem.classify, problem.label, slopes=slopes)
+    named = "difference" if loss == "nearest" else loss
+    return problem.objective(named)  # type: ignore[arg-type]
+
+
+def _follows_slopes(problem: Problem, loss: AimedLoss) -> bool:
+    """Returns whether the classes' slopes matter."""
+    return loss == "nearest" and isinstance(problem.criterion, Misclassified)

@@ -157,6 +157,7 @@ class APGD(SteppedAttack[Ascent]):
 
     family: ClassVar[Family] = "budgeted"
     ends_at_success: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
     title: ClassVar[str] = "Auto-PGD"
     source: ClassVar[str] = "Croce and Hein 2020"
 
@@ -169,7 +170,8 @@ class APGD(SteppedAttack[Ascent]):
     but the label's is a success."""
     steps: int = 100
     restarts: int = 1
-    """Runs, or with `targeted_dlr` runs for each class."""
+    """Runs, or with `targeted_dlr` runs for each class; the first of them begins at
+    the given start, if there is one."""
     rho: float = 0.75
     stop: bool = False
     """End an image's search at its first success: successes stay the same, but the
@@ -229,7 +231,7 @@ class APGD(SteppedAttack[Ascent]):
             targets = self._likeliest(problem, logits)
         clean = self._objective(problem, targets[0]).of(logits)
         lowest = jnp.full((), -jnp.inf, image.dtype)
-        start = self._start(problem, key)
+        start = self._start(problem, key, 0)
         return Ascent(
             evaluations=jnp.int32(0),
             targets=targets,
@@ -305,8 +307,18 @@ class APGD(SteppedAttack[Ascent]):
         living = jnp.sum(losses.possible(logits)[targets])
         return targets[jnp.arange(self.targets) % jnp.maximum(living, 1)]
 
-    def _start(self, problem: Problem, key: PRNGKey) -> Image:
-        """Returns a run's random start."""
+    def _start(
+        self, problem: Problem, key: PRNGKey, run: Int[Array, ""] | int
+    ) -> Image:
+        """Returns a run's start: a random one, or the given one if it is the first."""
+        image, start = problem.image, self._random_start(problem, key)
+        if problem.start is None:
+            return start
+        radius = problem.epsilon * _stages(self.steps, self.norm)[0][0]
+        given = region.projection(image, radius, self.norm)(problem.start)
+        return jnp.where(run % self.restarts == 0, given, start)
+
+    def _random_start(self, problem: Problem, key: PRNGKey) -> Image:
         image = problem.image
         radius = problem.epsilon * _stages(self.steps, self.norm)[0][0]
         project = region.projection(image, radius, self.norm)
@@ -319,7 +331,7 @@ class APGD(SteppedAttack[Ascent]):
         self, problem: Problem, key: PRNGKey, now: _Timetable, state: Ascent
     ) -> Image:
         """Returns the next stage's start: the peak, or a random one in a new run."""
-        start = self._start(problem, key)
+        start = self._start(problem, key, state.evaluations // self._evaluations)
         if self.norm != "l1":
             return start
         epsilon = problem.epsilon * now.next_radius.astype(start.dtype)

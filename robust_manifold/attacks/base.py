@@ -16,9 +16,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks.losses import Loss, Objective
 from robust_manifold.core import loops
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.core.types import Classify, Image, Label, Logits, PRNGKey, Scalar
+from robust_manifold.core.types import (
+    Classify,
+    Image,
+    Logits,
+    Output,
+    PRNGKey,
+    Scalar,
+    Target,
+)
 
 State = TypeVar("State")
 
@@ -83,26 +93,34 @@ class Problem:
     """One image to be attacked.
 
     Attributes:
-      classify: image -> logits, what the attack may differentiate.
+      classify: image -> output, what the attack may differentiate.
       image: pixels in [0, 1].
-      label: the class to get away from; in a targeted attack the class to reach.
+      label: what the criterion compares the output with: the class to get away from;
+        in a targeted attack the class to reach.
       epsilon: the radius of the ball, a traced scalar; 0 for attacks without a budget.
-      targeted: whether `label` is to be reached.
+      criterion: what the attack wants of the output.
+      start: where an attack that iterates begins; None: where it begins by itself.
     """
 
     classify: Classify
     image: Image
-    label: Label
+    label: Target
     epsilon: Scalar
-    targeted: bool = False
+    criterion: Criterion = MISCLASSIFIED
+    start: Image | None = None
+
+    @property
+    def targeted(self) -> bool:
+        """Whether `label` is a class to be reached."""
+        return isinstance(self.criterion, Targeted)
 
     def objective(self, loss: Loss = "margin") -> Objective:
         """Returns what an attack climbs: a loss, and whether it has succeeded."""
-        return Objective(self.classify, self.label, loss, self.targeted)
+        return Objective(self.classify, self.label, loss, self.criterion)
 
-    def succeeds(self, logits: Logits) -> Bool[Array, ""]:
-        """Returns whether logits are what the attack wants; never where one is NaN."""
-        return self.objective().succeeds(logits)
+    def succeeds(self, logits: Output) -> Bool[Array, ""]:
+        """Returns whether an output is what the attack wants; never where it is NaN."""
+        return self.criterion.succeeds(logits, self.label)
 
     def logits_and_jacobian(self, image: Image) -> LogitsAndJacobian:
         """Returns all logits and their gradients: a forward, `classes` backwards."""
@@ -128,6 +146,10 @@ class Attack(abc.ABC):
 
     suits_random: ClassVar[bool] = True
     """Whether the attack is made for random classifiers, too."""
+    needs_classes: ClassVar[bool] = False
+    """Whether the attack looks at the logits of classes, and takes no other output."""
+    takes_start: ClassVar[bool] = False
+    """Whether the attack can begin at a given image."""
 
     norm: Norm
     """The norm in which the attack measures its perturbation."""
@@ -138,9 +160,9 @@ class Attack(abc.ABC):
         key: PRNGKey,
         classify: Classify,
         image: Image,
-        label: Label,
+        label: Target,
         *,
-        targeted: bool = False,
+        criterion: Criterion = MISCLASSIFIED,
     ) -> Attempt:
         """Returns the adversarial image and its cost.
 
@@ -148,8 +170,9 @@ class Attack(abc.ABC):
           key: the image's own random key.
           classify: image -> logits; what the attack may differentiate.
           image: pixels in [0, 1].
-          label: the class to get away from; if `targeted`, the class to reach.
-          targeted: whether `label` is to be reached.
+          label: what the criterion compares the output with, such as the class to get
+            away from.
+          criterion: what the attack wants of the output.
         """
 
     def __call__(
@@ -157,12 +180,12 @@ class Attack(abc.ABC):
         key: PRNGKey,
         classify: Classify,
         image: Image,
-        label: Label,
+        label: Target,
         *,
-        targeted: bool = False,
+        criterion: Criterion = MISCLASSIFIED,
     ) -> Image:
         """Returns the adversarial image alone; arguments as for `run`."""
-        return self.run(key, classify, image, label, targeted=targeted).image
+        return self.run(key, classify, image, label, criterion=criterion).image
 
     def for_classes(self, classes: int, targeted: bool = False) -> Any:
         """Returns the attack as it is made for so many classes.
@@ -171,6 +194,40 @@ class Attack(abc.ABC):
         """
         del classes, targeted
         return self
+
+    def takes(self, criterion: Criterion) -> bool:
+        """Returns whether the attack can be made for a criterion as it is."""
+        if criterion.classes:
+            return True
+        loss = {f.name: f.default for f in dataclasses.fields(self)}.get("loss")  # type: ignore[arg-type]
+        return not self.needs_classes and getattr(self, "loss", None) == loss
+
+    def fitting(self, criterion: Criterion, outputs: int) -> Any:
+        """Returns the attack as it is made for a criterion.
+
+        Args:
+          criterion: what is wanted of the output.
+          outputs: entries of one output: logits, of a criterion on classes.
+
+        Raises:
+          UsageError: for an attack that needs classes where there are none, and for a
+            loss where the criterion brings its own.
+        """
+        if criterion.classes:
+            return self.for_classes(outputs, isinstance(criterion, Targeted))
+        if self.takes(criterion):
+            return self
+        name, wanted = type(self).__name__, type(criterion).__name__
+        if self.needs_classes:
+            raise UsageError(
+                f"attack is {name}, which needs logits of classes; allowed with the "
+                f"criterion {wanted}: an attack that climbs any loss, such as PGD, "
+                "APGD, Square or CarliniWagner."
+            )
+        raise UsageError(
+            f"{name}.loss is {getattr(self, 'loss', None)!r}; allowed: none, since the "
+            f"criterion {wanted} brings its own."
+        )
 
     @property
     def budget(self) -> float | None:
@@ -259,19 +316,19 @@ class SteppedAttack(Attack, Generic[State]):
         key: PRNGKey,
         classify: Classify,
         image: Image,
-        label: Label,
+        label: Target,
         *,
-        targeted: bool = False,
+        criterion: Criterion = MISCLASSIFIED,
     ) -> Attempt:
         """Returns the adversarial image and its cost; arguments as for `Attack`."""
-        classes = jax.eval_shape(classify, image).shape[0]
-        attack = self.for_classes(classes, targeted).without_budget()
+        outputs = jax.eval_shape(classify, image).size
+        attack = self.fitting(criterion, outputs).without_budget()
         epsilon = jnp.asarray(self.budget or 0, image.dtype)
-        problem = Problem(classify, image, label, epsilon, targeted)
+        problem = Problem(classify, image, label, epsilon, criterion)
 
         def finish(params, key, example, state, steps):
             del params, example
-            queries = attack.spent(state, steps, classes)
+            queries = attack.spent(state, steps, outputs)
             made = attack.finish(problem, key, state)
             return Attempt(made, *map(jnp.int32, queries))
 
@@ -296,10 +353,28 @@ class Ensemble(Attack):
     def members(self, classes: int) -> tuple[SteppedAttack[Any], ...]:
         """Returns the attacks, in their order, for so many classes."""
 
-    def fitting_members(self, classes: int, targeted: bool) -> list[SteppedAttack[Any]]:
-        """Returns the members as they are made; those that come to the same once."""
-        members = self.members(classes)
-        return list(dict.fromkeys(m.for_classes(classes, targeted) for m in members))
+    def fitting_members(
+        self, criterion: Criterion, outputs: int
+    ) -> list[SteppedAttack[Any]]:
+        """Returns the members as they are made; those that come to the same once.
+
+        Members that need classes are left out where there are none.
+        """
+        members = self.members(outputs)
+        if not criterion.classes:
+            members = tuple(m for m in members if m.takes(criterion))
+        return list(dict.fromkeys(m.fitting(criterion, outputs) for m in members))
+
+    def fitting(self, criterion: Criterion, outputs: int) -> Any:
+        """Returns the ensemble itself: its members are what fits."""
+        if criterion.classes:
+            return super().fitting(criterion, outputs)
+        if not self.fitting_members(criterion, outputs):
+            raise UsageError(
+                f"attack is {self!r}, all of whose members need classes; allowed with "
+                f"the criterion {type(criterion).__name__}: another attack."
+            )
+        return self
 
     def cost(self, classes: int) -> Queries:
         """Returns the most that all members together ask of the classifier."""
@@ -311,19 +386,19 @@ class Ensemble(Attack):
         key: PRNGKey,
         classify: Classify,
         image: Image,
-        label: Label,
+        label: Target,
         *,
-        targeted: bool = False,
+        criterion: Criterion = MISCLASSIFIED,
     ) -> Attempt:
         """Returns the first member's success; arguments as for `Attack`."""
-        classes = jax.eval_shape(classify, image).shape[0]
-        problem = Problem(classify, image, label, jnp.zeros(()), targeted)
-        members = self.fitting_members(classes, targeted)
+        outputs = jax.eval_shape(classify, image).size
+        problem = Problem(classify, image, label, jnp.zeros(()), criterion)
+        members = self.fitting_members(criterion, outputs)
 
         def attack(place: int) -> Attempt:
             member_key = jax.random.fold_in(key, place)
             return members[place].run(
-                member_key, classify, image, label, targeted=targeted
+                member_key, classify, image, label, criterion=criterion
             )
 
         best = attack(0)

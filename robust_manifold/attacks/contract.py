@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from robust_manifold.attacks.random import Apply, Expectation
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
 
@@ -151,21 +152,26 @@ def check_params(params: Params) -> None:
             )
 
 
-def classes_of(
-    apply: Apply, params: Params, image: jax.ShapeDtypeStruct, name: str = "apply"
-) -> int:
-    """Returns the number of classes of a classifier, from shapes alone.
+def output_of(
+    apply: Apply,
+    params: Params,
+    image: jax.ShapeDtypeStruct,
+    criterion: Criterion = MISCLASSIFIED,
+    name: str = "apply",
+) -> jax.ShapeDtypeStruct:
+    """Returns shape and type of one output of a network, from shapes alone.
 
     Args:
       apply: `apply(params, image) -> logits`, or an `Expectation`.
       params: of `apply`.
       image: shape and type of ONE image.
+      criterion: what is wanted of the output.
       name: of the argument that `apply` is.
 
     Raises:
-      UsageError: unless it gives a vector of 2 logits or more, in floats.  The
-        sentence says how the function at hand is wrapped; an error of the function's
-        own is its cause.
+      UsageError: unless it gives floats and, for a criterion on classes, a vector of 2
+        logits or more.  The sentence says how the function at hand is wrapped; an
+        error of the function's own is its cause.
     """
     check_function(name, apply)
     check_params(params)
@@ -176,9 +182,17 @@ def classes_of(
         raise
     except Exception as error:
         raise _refused(name, apply, params, image, error) from error
-    if _is_vector(logits):
-        return logits.shape[0]
+    fits = _is_vector(logits) if criterion.classes else _is_floats(logits)
+    if fits:
+        return logits
     raise _misshapen(name, apply, params, image, logits)
+
+
+def classes_of(
+    apply: Apply, params: Params, image: jax.ShapeDtypeStruct, name: str = "apply"
+) -> int:
+    """Returns the number of classes of a classifier; arguments as for `output_of`."""
+    return output_of(apply, params, image, name=name).shape[0]
 
 
 def told_by(name: str, error: Exception) -> UsageError | None:
@@ -261,7 +275,8 @@ def _misshapen(name: str, apply: Apply, params, image, logits: Any) -> UsageErro
         logit = "logit" if shape == () else "logit[0]"
         hint = (
             f" A logit of the second of two classes becomes jnp.stack([0 * {logit}, "
-            f"{logit}]); a regression has no classes."
+            f"{logit}]), or takes criterion=SignFlips(); a regression has no classes: "
+            "criterion=Deviates(tolerance)."
         )
     return UsageError(f"{name} gives {shape} for one image; {wanted}.{hint}")
 
@@ -346,8 +361,12 @@ def _of_module(name: str, function: Any) -> UsageError | None:
 
 def _is_vector(logits: Any) -> bool:
     shape = getattr(logits, "shape", ())
-    vector = len(shape) == 1 and shape[0] >= 2
-    return vector and jnp.issubdtype(logits.dtype, jnp.floating)
+    return len(shape) == 1 and shape[0] >= 2 and _is_floats(logits)
+
+
+def _is_floats(output: Any) -> bool:
+    dtype = getattr(output, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
 
 
 def _is_array(leaf: Any) -> bool:

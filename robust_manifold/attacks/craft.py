@@ -21,7 +21,7 @@ from robust_manifold.attacks.cautions import check_black_box, check_budget
 from robust_manifold.attacks.contract import (
     check_function,
     check_not_traced,
-    classes_of,
+    output_of,
 )
 from robust_manifold.attacks.outputs import check_outputs, loop_form
 from robust_manifold.attacks.random import Apply, Expectation, bound
@@ -32,14 +32,15 @@ from robust_manifold.core.checks import (
     checked_key,
     checked_labels,
 )
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import (
     Classify,
     Image,
-    Label,
     Params,
     PRNGKey,
     Scalar,
+    Target,
 )
 
 
@@ -48,21 +49,25 @@ class Crafted(NamedTuple):
 
     images: Float[Array, "*n height width channels"]
     success: Bool[Array, "*n"]
-    """Whether the prediction differs from the label, or is the target; never where a
-    logit is NaN."""
+    """Whether the criterion is met: by default, whether the prediction differs from
+    the label; never where a logit is NaN."""
     distance: Float[Array, "*n"]
     """The norm of the perturbation, in the attack's own norm."""
     queries: Queries
-    logits: Float[Array, "*n classes"]
+    logits: Float[Array, "..."]
+    """What the evaluated function gives: logits [n, classes], or what else it puts
+    out where the criterion is not on classes."""
     member: Int[Array, "*n"]
     """Which member of an ensemble made the image; 0 for a single attack."""
 
 
 class _Example(NamedTuple):
     image: Image
-    label: Label
-    """The class to leave or, in a targeted attack, to reach."""
+    label: Target
+    """What the criterion compares the output with."""
     epsilon: Scalar
+    start: Image | None = None
+    """Where the attack begins, if that is given."""
     fixed: Integer[Array, " words"] | None = None
     """The data of the key that a random classifier gets in every call, if one is."""
 
@@ -74,10 +79,10 @@ class _Seen(NamedTuple):
     """The evaluated function."""
     view: Apply
     """What the attack may differentiate."""
-    classes: int
-    """Of the logits."""
-    targeted: bool = False
-    """Whether the example's label is to be reached."""
+    outputs: int
+    """Entries of one output: logits, of a criterion on classes."""
+    criterion: Criterion = MISCLASSIFIED
+    """What the attack wants of them."""
     key_impl: Any = None
     """Of the fixed keys; None if there are none."""
 
@@ -138,7 +143,8 @@ class _CraftOne:
             example.image,
             example.label,
             example.epsilon,
-            self.seen.targeted,
+            self.seen.criterion,
+            example.start,
         )
 
 
@@ -178,7 +184,7 @@ class _Finish:
         craft = self.craft
         problem = craft.problem(params, key, example)
         image = craft.attack.finish(problem, key, state)
-        queries = craft.attack.spent(state, steps, craft.seen.classes)
+        queries = craft.attack.spent(state, steps, craft.seen.outputs)
         own = keys.stream(key, "evaluation")
         logits = craft.seen.bound(craft.seen.apply, params, own, example)(image)
         distance = norms.norm(image - example.image, craft.attack.norm)
@@ -196,6 +202,8 @@ def craft(
     *,
     key: PRNGKey,
     targets: Any = None,
+    criterion: Criterion | None = None,
+    starts: Any = None,
     view: Apply | None = None,
     fixed_keys: Any = None,
     batch_size: int | None = None,
@@ -218,9 +226,16 @@ def craft(
         to call belongs into `params`.  For a random classifier an `Expectation`.
       params: of `apply`.
       images: [n, height, width, channels], floats in [0, 1].
-      labels: [n], the true classes.
+      labels: [n], the true classes; with another criterion what that compares the
+        outputs with.
       key: the root of all randomness of the attack.
-      targets: [n], the classes to reach, for a targeted attack.
+      targets: [n], the classes to reach, for a targeted attack: a shorthand of
+        `criterion=Targeted()` with these as labels.
+      criterion: what the attack wants of the outputs, such as
+        `Deviates(tolerance=10.0)` of a regression; by default `Misclassified()`.
+      starts: [n, height, width, channels], images at which an attack that iterates
+        begins, each brought into the ball of its clean image; None: where it begins by
+        itself.
       view: what the attack sees in place of `apply`, with the same arguments;
         successes are still those against `apply`, and a first success against the
         view ends no search.  An attack that minimises the distance looks for the
@@ -246,7 +261,19 @@ def craft(
         not made for random classifiers.
     """
     task = _task(
-        attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+        attack,
+        apply,
+        params,
+        images,
+        labels,
+        key=key,
+        targets=targets,
+        criterion=criterion,
+        starts=starts,
+        view=view,
+        fixed_keys=fixed_keys,
+        ids=ids,
+        tile=tile,
     )
     check_budget(attack.budget, attack.norm, task.images.shape[1:])
     found = _crafted(
@@ -275,6 +302,8 @@ def craft_grid(
     *,
     key: PRNGKey,
     targets: Any = None,
+    criterion: Criterion | None = None,
+    starts: Any = None,
     view: Apply | None = None,
     fixed_keys: Any = None,
     batch_size: int | None = None,
@@ -299,6 +328,8 @@ def craft_grid(
       epsilons: rising, in the attack's norm.
       key: as for `craft`.
       targets: as for `craft`.
+      criterion: as for `craft`.
+      starts: as for `craft`.
       view: as for `craft`.
       fixed_keys: as for `craft`.
       batch_size: as for `craft`.
@@ -313,7 +344,19 @@ def craft_grid(
     """
     budgets = checked_budgets(epsilons)
     task = _task(
-        attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+        attack,
+        apply,
+        params,
+        images,
+        labels,
+        key=key,
+        targets=targets,
+        criterion=criterion,
+        starts=starts,
+        view=view,
+        fixed_keys=fixed_keys,
+        ids=ids,
+        tile=tile,
     )
     attack = task.attack
     options = {
@@ -367,8 +410,9 @@ class _Task(NamedTuple):
     attack: Attack
     seen: "_Seen"
     images: np.ndarray
-    labels: np.ndarray
-    """The classes to leave or, in a targeted attack, to reach."""
+    labels: Any
+    """What the criterion compares the outputs with, with a leading axis."""
+    starts: np.ndarray | None
     ids: np.ndarray
     fixed: np.ndarray | None
     """The data of the fixed keys."""
@@ -377,14 +421,28 @@ class _Task(NamedTuple):
         """Returns the task for some of the images."""
         return self._replace(
             images=self.images[places],
-            labels=self.labels[places],
+            labels=jax.tree.map(lambda leaf: leaf[places], self.labels),
+            starts=None if self.starts is None else self.starts[places],
             ids=self.ids[places],
             fixed=None if self.fixed is None else self.fixed[places],
         )
 
 
 def _task(
-    attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+    attack,
+    apply,
+    params,
+    images,
+    labels,
+    *,
+    key,
+    targets,
+    criterion,
+    starts,
+    view,
+    fixed_keys,
+    ids,
+    tile,
 ) -> _Task:
     """Returns what is to be attacked, checked; arguments as for `craft`."""
     check_not_traced(
@@ -392,6 +450,7 @@ def _task(
         images=images,
         labels=labels,
         targets=targets,
+        starts=starts,
         key=key,
         fixed_keys=fixed_keys,
         ids=ids,
@@ -401,16 +460,21 @@ def _task(
         check_function("view", view)
     checked_key(key)
     images = checked_images(images)
-    classes = _checked_classes(apply, view, params, images)
-    labels = checked_labels(labels, len(images), classes)
-    if targets is not None:
-        labels = _checked_targets(targets, labels, classes)
+    criterion = _checked_criterion(criterion, targets)
+    output = _checked_output(apply, view, params, images, criterion)
+    if targets is None:
+        labels = criterion.check(output, labels, len(images))
+    else:
+        labels = _checked_targets(
+            targets, checked_labels(labels, len(images), output.size), output.size
+        )
     ids = batching.checked_ids(ids, len(images))
     fixed, key_impl = checked_fixed_keys(fixed_keys, len(images))
     seen = _Seen(
-        apply, apply if view is None else view, classes, targets is not None, key_impl
+        apply, apply if view is None else view, output.size, criterion, key_impl
     )
     attack = _fitting(attack, seen)
+    starts = _checked_starts(starts, images, attack, seen)
     check_outputs(
         apply,
         params,
@@ -418,12 +482,12 @@ def _task(
         labels,
         key=key,
         view=view,
-        gradients=attack.cost(classes).backwards > 0,
-        targeted=seen.targeted,
+        gradients=attack.cost(output.size).backwards > 0,
+        criterion=criterion,
         fixed_keys=fixed_keys,
         tile=tile,
     )
-    return _Task(attack, seen, images, labels, ids, fixed)
+    return _Task(attack, seen, images, labels, starts, ids, fixed)
 
 
 def _crafted(
@@ -465,18 +529,66 @@ def _crafted(
     return found
 
 
-def _checked_classes(apply: Apply, view: Apply | None, params, images) -> int:
-    """Returns the number of classes of both functions."""
-    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    classes = classes_of(apply, params, image)
-    if view is None:
-        return classes
-    others = classes_of(view, params, image, "view")
-    if others != classes:
+def _checked_criterion(criterion: Any, targets: Any) -> Criterion:
+    """Returns the criterion of a call; `targets` are a shorthand of one."""
+    if criterion is not None and not isinstance(criterion, Criterion):
         raise UsageError(
-            f"view gives {others} logits and apply {classes}; allowed: equally many."
+            f"criterion is {criterion!r}; allowed: a criterion, such as "
+            "Deviates(tolerance=10.0)."
         )
-    return classes
+    if targets is None:
+        return criterion or MISCLASSIFIED
+    if criterion not in (None, Targeted()):
+        raise UsageError(
+            f"criterion is {criterion!r} beside targets; allowed: targets alone, or "
+            "Targeted() with the classes to reach as labels."
+        )
+    return Targeted()
+
+
+def _checked_output(
+    apply: Apply, view: Apply | None, params, images, criterion: Criterion
+) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type of one output of both functions."""
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    output = output_of(apply, params, image, criterion)
+    if view is None:
+        return output
+    other = output_of(view, params, image, criterion, "view")
+    if other.shape != output.shape:
+        given = (
+            (f"{other.size} logits", f"{output.size}")
+            if criterion.classes
+            else (f"{other.shape}", f"{output.shape}")
+        )
+        raise UsageError(
+            f"view gives {given[0]} and apply {given[1]}; allowed: equally many."
+        )
+    return output
+
+
+def _checked_starts(
+    starts: Any, images: np.ndarray, attack: Attack, seen: _Seen
+) -> np.ndarray | None:
+    """Returns the images that an attack begins at, checked."""
+    if starts is None:
+        return None
+    try:
+        starts = checked_images(starts)
+    except UsageError as error:
+        raise UsageError(str(error).replace("images", "starts", 1)) from None
+    if starts.shape != images.shape:
+        raise UsageError(
+            f"starts have the shape {starts.shape}; allowed: that of images, "
+            f"{images.shape}."
+        )
+    for member in _members(attack, seen):
+        if not member.takes_start:
+            raise UsageError(
+                f"starts are given to {type(member).__name__}, which begins by itself; "
+                "allowed: an attack that iterates from an image, such as PGD or APGD."
+            )
+    return starts.astype(images.dtype)
 
 
 def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -511,7 +623,8 @@ def checked_fixed_keys(fixed_keys: Any, n: int) -> tuple[np.ndarray | None, Any]
 
 def _examples(task: _Task, budget: float | None) -> _Example:
     budgets = np.full(len(task.images), budget or 0, task.images.dtype)
-    return _Example(task.images, task.labels, budgets, task.fixed)  # type: ignore[arg-type]
+    images: Any = task.images
+    return _Example(images, task.labels, budgets, task.starts, task.fixed)  # type: ignore[arg-type]
 
 
 def _fitting(attack: Any, seen: _Seen) -> Any:
@@ -526,10 +639,10 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
             f"{attack} is made for classifiers that are not random, and overrates this "
             "one: its members take one lucky draw for a success."
         )
-    fitting = attack.for_classes(seen.classes, seen.targeted)
+    fitting = attack.fitting(seen.criterion, seen.outputs)
     if fitting != attack:
         warn(
-            f"{attack} does not suit {seen.classes} classes; {fitting} is made instead."
+            f"{attack} does not suit {seen.outputs} classes; {fitting} is made instead."
         )
     return fitting
 
@@ -537,7 +650,7 @@ def _fitting(attack: Any, seen: _Seen) -> Any:
 def _members(attack: Attack, seen: _Seen) -> list[SteppedAttack[Any]]:
     """Returns an ensemble's attacks, or the attack alone."""
     if isinstance(attack, Ensemble):
-        return attack.fitting_members(seen.classes, seen.targeted)
+        return attack.fitting_members(seen.criterion, seen.outputs)
     assert isinstance(attack, SteppedAttack)
     return [attack]
 

@@ -60,6 +60,8 @@ class DDN(SteppedAttack[Sphere]):
     source: ClassVar[str] = "Rony et al. 2019"
     norm: Norm = dataclasses.field(default="l2", init=False, repr=False)
 
+    takes_start: ClassVar[bool] = True
+
     steps: int = 100
     init_epsilon: float = 1.0
     """The first radius, in the plain l2 norm, on pixels in [0, 1]."""
@@ -101,7 +103,8 @@ class DDN(SteppedAttack[Sphere]):
         image = problem.image
         radius = jnp.full((), self.init_epsilon, image.dtype)
         slopes = aim.slopes(problem, self.loss, self.norm)
-        return Sphere(image, radius, Nearest.nothing(image), jnp.int32(0), slopes)
+        start = image if problem.start is None else problem.start
+        return Sphere(start, radius, Nearest.nothing(image), jnp.int32(0), slopes)
 
     def step(self, problem: Problem, key: PRNGKey, state: Sphere) -> Sphere:
         """Returns the search one step on; the image it came from is compared."""

@@ -59,6 +59,7 @@ class DeepFool(SteppedAttack[Walk]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "DeepFool"
     source: ClassVar[str] = "Moosavi-Dezfooli et al. 2016"
+    needs_classes: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
 
     norm: Norm = "l2"

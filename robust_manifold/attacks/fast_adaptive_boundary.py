@@ -71,6 +71,7 @@ class FAB(SteppedAttack[Search]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "fast adaptive boundary"
     source: ClassVar[str] = "Croce and Hein 2020"
+    needs_classes: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
 
     norm: Norm = "linf"

@@ -82,6 +82,7 @@ class HopSkipJump(SteppedAttack[Walk]):
     threat_model: ClassVar[ThreatModel] = "labels"
     title: ClassVar[str] = "HopSkipJump"
     source: ClassVar[str] = "Chen, Jordan and Wainwright 2020"
+    takes_start: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
 
     norm: Norm = "l2"
@@ -172,7 +173,10 @@ class HopSkipJump(SteppedAttack[Walk]):
         largest = max(max(height, width) // 2, 2)
         block = jax.random.randint(block_key, (), 2, largest + 1)
         blocks = noise[jnp.arange(height) // block][:, jnp.arange(width) // block]
-        return jnp.where(2 * state.asked <= self.starts + 1, noise, blocks)
+        random = jnp.where(2 * state.asked <= self.starts + 1, noise, blocks)
+        if problem.start is None:
+            return random
+        return jnp.where(state.asked == 1, problem.start, random)
 
     def _started(self, problem: Problem, state: Walk, candidate, success) -> Walk:
         return self._towards(problem, state, candidate, success)

@@ -68,6 +68,7 @@ class JSMA(SteppedAttack[Climb]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "Jacobian-based saliency map"
     source: ClassVar[str] = "Papernot et al. 2016"
+    needs_classes: ClassVar[bool] = True
     norm: Norm = dataclasses.field(default="l0", init=False, repr=False)
     ends_early: ClassVar[bool] = True
 

@@ -9,8 +9,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Classify, Image, Label, Logits, Scalar
+from robust_manifold.core.types import (
+    Classify,
+    Image,
+    Label,
+    Logits,
+    Output,
+    Scalar,
+    Target,
+)
 
 Loss: TypeAlias = Literal["margin", "ce", "dlr", "difference"]
 
@@ -153,26 +162,31 @@ def best_of(candidates: Candidate) -> Candidate:
 class Objective:
     """The loss of a classifier on candidates for one image.
 
-    Untargeted, it is the loss of class `label`, which is to be left.  Targeted, it is
-    the same loss of the class to be reached, with the opposite sign; for "dlr" the
-    targeted ratio against the largest other logit.
+    Where a class is to be left, it is the named loss of class `label`.  Where one is
+    to be reached, it is the same loss of that class, with the opposite sign; for "dlr"
+    the targeted ratio against the largest other logit.  Any other criterion brings its
+    own loss.
     """
 
     classify: Classify
-    label: Label
+    label: Target
     loss: Loss = "margin"
-    targeted: bool = False
+    criterion: Criterion = MISCLASSIFIED
 
-    def succeeds(self, logits: Logits) -> Bool[Array, ""]:
-        """Returns whether the prediction is what the attack wants.
+    @property
+    def targeted(self) -> bool:
+        """Whether `label` is a class to be reached."""
+        return isinstance(self.criterion, Targeted)
 
-        The first NaN wins an argmax: a broken logit is no success.
-        """
-        hit = jnp.argmax(logits) == self.label
-        return (hit == self.targeted) & ~jnp.isnan(logits).any()
+    def succeeds(self, logits: Output) -> Bool[Array, ""]:
+        """Returns whether the output is what the attack wants."""
+        return self.criterion.succeeds(logits, self.label)
 
-    def of(self, logits: Logits) -> Evaluation:
-        """Returns the evaluation of one logit vector."""
+    def of(self, logits: Output) -> Evaluation:
+        """Returns the evaluation of one output, such as a vector of logits."""
+        if not self.criterion.classes:
+            loss = self.criterion.loss(logits, self.label)
+            return Evaluation(loss, self.succeeds(logits))
         if self.targeted and self.loss == "dlr":
             # The plain ratio is constant while the target's logit is the third.
             leader = jnp.argmax(others(logits, self.label))

@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 
 from robust_manifold.attacks import region
-from robust_manifold.attacks.base import registry
+from robust_manifold.attacks.base import Problem, registry
 from robust_manifold.attacks.losses import Loss
 from robust_manifold.attacks.projected_gradient import GradientAscent
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Image, Scalar
+from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 
 @registry.register("momentum_pgd")
@@ -66,7 +66,12 @@ class MomentumPGD(GradientAscent):
         return jnp.zeros_like(image)
 
     def direction(
-        self, image: Image, gradient: Image, memory: Any
+        self,
+        problem: Problem,
+        key: PRNGKey,
+        image: Image,
+        gradient: Image,
+        memory: Any,
     ) -> tuple[Image, Any]:
         """Returns the steepest direction of the accumulated gradient, and that."""
         accumulated = self.decay * memory + self._scaled(gradient)

@@ -14,8 +14,9 @@ from robust_manifold.attacks.contract import first_line, told_by
 from robust_manifold.attacks.losses import margin
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import batching, keys
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.types import Label, Logits, Params, PRNGKey, Scalar
+from robust_manifold.core.types import Output, Params, PRNGKey, Scalar, Target
 
 BLIND = 0.01
 """Share of the images above which gradients that lead nowhere are told."""
@@ -28,7 +29,7 @@ _SHOWN = 4
 class _Example(NamedTuple):
     image: Array
     """An image, or what else the classifier takes."""
-    label: Label | None
+    label: Target | None
     fixed: Array | None
     """Data of the key that a random classifier always gets."""
 
@@ -36,9 +37,9 @@ class _Example(NamedTuple):
 class _Clean(NamedTuple):
     """What one clean image gives."""
 
-    logits: Logits
+    logits: Output
     slope: Scalar | None = None
-    """The largest entry of the margin's gradient; NaN or infinite if one entry is."""
+    """The largest entry of the loss's gradient; NaN or infinite if one entry is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +49,13 @@ class _Look:
     Attributes:
       apply: whose logits are looked at.
       view: whose gradient is; None if no gradient is wanted.
+      criterion: whose loss is; of one on classes it is the margin.
       key_impl: of the fixed keys.
     """
 
     apply: Apply
     view: Apply | None
+    criterion: Criterion = MISCLASSIFIED
     key_impl: Any = None
     tiled = True
 
@@ -63,8 +66,10 @@ class _Look:
         own = key if alike else keys.stream(key, "view")
         classify = self._bound(self.view, params, own, example)
 
-        def lead(image: Array) -> tuple[Scalar, Logits]:
+        def lead(image: Array) -> tuple[Scalar, Output]:
             logits = classify(image)
+            if not self.criterion.classes:
+                return self.criterion.loss(logits, example.label), logits
             predicted = jnp.argmax(logits)
             label = predicted if example.label is None else example.label
             return margin(logits, label), logits
@@ -90,7 +95,7 @@ def check_outputs(
     key: PRNGKey,
     view: Apply | None = None,
     gradients: bool = False,
-    targeted: bool = False,
+    criterion: Criterion = MISCLASSIFIED,
     fixed_keys: Any = None,
     tile: int | None = None,
     name: str = "apply",
@@ -121,7 +126,7 @@ def check_outputs(
       key: of a random classifier.
       view: what the attack differentiates in place of `apply`.
       gradients: whether the attack asks for any; see `Attack.cost`.
-      targeted: whether the labels are to be reached.
+      criterion: what is wanted of the outputs.
       fixed_keys: [n] keys that a random classifier always gets.
       tile: as for `craft`.
       name: of the argument that `apply` is.
@@ -138,20 +143,21 @@ def check_outputs(
         data = np.asarray(jax.random.key_data(fixed_keys))
         key_impl = jax.random.key_impl(fixed_keys)
     seen = apply if view is None else view
-    look = _Look(apply, seen if gradients else None, key_impl)
+    look = _Look(apply, seen if gradients else None, criterion, key_impl)
     examples = _Example(images, labels, data)  # type: ignore[arg-type]
     clean = _looked(look, params, examples, key, tile, name)
     logits = np.asarray(clean.logits, np.float64)
-    broken = np.asarray(np.isnan(logits).any(axis=-1))
+    broken = np.asarray(np.isnan(logits).reshape(len(logits), -1).any(axis=1))
     _tell_of_nan(broken, name, what)
-    if not broken.all():
+    targeted = isinstance(criterion, Targeted)
+    if criterion.classes and not broken.all():
         sound = logits[~broken]
         _tell_of_probabilities(sound, name, what)
         _tell_of_hopeless(sound, labels if targeted else None, name, what)
     if clean.slope is not None:
-        predicted = np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=-1)
         left = ~broken
-        if labels is not None:
+        if criterion.classes and labels is not None:
+            predicted = np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=-1)
             left &= (predicted != labels) == targeted
         if view is not None and view != apply:
             name = "the view"

@@ -3,11 +3,12 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from robust_manifold.attacks import region
 from robust_manifold.attacks.base import (
@@ -47,11 +48,13 @@ class GradientAscent(SteppedAttack[Climb]):
     Every step moves by `step_size` along a direction and projects onto the ball and
     onto [0, 1].  What is returned is the best image met, the clean one and the last
     one included: an adversarial image beats any other, then the higher loss wins.
-    Restart r draws from the key folded with r, so more restarts only add candidates.
+    Restart r draws from the key folded with r, so more restarts only add candidates;
+    a given start is that of the first.
     """
 
     family: ClassVar[Family] = "budgeted"
     ends_at_success: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
 
     steps: int
     step_size: float | None
@@ -68,11 +71,19 @@ class GradientAscent(SteppedAttack[Climb]):
 
     @abc.abstractmethod
     def direction(
-        self, image: Image, gradient: Image, memory: Any
+        self,
+        problem: Problem,
+        key: PRNGKey,
+        image: Image,
+        gradient: Image,
+        memory: Any,
     ) -> tuple[Image, Any]:
         """Returns the direction of a step, and what the next one depends on.
 
         Args:
+          problem: the image and its classifier, for directions that look further; what
+            they ask is to be declared in `passes`.
+          key: of this step of this restart.
           image: where the step starts.
           gradient: of the loss there.
           memory: what the last step returned; `remember` before the first.
@@ -133,17 +144,24 @@ class GradientAscent(SteppedAttack[Climb]):
             key, jnp.arange(self.restarts)
         )
 
-        def start(key: PRNGKey) -> Climb:
+        def start(number: Int[Array, ""], key: PRNGKey) -> Climb:
             image = self._start(problem, key)
+            if problem.start is not None:
+                # The other restarts are random, or there are none.
+                given = self._projection(problem)(problem.start)
+                image = jnp.where(number == 0, given, image)
             return Climb(image, clean, self.remember(image))
 
-        return jax.vmap(start)(keys)
+        return jax.vmap(start)(jnp.arange(self.restarts), keys)
 
     def step(self, problem: Problem, key: PRNGKey, state: Climb) -> Climb:
         """Returns every restart one step on."""
-        return jax.vmap(lambda climb: self.climb(problem, climb))(state)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+            key, jnp.arange(self.restarts)
+        )
+        return jax.vmap(lambda key, climb: self.climb(problem, key, climb))(keys, state)
 
-    def climb(self, problem: Problem, climb: Climb) -> Climb:
+    def climb(self, problem: Problem, key: PRNGKey, climb: Climb) -> Climb:
         """Returns one restart one step on, its last image compared with the best."""
         image = climb.image
         evaluation, gradient = problem.objective(self.loss).evaluate_with_gradient(
@@ -153,8 +171,8 @@ class GradientAscent(SteppedAttack[Climb]):
         size = self.step_size
         if size is None:
             size = self.default_size(problem.epsilon)
-        direction, memory = self.direction(image, gradient, climb.memory)
-        project = region.projection(problem.image, problem.epsilon, self.norm)
+        direction, memory = self.direction(problem, key, image, gradient, climb.memory)
+        project = self._projection(problem)
         return Climb(project(image + size * direction), best, memory)
 
     def ended(self, state: Climb) -> Bool[Array, ""]:
@@ -178,9 +196,11 @@ class GradientAscent(SteppedAttack[Climb]):
         image = problem.image
         if not self.random_start:
             return image
-        project = region.projection(image, problem.epsilon, self.norm)
         unit = norms.uniform_in_ball(key, image, self.norm)
-        return project(image + problem.epsilon * unit)
+        return self._projection(problem)(image + problem.epsilon * unit)
+
+    def _projection(self, problem: Problem) -> Callable[[Image], Image]:
+        return region.projection(problem.image, problem.epsilon, self.norm)
 
 
 @registry.register("pgd")
@@ -222,7 +242,12 @@ class PGD(GradientAscent):
         return 2.5 * epsilon / self.steps
 
     def direction(
-        self, image: Image, gradient: Image, memory: Any
+        self,
+        problem: Problem,
+        key: PRNGKey,
+        image: Image,
+        gradient: Image,
+        memory: Any,
     ) -> tuple[Image, Any]:
         """Returns the steepest direction."""
         if self.norm != "l1":
@@ -262,7 +287,12 @@ class BIM(GradientAscent):
         return epsilon / self.steps
 
     def direction(
-        self, image: Image, gradient: Image, memory: Any
+        self,
+        problem: Problem,
+        key: PRNGKey,
+        image: Image,
+        gradient: Image,
+        memory: Any,
     ) -> tuple[Image, Any]:
         """Returns the signs of the gradient."""
         return jnp.sign(gradient), memory

@@ -15,7 +15,7 @@ from robust_manifold.core.spec import (
     name_fields,
     with_checked_numbers,
 )
-from robust_manifold.core.types import Classify, Image, Logits, Params, PRNGKey
+from robust_manifold.core.types import Classify, Image, Output, Params, PRNGKey
 
 
 @name_fields
@@ -37,25 +37,25 @@ class Expectation:
     (2,)
     """
 
-    apply: Callable[[Params, Image, PRNGKey], Logits]
+    apply: Callable[[Params, Image, PRNGKey], Output]
     """`apply(params, image, key) -> logits`, for one image."""
     samples: int = 1
 
     def __post_init__(self):
         check(is_whole(self.samples, 1), self, "samples", "a whole number, 1 or more")
 
-    def __call__(self, params: Params, image: Array, key: PRNGKey) -> Logits:
+    def __call__(self, params: Params, image: Array, key: PRNGKey) -> Output:
         """Returns the mean over the samples."""
         return self._mean(params, image, jax.random.split(key, self.samples))
 
-    def with_first(self, params: Params, image: Array, key: PRNGKey) -> Logits:
+    def with_first(self, params: Params, image: Array, key: PRNGKey) -> Output:
         """Returns the mean over the samples, of which the first has `key` itself."""
         if self.samples == 1:
             return self.apply(params, image, key)
         others = jax.random.split(key, self.samples - 1)
         return self._mean(params, image, jnp.concatenate([key[None], others]))
 
-    def _mean(self, params: Params, image: Array, keys: Array) -> Logits:
+    def _mean(self, params: Params, image: Array, keys: Array) -> Output:
         logits = jax.vmap(self.apply, in_axes=(None, None, 0))(params, image, keys)
         return jnp.mean(logits, axis=0)
 
@@ -82,7 +82,7 @@ def bound(
     else:
         call = functools.partial(apply, key=key)
 
-    def classify(image: Array) -> Logits:
+    def classify(image: Array) -> Output:
         # Networks of mixed precision have logits of another type than their images.
         return call(params, image).astype(image.dtype)
 

@@ -61,6 +61,7 @@ class SPSA(SteppedAttack[Ascent]):
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "SPSA"
     source: ClassVar[str] = "Uesato et al. 2018"
+    takes_start: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
 
     epsilon: float
@@ -101,13 +102,16 @@ class SPSA(SteppedAttack[Ascent]):
         return Passes(Queries(1, 0), Queries(2 * self.samples + 1, 0))
 
     def begin(self, problem: Problem, key: PRNGKey) -> Ascent:
-        """Returns the clean image as the start."""
+        """Returns the clean image, or the given one, as the start."""
         del key
-        clean = problem.image
+        clean = start = problem.image
         best = Candidate.nothing(clean).better_of(
             problem.objective(self.loss).candidate(clean)
         )
-        return Ascent(clean, self._adam(clean).init(clean), best)
+        if problem.start is not None:
+            project = region.projection(clean, problem.epsilon, self.norm)
+            start = project(problem.start)
+        return Ascent(start, self._adam(clean).init(clean), best)
 
     def step(self, problem: Problem, key: PRNGKey, state: Ascent) -> Ascent:
         """Returns the image one step on."""

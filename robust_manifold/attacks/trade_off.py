@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int
 from robust_manifold.attacks.base import Passes, Problem, Queries, SteppedAttack
 from robust_manifold.attacks.losses import finite
 from robust_manifold.core.spec import check, is_whole
-from robust_manifold.core.types import Image, Logits, Scalar
+from robust_manifold.core.types import Image, Output, Scalar
 
 _FACTOR = 10
 """By which the constant rises until an adversarial image is found."""
@@ -108,7 +108,7 @@ class Goal(NamedTuple):
             goal = goal._replace(scale=jnp.where(jnp.isfinite(scale), scale, 1))
         return goal, look.adversarial
 
-    def look(self, problem: Problem, logits: Logits) -> Look:
+    def look(self, problem: Problem, logits: Output) -> Look:
         """Returns how far the logits are from the goal."""
         return Look(
             jnp.maximum(0, self._gap(problem, logits)), self._met(problem, logits)
@@ -124,12 +124,15 @@ class Goal(NamedTuple):
         (gap_, met), gradient = jax.value_and_grad(gap, has_aux=True)(image)
         return Sloped(Look(jnp.maximum(0, gap_), met), -finite(gradient))
 
-    def _gap(self, problem: Problem, logits: Logits) -> Scalar:
+    def _gap(self, problem: Problem, logits: Output) -> Scalar:
         lead = problem.objective("difference").of(logits).loss
         return (self.confidence - lead) * self.scale
 
-    def _met(self, problem: Problem, logits: Logits) -> Bool[Array, ""]:
+    def _met(self, problem: Problem, logits: Output) -> Bool[Array, ""]:
         """Returns whether the attack succeeds against a handicap of its confidence."""
+        if not problem.criterion.classes:
+            lead = problem.objective().of(logits).loss
+            return problem.succeeds(logits) & (lead >= self.confidence)
         handicap = -self.confidence if problem.targeted else self.confidence
         return problem.succeeds(logits.at[problem.label].add(handicap))
 

@@ -7,12 +7,13 @@ import jax
 from jaxtyping import Array
 
 from robust_manifold.attacks.base import Attack
-from robust_manifold.attacks.contract import check_function, classes_of
+from robust_manifold.attacks.contract import check_function, output_of
 from robust_manifold.attacks.craft import Crafted, craft
 from robust_manifold.attacks.random import Apply, Expectation
 from robust_manifold.core.checks import checked_images
+from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.types import Logits, Params, PRNGKey
+from robust_manifold.core.types import Output, Params, PRNGKey
 
 
 def transfer(
@@ -52,11 +53,12 @@ def transfer(
     image = jax.ShapeDtypeStruct(held.shape[1:], held.dtype)
     for name, function in {"source": source, "apply": apply}.items():
         check_function(name, function)
-    taught = classes_of(source, source_params, image, "source")
-    classes = classes_of(apply, params, image)
-    if taught != classes:
+    criterion = options.get("criterion") or MISCLASSIFIED
+    taught = output_of(source, source_params, image, criterion, "source").size
+    wanted = output_of(apply, params, image, criterion).size
+    if taught != wanted:
         raise UsageError(
-            f"source gives {taught} logits and apply {classes}; allowed: equally many."
+            f"source gives {taught} logits and apply {wanted}; allowed: equally many."
         )
     return craft(
         attack,
@@ -84,5 +86,5 @@ class _OfPair:
     apply: Any
     place: int
 
-    def __call__(self, params: Any, image: Array, *key: PRNGKey) -> Logits:
+    def __call__(self, params: Any, image: Array, *key: PRNGKey) -> Output:
         return self.apply(params[self.place], image, *key)

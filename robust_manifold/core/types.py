@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 Image: TypeAlias = Float[Array, "height width channels"]
 """One image, pixels in [0, 1]."""
@@ -14,6 +14,12 @@ Latent: TypeAlias = Float[Array, " latent"]
 Logits: TypeAlias = Float[Array, " classes"]
 """Unnormalised class scores of one image."""
 
+Output: TypeAlias = Float[Array, "..."]
+"""What a network gives for one image: logits, or the numbers of a regression."""
+
+Target: TypeAlias = Shaped[Array, "..."]
+"""What a criterion compares one output with, such as the class to leave."""
+
 Scalar: TypeAlias = Float[Array, ""]
 Label: TypeAlias = Int[Array, ""]
 PRNGKey: TypeAlias = Key[Array, ""]
@@ -21,8 +27,8 @@ PRNGKey: TypeAlias = Key[Array, ""]
 
 Params: TypeAlias = PyTree[Any]
 
-Classify: TypeAlias = Callable[[Image], Logits]
-"""A classifier of one image with its parameters already bound."""
+Classify: TypeAlias = Callable[[Image], Output]
+"""A network of one image, such as a classifier, with its parameters already bound."""
 
 Generate: TypeAlias = Callable[[Latent], Image]
 """A generator of one image with its parameters already bound."""

@@ -3,6 +3,7 @@
 import jax
 
 from robust_manifold.attacks.base import Attempt
+from robust_manifold.core.criterion import Misclassified, Targeted
 
 KEY = jax.random.key(0)
 
@@ -12,6 +13,7 @@ def attempt(attack, classify, image, label, *, targeted=False) -> Attempt:
 
     @jax.jit
     def run(image, label):
-        return attack.run(KEY, classify, image, label, targeted=targeted)
+        criterion = Targeted() if targeted else Misclassified()
+        return attack.run(KEY, classify, image, label, criterion=criterion)
 
     return run(image, label)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robust_manifold.attacks import APGD, Problem, apgd, craft, registry
+from robust_manifold.core.criterion import Targeted
 from robust_manifold.core.errors import UsageError
 from tests.attacks.hard_cases import most
 
@@ -272,7 +273,7 @@ def test_the_first_success_ends_all_runs():
 
 def test_a_targeted_attack_reaches_its_class():
     attack = APGD(0.4, loss="targeted_dlr", steps=10)
-    image = attack(KEY, _four_classes, PIXEL, jnp.int32(2), targeted=True)
+    image = attack(KEY, _four_classes, PIXEL, jnp.int32(2), criterion=Targeted())
     assert jnp.argmax(_four_classes(image)) == 2
 
 

@@ -52,7 +52,7 @@ def test_gradients_are_accumulated_at_one_length(scaling, second):
     memory = attack.remember(image)
     for gradient in ([1000.0, 0.0], [-0.02, 0.03]):
         gradient = jnp.array(gradient).reshape(2, 1, 1)
-        direction, memory = attack.direction(image, gradient, memory)
+        direction, memory = attack.direction(None, None, image, gradient, memory)
     np.testing.assert_allclose(memory.ravel(), second, rtol=1e-6)
     np.testing.assert_array_equal(direction.ravel(), np.sign(second))
 

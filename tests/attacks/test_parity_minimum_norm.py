@@ -7,6 +7,7 @@ import pytest
 
 from robust_manifold import attacks
 from robust_manifold.attacks import DDN, FMN, DeepFool
+from robust_manifold.core.criterion import Misclassified, Targeted
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +118,8 @@ def _walked(spec, params, images, labels, targeted):
         def classify(image):
             return _apply(params, image)
 
-        problem = attacks.Problem(classify, image, label, jnp.float64(0), targeted)
+        criterion = Targeted() if targeted else Misclassified()
+        problem = attacks.Problem(classify, image, label, jnp.float64(0), criterion)
 
         def step(state, _):
             met = state.image, problem.succeeds(classify(state.image))

@@ -1,0 +1,221 @@
+"""What an attack wants of a network's output: success, and a loss that leads to it.
+
+A criterion is a frozen dataclass, hashed by value.  It looks at the output for ONE
+image and at that image's target, which may be a class, a row of labels or a number;
+the targets of many images have a leading axis.
+
+Its `loss` grows towards success and is above 0 where, and only where, the attack has
+succeeded (a loss of exactly 0 may be either).  Attacks climb it, and those that look
+for the nearest adversarial image search for the place where it crosses 0.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from robust_manifold.core.checks import checked_labels
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.types import Output, Scalar
+
+criteria: "Registry[Criterion]" = Registry("criterion")
+"""The criteria by the names that configs use."""
+
+
+class Criterion(abc.ABC):
+    """Base class of all criteria: subclasses are frozen dataclasses."""
+
+    classes: ClassVar[bool] = False
+    """Whether outputs are logits of classes and targets are classes.
+
+    Attacks that need classes, such as DeepFool, take no other criterion.
+    """
+
+    @abc.abstractmethod
+    def loss(self, output: Any, target: Any) -> Scalar:
+        """Returns the loss of one output: above 0 only where `succeeds`."""
+
+    @abc.abstractmethod
+    def succeeds(self, output: Any, target: Any) -> Bool[Array, ""]:
+        """Returns whether the attack has what it wants; never where a value is NaN."""
+
+    @abc.abstractmethod
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the targets of `n` images, checked against the shape of one output.
+
+        Raises:
+          UsageError: for outputs or targets that the criterion has no use for.
+        """
+
+
+class ClassCriterion(Criterion):
+    """A criterion on logits of classes."""
+
+    classes = True
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the classes [n], checked: one vector of 2 logits or more."""
+        if len(output.shape) != 1 or output.shape[0] < 2:
+            raise UsageError(
+                f"apply gives {output.shape} for one image; allowed: a vector of "
+                "logits for 2 classes or more, or another criterion than classes."
+            )
+        return checked_labels(targets, n, output.shape[0])
+
+
+@criteria.register("misclassified")
+@dataclasses.dataclass(frozen=True)
+class Misclassified(ClassCriterion):
+    """The prediction is another class than the target, which is the true one."""
+
+    def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
+        """Returns the largest other logit less the target's."""
+        return _lead(output, target)
+
+    def succeeds(self, output: Float[Array, " classes"], target: Any):
+        """Returns whether the largest logit is another one."""
+        # The first NaN wins an argmax: a broken logit is no success.
+        return (jnp.argmax(output) != target) & ~jnp.isnan(output).any()
+
+
+MISCLASSIFIED = Misclassified()
+"""What an attack wants unless it is told otherwise."""
+
+
+@criteria.register("targeted")
+@dataclasses.dataclass(frozen=True)
+class Targeted(ClassCriterion):
+    """The prediction is the target, a class to be reached."""
+
+    def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
+        """Returns the target's logit less the largest other one."""
+        return -_lead(output, target)
+
+    def succeeds(self, output: Float[Array, " classes"], target: Any):
+        """Returns whether the largest logit is the target's."""
+        return (jnp.argmax(output) == target) & ~jnp.isnan(output).any()
+
+
+@criteria.register("deviates")
+@dataclasses.dataclass(frozen=True)
+class Deviates(Criterion):
+    """The output of a regression is farther from the target than a tolerance.
+
+    The distance is the Euclidean one over all entries of the output.
+
+    Attributes:
+      tolerance: in the units of the output.
+      period: after which values repeat, such as 360 for angles in degrees; 0: never.
+    """
+
+    tolerance: float
+    period: float = 0.0
+
+    def __post_init__(self):
+        for field in ("tolerance", "period"):
+            fits = 0 <= getattr(self, field) < math.inf
+            check(fits, self, field, "a finite number, 0 or more")
+        if self.period:
+            fits = self.tolerance < self.period / 2
+            check(fits, self, "tolerance", "less than half of the period")
+
+    def loss(self, output: Output, target: Any) -> Scalar:
+        """Returns the distance from the target less the tolerance."""
+        away = output - target
+        if self.period:
+            away -= self.period * jnp.round(away / self.period)
+        squared = jnp.sum(away**2)
+        distance = jnp.sqrt(jnp.where(squared > 0, squared, 1))
+        # At the target itself all ways lead out: an attack that begins there, at a
+        # perfect prediction, is given one of them.
+        along = jnp.sum(away) / math.sqrt(max(away.size, 1))
+        return jnp.where(squared > 0, distance, along) - self.tolerance
+
+    def succeeds(self, output: Output, target: Any):
+        """Returns whether the distance is above the tolerance."""
+        return self.loss(output, target) > 0
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the targets, floats of the outputs' shape, [n, ...]."""
+        return _numbers(targets, (n, *output.shape), output.dtype)
+
+
+@criteria.register("any_label_wrong")
+@dataclasses.dataclass(frozen=True)
+class AnyLabelWrong(Criterion):
+    """One of several yes-or-no answers is wrong; a logit above 0 says yes."""
+
+    def loss(self, output: Float[Array, " labels"], target: Any) -> Scalar:
+        """Returns how far the weakest right answer is on the wrong side of 0."""
+        return jnp.max(jnp.where(target, -output, output))
+
+    def succeeds(self, output: Float[Array, " labels"], target: Any):
+        """Returns whether an answer differs from its target."""
+        wrong = ((output > 0) != target).any()
+        return wrong & ~jnp.isnan(output).any()
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the answers, booleans [n, labels]."""
+        if len(output.shape) != 1:
+            raise UsageError(
+                f"apply gives {output.shape} for one image; allowed: a vector of one "
+                "logit for each label."
+            )
+        return _answers(targets, (n, *output.shape))
+
+
+@criteria.register("sign_flips")
+@dataclasses.dataclass(frozen=True)
+class SignFlips(Criterion):
+    """The one logit of a two-class network changes sides; above 0 is class 1."""
+
+    def loss(self, output: Output, target: Any) -> Scalar:
+        """Returns how far the logit is on the wrong side of 0."""
+        return jnp.where(target, -output, output).reshape(())
+
+    def succeeds(self, output: Output, target: Any):
+        """Returns whether the logit is on the wrong side."""
+        value = output.reshape(())
+        return ((value > 0) != target) & ~jnp.isnan(value)
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the classes 0 or 1, booleans [n]."""
+        if math.prod(output.shape) != 1:
+            raise UsageError(
+                f"apply gives {output.shape} for one image; allowed: one logit."
+            )
+        return _answers(targets, (n,))
+
+
+def _lead(logits: Float[Array, " classes"], label: Any) -> Scalar:
+    own = jnp.arange(logits.size) == label
+    return jnp.max(jnp.where(own, -jnp.inf, logits)) - logits[label]
+
+
+def _numbers(targets: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    found = np.asarray(targets)
+    if found.shape != shape or found.dtype.kind not in "iuf":
+        raise UsageError(
+            f"targets are {found.shape} of type {found.dtype}; allowed: numbers of the "
+            f"shape {shape}, those of the outputs."
+        )
+    if not np.isfinite(found).all():
+        raise UsageError("targets hold NaN or infinity; allowed: finite numbers.")
+    return found.astype(dtype)
+
+
+def _answers(targets: Any, shape: tuple[int, ...]) -> np.ndarray:
+    found = np.asarray(targets)
+    plain = found.dtype.kind in "biu" and np.isin(found, (0, 1)).all()
+    if found.shape != shape or not plain:
+        raise UsageError(
+            f"targets are {found.shape} of type {found.dtype}; allowed: booleans, or 0 "
+            f"and 1, of the shape {shape}."
+        )
+    return found.astype(bool)

@@ -1,0 +1,194 @@
+"""Attacks on linear networks of every criterion, against the exact distance."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold import attacks
+from robust_manifold.attacks import (
+    APGD,
+    BIM,
+    DDN,
+    FGSM,
+    FMN,
+    PGD,
+    SPSA,
+    AutoAttack,
+    CarliniWagner,
+    ElasticNet,
+    HopSkipJump,
+    MomentumPGD,
+    Patch,
+    RandFGSM,
+    SigmaZero,
+    Square,
+)
+from robust_manifold.core.criterion import AnyLabelWrong, Deviates, SignFlips, Targeted
+from robust_manifold.core.errors import UsageError
+
+SHAPE = (4, 4, 1)
+IMAGES = np.full((3, *SHAPE), 0.5, np.float32)
+DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
+WEIGHTS = np.random.default_rng(0).normal(size=(2, 16)).astype(np.float32)
+
+
+def regression(params, image):
+    return params["weights"] @ image.reshape(-1)
+
+
+def one_logit(params, image):
+    return params["weights"][0] @ (image.reshape(-1) - 0.5) + params["bias"]
+
+
+def labelled(params, image):
+    return params["weights"] @ (image.reshape(-1) - 0.5) + params["bias"]
+
+
+def _tasks():
+    """Yields a criterion, its network, parameters, labels, and gap over slope."""
+    rows = {"weights": WEIGHTS}
+    clean = np.tile(WEIGHTS @ np.full(16, 0.5, np.float32), (3, 1))
+    one = {"weights": WEIGHTS[:1]}
+    tolerance = 0.3
+    distance = {n: tolerance / _norm(WEIGHTS[0], q) for n, q in DUAL.items()}
+    yield Deviates(tolerance), regression, one, clean[:, :1], distance
+    bias = {"weights": WEIGHTS, "bias": np.float32([0.4, -0.2])}
+    gaps = {
+        n: min(0.4 / _norm(WEIGHTS[0], q), 0.2 / _norm(WEIGHTS[1], q))
+        for n, q in DUAL.items()
+    }
+    answers = np.tile([True, False], (3, 1))
+    yield AnyLabelWrong(), labelled, bias, answers, gaps
+    single = {**rows, "bias": np.float32(-0.3)}
+    distance = {n: 0.3 / _norm(WEIGHTS[0], q) for n, q in DUAL.items()}
+    yield SignFlips(), one_logit, single, np.zeros(3, int), distance
+
+
+def _norm(row, order):
+    return float(np.linalg.norm(row, order))
+
+
+TASKS = {type(task[0]).__name__: task for task in _tasks()}
+BUDGETED = [
+    FGSM(0.1),
+    RandFGSM(0.1, alpha=0.001),
+    BIM(0.1),
+    PGD(0.1, steps=10),
+    PGD(0.1, "l2", steps=10),
+    PGD(0.1, "l1", steps=40),
+    MomentumPGD(0.1),
+    APGD(0.1, steps=10),
+    APGD(0.1, "l2", steps=10),
+    Square(0.1, queries=1000),
+    SPSA(0.1, steps=20, samples=32),
+    AutoAttack(0.1, steps=10, queries=50),
+]
+NEAREST = {
+    CarliniWagner(): 1.02,
+    CarliniWagner("linf"): 1.05,
+    DDN(steps=100): 1.02,
+    FMN("linf", steps=100): 1.02,
+    FMN("l2", steps=100): 1.02,
+    HopSkipJump(queries=3000): 1.3,
+}
+
+
+def _crafted(attack, task, **options):
+    criterion, apply, params, labels, _ = task
+    return attacks.craft(
+        attack,
+        apply,
+        params,
+        IMAGES,
+        labels,
+        criterion=criterion,
+        key=jax.random.key(0),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("attack", BUDGETED, ids=str)
+def test_a_budget_is_enough_from_the_exact_distance_on(attack, name):
+    task = TASKS[name]
+    exact = task[-1][attack.norm]
+    # A search at random needs some room; what steps along signs needs none.
+    room = 1.4 if isinstance(attack, Square | SPSA | RandFGSM) else 1.05
+    for share, wanted in ((0.95, False), (room, True)):
+        made = _crafted(dataclasses.replace(attack, epsilon=share * exact), task)
+        assert made.success.all() == made.success.any() == wanted, (share, made)
+        outputs = jax.vmap(functools.partial(task[1], task[2]))(made.images)
+        np.testing.assert_allclose(made.logits, outputs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("attack", NEAREST, ids=str)
+def test_the_nearest_is_near_the_exact_distance(attack, name):
+    task = TASKS[name]
+    exact = task[-1][attack.norm]
+    made = _crafted(attack, task)
+    assert made.success.all()
+    assert (made.distance >= 0.999 * exact).all()
+    assert (made.distance <= NEAREST[attack] * exact).all(), made.distance / exact
+
+
+@pytest.mark.parametrize(
+    "attack", [ElasticNet(), SigmaZero(steps=100), CarliniWagner("l0")], ids=str
+)
+@pytest.mark.parametrize("name", TASKS)
+def test_attacks_on_few_pixels_find_something(attack, name):
+    assert _crafted(attack, TASKS[name]).success.all()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [attacks.DeepFool(), attacks.FAB(), attacks.JSMA()],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_what_needs_classes_is_refused_without_them(attack):
+    with pytest.raises(UsageError, match="needs logits of classes"):
+        _crafted(attack, TASKS["Deviates"])
+
+
+@pytest.mark.parametrize("attack", [PGD(0.1, loss="ce"), APGD(0.1, loss="dlr")])
+def test_a_criterion_brings_its_own_loss(attack):
+    with pytest.raises(UsageError, match="loss is .*Deviates brings its own"):
+        _crafted(attack, TASKS["Deviates"])
+
+
+def _classes(params, image):
+    return jnp.stack([*(params @ image.reshape(-1)), 0.0])
+
+
+def test_targets_are_a_shorthand_of_a_criterion():
+    attack, key = PGD(0.3, steps=10), jax.random.key(0)
+    arguments = attack, _classes, WEIGHTS, IMAGES
+    labels = np.asarray(jax.vmap(functools.partial(_classes, WEIGHTS))(IMAGES)).argmax(
+        1
+    )
+    wanted = (labels + 1) % 3
+    short = attacks.craft(*arguments, labels, targets=wanted, key=key)
+    long = attacks.craft(*arguments, wanted, criterion=Targeted(), key=key)
+    jax.tree.map(np.testing.assert_array_equal, short, long)
+    with pytest.raises(UsageError, match="beside targets"):
+        attacks.craft(
+            *arguments, labels, targets=wanted, criterion=Deviates(1.0), key=key
+        )
+
+
+def test_an_attack_begins_where_it_is_told():
+    task = TASKS["Deviates"]
+    starts = np.clip(IMAGES + 0.2 * np.sign(WEIGHTS[0]).reshape(SHAPE), 0, 1)
+    attack = PGD(task[-1]["linf"] * 1.05, steps=1, step_size=1e-9)
+    assert not _crafted(attack, task).success.any()
+    made = _crafted(attack, task, starts=starts)
+    assert made.success.all()
+    assert (made.distance <= attack.epsilon).all()
+    with pytest.raises(UsageError, match="begins by itself"):
+        _crafted(Patch("square(size=0.6)"), task, starts=starts)
+    with pytest.raises(UsageError, match="starts have the shape"):
+        _crafted(attack, task, starts=starts[:1])
