@@ -19,6 +19,7 @@ from robust_manifold.attacks import (
 )
 from robust_manifold.attacks.losses import Objective, dlr, targeted_dlr
 from robust_manifold.attacks.overpowered_losses import PAIR_LOSSES
+from robust_manifold.core.criterion import Targeted
 
 pytestmark = pytest.mark.filterwarnings("ignore::robust_manifold.attacks.AttackWarning")
 KEY = jax.random.key(0)
@@ -85,7 +86,7 @@ def test_with_two_classes_left_the_ratio_is_the_difference(value):
     loss, slope = jax.value_and_grad(dlr)(logits, jnp.int32(0))
     assert float(loss) == -0.75
     np.testing.assert_array_equal(slope, [-1, 1, 0, 0])
-    targeted = Objective(lambda image: logits, jnp.int32(1), "dlr", targeted=True)
+    targeted = Objective(lambda image: logits, jnp.int32(1), "dlr", Targeted())
     assert float(targeted.of(logits).loss) == -0.75
 
 
