@@ -9,9 +9,10 @@ from robust_manifold.config.components import adversaries, each, gan, model
 from robust_manifold.config.schema import Block, key
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import check
-from robust_manifold.data import attacked_registry, crop_side, densities
+from robust_manifold.data import attacked_registry, crop_side
 from robust_manifold.data.attacked import AttackedImages
 from robust_manifold.models import GeneratorSpec
+from robust_manifold.one_dimensional import Density, densities
 from robust_manifold.training import GanTraining, Substitute, substitutes
 
 
@@ -118,7 +119,7 @@ class Diagnostics(Block):
 class Convergence(Block):
     """The one-dimensional training of stage `convergence`."""
 
-    density: densities.Density = key(
+    density: Density = key(
         "normal(mean=1.5, deviation=0.5)",
         "of the one-dimensional data of stage convergence: normal or mixture",
         densities.registry.build,

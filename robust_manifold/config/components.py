@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from robust_manifold import attacks, defenses, inversion, models, training
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry
-from robust_manifold.data import attacked_registry, densities
+from robust_manifold.data import attacked_registry
+from robust_manifold.one_dimensional import densities
 
 T = TypeVar("T")
 
