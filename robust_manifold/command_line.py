@@ -66,19 +66,34 @@ class Arguments(NamedTuple):
     stages: tuple[str, ...]
 
 
+def describe_stages() -> str:
+    """Returns the names of all stages, in their order, for --help."""
+    return _filled(", ".join(STAGES), "  ", "  ")
+
+
 def describe() -> str:
     """Returns the config's keys with their defaults, and the components, for --help."""
     lines = []
     for name, key in KEYS.items():
-        lines.append(f"  {name} = {key.default!r}")
-        lines.append(textwrap.fill(key.meaning, 78, initial_indent=" " * 6))
+        lines.append(_filled(f"{name} = {key.default!r}", "  ", " " * 10))
+        lines.append(_filled(key.meaning, " " * 6, " " * 6))
     lines.append("\nThe components that a config can name:\n")
     for registry in REGISTRIES:
         names = f"{registry.kind}: {', '.join(registry.names)}"
-        lines.append(
-            textwrap.fill(names, 78, initial_indent="  ", subsequent_indent=" " * 6)
-        )
+        lines.append(_filled(names, "  ", " " * 6))
     return "\n".join(lines)
+
+
+def _filled(text: str, first: str, later: str) -> str:
+    """Returns a text in lines of at most 78 columns, indented; no word is broken."""
+    return textwrap.fill(
+        text,
+        78,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -94,6 +109,12 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         path = path.with_name(path.name.partition(":")[0])
     if path is not None and not path.is_file():
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
+    changed = next((a for a in argv if a.lstrip("-").startswith("config.")), "")
+    if path is None and changed.startswith("-"):
+        raise UsageError(
+            f"{changed.partition('=')[0]} is given, but no --config that it would "
+            "change; allowed: --config=experiments/NAME.py before it."
+        )
     try:
         rest = values(list(argv))
     except SystemExit as ending:

@@ -17,9 +17,10 @@ import pandas as pd
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import read_measures
 from robust_manifold.reporting import WRITERS, Table, measures_table, to_console
-from robust_manifold.runtime import json_text
+from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
-from robust_manifold.runtime.artefacts import Artefacts
+from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
+from robust_manifold.runtime.run_folder import read_config
 
 FORMATS: Mapping[str, Callable[[Table], str]] = {
     "console": to_console,
@@ -70,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         table = table_of(arguments.runs)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
+        if isinstance(error, OSError):
+            error = storage.refused(error, "a run folder")
         print(f"robust_manifold: {error}", file=sys.stderr)
         return 2
     print(FORMATS[arguments.format](table), end="")
@@ -97,8 +100,9 @@ def _measures(folder: Path) -> pd.DataFrame:
 def _confidence(folder: Path) -> float | None:
     """Returns the confidence of a run's intervals; None where it is not known."""
     try:
-        config = json_text.loads((folder / "config.json").read_bytes())
-        return float(config["evaluation"]["confidence"])
+        return float(read_config(folder)["evaluation"]["confidence"])
+    except DamagedArtefact:
+        raise
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

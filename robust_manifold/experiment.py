@@ -13,11 +13,13 @@ from robust_manifold.config import Experiment, defaults_beside
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
+    Heartbeat,
     Interrupted,
     MetricsWriter,
     RunFolder,
     console,
     devices,
+    storage,
 )
 from robust_manifold.stages import ALWAYS, RUNS, Context, roles, trained
 
@@ -50,7 +52,8 @@ def run(
       command: the command line, to be stored.
 
     Raises:
-      UsageError: if the folder, the data or the config make the run impossible.
+      UsageError: if the folder, the data or the config make the run impossible, or
+        the file system refuses to write or to read.
     """
     # Before JAX looks for devices, which it tells at length.
     console.setup()
@@ -73,6 +76,7 @@ def run(
                 workdir / "metrics.jsonl",
                 tensorboard=experiment.training.tensorboard,
                 primary=primary,
+                entered=folder,
             ) as metrics,
         ):
             context = Context(experiment, folder, metrics, stop)
@@ -96,6 +100,8 @@ def run(
         console.warning(f"{error}; the same command goes on from there.")
         # Another process of the job may have got the signal.
         return 128 + (stop.signal or signal.SIGTERM)
+    except OSError as error:
+        raise storage.refused(error, workdir) from error
     return 0
 
 
@@ -104,18 +110,16 @@ def _run_stage(context: Context, stage: str) -> None:
     if folder.stage_done(stage) and stage not in ALWAYS:
         console.info(f"{stage}  finished before")
         return
-    folder.set_status("running", stage=stage)
-    spent = dict(folder.status.get("stage_seconds", {}))
-    if folder.stage_done(stage):
-        spent.pop(stage, None)
+    folder.begin_stage(stage, anew=stage in ALWAYS)
     start = time.monotonic()
     try:
-        outputs = RUNS[stage](context)
-        folder.finish_stage(stage, outputs)
+        with Heartbeat(stage):
+            outputs = RUNS[stage](context)
     finally:
-        # The time of a stage that was stopped and resumed is the sum of its parts.
-        spent[stage] = round(spent.get(stage, 0) + time.monotonic() - start, 1)
-        folder.set_status("running", stage_seconds=spent)
+        folder.add_seconds(stage, time.monotonic() - start)
+    # First what the stage logged: of a finished one all lines stay as they are.
+    context.metrics.enter()
+    folder.finish_stage(stage, outputs)
 
 
 def _describe(context: Context) -> None:

@@ -2,11 +2,13 @@ r"""Trains, attacks, defends and reports one experiment.
 
   python -m robust_manifold.main --config=experiments/mnist_quick.py
 
-runs every stage of the experiment that has not finished yet: fit_classifier,
-fit_generator, fit_encoder, measure, diagnose, attack, evaluate, report, or those of
-config.stages. Killing it at any moment is safe; the same command goes on where it was.
-The results lie in the workdir: report/report.html is for reading, results.csv,
-measures.csv and diagnostics.csv for further work.
+runs those stages of the experiment that have not finished yet, of:
+
+{stages}
+
+Killing it at any moment is safe; the same command goes on where it was. The results
+lie in the workdir: report/report.html is for reading, results.csv, measures.csv and
+diagnostics.csv for further work.
 
 Any key of the config can be changed on the command line:
 
@@ -31,7 +33,8 @@ from robust_manifold.core.errors import UsageError
 # So that --help shows them.
 flags.adopt_module_key_flags(command_line)
 
-__doc__ = f"{__doc__}{command_line.describe()}"
+__doc__ = (__doc__ or "").format(stages=command_line.describe_stages())
+__doc__ += command_line.describe()
 
 
 def _parse(argv: list[str]) -> list[str]:

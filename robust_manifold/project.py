@@ -25,7 +25,8 @@ done it prints the summary again. Another command needs another output folder.
 
 An image must have the size and the channels of the generator's images, 8 bits a channel
 and no transparency; grey images do for a generator of colour, and colour images whose
-channels are equal for a grey one. What cannot be used is named and skipped.
+channels are equal for a grey one. Photos are turned upright; of several pictures in a
+JPEG the first counts. What cannot be used is named and skipped.
 
 Exit codes: 0 all images were projected; 1 some were skipped, or a defect of the
 program; 2 a mistake in the command or the files, or with --strict in an image; 130 or
@@ -45,7 +46,13 @@ import jax
 from robust_manifold import inversion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import ProjectionSummary
-from robust_manifold.runtime import GracefulStop, Interrupted, console, devices
+from robust_manifold.runtime import (
+    GracefulStop,
+    Interrupted,
+    console,
+    devices,
+    storage,
+)
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.stages import projection, projection_files
 
@@ -180,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         with stop:
             summary = projection.run(request, stop)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
+        if isinstance(error, OSError):
+            error = storage.refused(error, arguments.run)
         print(f"robust_manifold: {error}", file=sys.stderr)
         return 2
     except Interrupted as error:

@@ -40,6 +40,7 @@ from robust_manifold.runtime import (
     load_params,
     published,
     read_params_metadata,
+    storage,
     weight_files,
 )
 from robust_manifold.runtime.arguments import Parser
@@ -215,7 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.setup()
     try:
         arguments.run_command(arguments)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
+        if isinstance(error, OSError):
+            error = storage.refused(error, "a file of weights")
         print(f"robust_manifold: {error}", file=sys.stderr)
         return 2
     return 0

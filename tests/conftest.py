@@ -88,3 +88,24 @@ def project(tmp_path):
     write_digits(tmp_path / "digits.npz")
     (tmp_path / "tiny.py").write_text(CONFIG.format(data=tmp_path / "digits.npz"))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Returns a project whose run is complete; copied by each test that spoils it."""
+    from absl import flags
+
+    from robust_manifold import command_line, experiment
+
+    folder = tmp_path_factory.mktemp("finished")
+    write_digits(folder / "digits.npz")
+    (folder / "tiny.py").write_text(CONFIG.format(data=folder / "digits.npz"))
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    argv = ["main.py", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}"]
+    command_line.parse(argv, values)
+    with pytest.MonkeyPatch.context() as patch:
+        # Of a session there is no fixture yet that keeps it out of the user's cache.
+        patch.setenv("ROBUST_MANIFOLD_CACHE", "off")
+        assert experiment.run(*command_line.arguments(values), command=argv) == 0
+    return folder

@@ -14,6 +14,7 @@ import pytest
 
 from robust_manifold import models
 from robust_manifold.runtime import load_params, weight_files
+from robust_manifold.runtime.run_folder import read_status, sealed
 from tests.support import CONFIG, write_digits
 
 
@@ -285,6 +286,10 @@ def test_override(name, program, project):
 
 COMMANDS = {
     "no config": ([], "--config is missing"),
+    "a key of no config": (
+        ["--config.data.source=mnist_5k"],
+        "--config.data.source is given, but no --config .*--config=experiments/NAME.py",
+    ),
     "no such config": (["--config=none.py"], "none.py.*existing file"),
     "unknown flag": (["--config={config}", "--wrokdir=x"], "wrokdir"),
     "a stray argument": (["--config={config}", "fast"], "'fast' is no flag"),
@@ -472,24 +477,6 @@ def test_image_folder(spoil, program, project):
     _one_sentence(ended, r"0\.png")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Returns a project whose run is complete; copied by each test that spoils it."""
-    from absl import flags
-
-    from robust_manifold import command_line, experiment
-
-    folder = tmp_path_factory.mktemp("finished")
-    write_digits(folder / "digits.npz")
-    (folder / "tiny.py").write_text(CONFIG.format(data=folder / "digits.npz"))
-    values = flags.FlagValues()
-    command_line.define_flags(values)
-    argv = ["main.py", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}"]
-    command_line.parse(argv, values)
-    assert experiment.run(*command_line.arguments(values), command=argv) == 0
-    return folder
-
-
 def _contents(folder: pathlib.Path) -> dict[str, str]:
     """Returns the checksums of all that a run must not lose."""
     return {
@@ -657,9 +644,9 @@ def test_keys_of_stages_that_are_not_run_may_hold_anything(program, project):
 
 def _forget_stage(work, name):
     """Makes a run one that was killed when all outputs of a stage were stored."""
-    status = json.loads((work / "status.json").read_text())
+    status = read_status(work)
     del status["finished_stages"][name]
-    (work / "status.json").write_text(json.dumps(status))
+    (work / "status.json").write_text(json.dumps(sealed(status)))
 
 
 def test_killed_after_the_networks_were_stored(program, finished, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -12,10 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image as pil
 
 from robust_manifold import data, models
+from robust_manifold.config import STAGES, default_config
+from robust_manifold.data import images, pictures
 from robust_manifold.runtime import load_params
+from robust_manifold.stages import RUNS
 from tests.support import environment_of
+
+TEXTS = ("md", "tex", "txt")
+"""Endings of the files of tables that have captions."""
 
 COMMAND = [sys.executable, "-m", "robust_manifold.main"]
 
@@ -67,6 +75,12 @@ def test_a_run(project):
         assert (work / name).stat().st_size > 0, name
     for name in ("errors-*", "projections-*-clean", "projections-*-oblivious-fgsm-*"):
         assert len(list(work.glob(f"report/figures/{name}.png"))) == 1, name
+    page = (work / "report/report.html").read_text()
+    tables = re.findall(r'(<h3>[^<]+</h3>\s*)?<div class="scroll">', page)
+    assert len(tables) > 4 and all(tables)
+    # In all that may be pasted elsewhere: of one adversary, and that one oblivious.
+    for text in (out, page, *((work / f"report/table.{x}").read_text() for x in TEXTS)):
+        assert "Worst-case accuracy, oblivious attacks only" in text
     status = json.loads((work / "status.json").read_text())
     assert status["state"] == "finished"
     assert set(status["stage_seconds"]) == set(status["finished_stages"])
@@ -334,6 +348,22 @@ def test_help_is_worth_reading():
     for text in ("--config", "--workdir", "--stages", "evaluation.attacks = ", "Exit"):
         assert text in shown.stdout
     assert "Traceback" not in shown.stderr
+    about, _, keys = shown.stdout.partition("The keys of a config")
+    named = set(re.findall(r"[a-z_]+", about))
+    assert set(RUNS) == set(STAGES) and set(STAGES) <= named
+    entry = re.compile(r"  [a-z_.]+ = .*|      .*")
+    listed = keys.split("The components")[0].splitlines()[1:]
+    assert len(listed) > 100
+    for line in filter(None, listed):
+        assert entry.fullmatch(line), line
+        assert len(line) <= 80, line
+
+
+def test_the_stages_are_told_of_where_they_are_listed():
+    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    about = readme.partition("runs every stage that has not finished")[2][:600]
+    for stage in default_config().stages:
+        assert f"`{stage}`" in about, stage
 
 
 def test_one_and_four_devices_give_the_same_results(project):
@@ -350,3 +380,34 @@ def test_one_and_four_devices_give_the_same_results(project):
     pd.testing.assert_frame_equal(
         a.drop(columns="seconds"), b.drop(columns="seconds"), rtol=1e-3
     )
+
+
+def test_a_signal_ends_the_decoding(program, project, monkeypatch):
+    """Before all images are decoded, which may take long; the same command goes on."""
+    root = project / "bars"
+    with np.load(project / "digits.npz") as digits:
+        for place, (image, label) in enumerate(
+            zip(digits["images"], digits["labels"], strict=True)
+        ):
+            (root / str(label)).mkdir(parents=True, exist_ok=True)
+            pil.fromarray(image).save(root / str(label) / f"{place:03}.png")
+    decoded, decode = [], pictures.decode
+
+    def signalled(encoded, framing):
+        if not decoded:
+            os.kill(os.getpid(), signal.SIGTERM)
+        decoded.append(encoded)
+        return decode(encoded, framing)
+
+    monkeypatch.setattr(pictures, "decode", signalled)
+    monkeypatch.setattr(images, "_SPAN", 5)
+    arguments = (
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        f"--config.data.source=folder:{root}",
+        "--stages=fit_classifier",
+    )
+    ended = program(*arguments)
+    assert ended.code == 128 + signal.SIGTERM, ended.error
+    assert "of 120 images were decoded; the same command goes on" in ended.error
+    assert program(*arguments).code == 0

@@ -181,7 +181,7 @@ def write_bad(folder):
         "bad/empty.jpg": "damaged",
         "bad/notes.txt": "another format",
         "bad/link.png": "cannot be read",
-        "bad/pipe.png": "is no file",
+        "bad/pipe.png": "a pipe or a device, no file",
         r"bad/two\nlines.png": "damaged",
         "e.jpg.png": "e.jpg would have one projection file",
     }
@@ -442,9 +442,12 @@ MISTAKES = {
     "no such input": ("--input={}/none", "none', which does not exist"),
     "input is no archive": ("--input={}/notes.txt", "notes.txt', which is neither"),
     "an empty folder": ("--input={}/empty", "empty', which is empty"),
-    "a damaged archive": ("--input={}/damaged.npz", "damaged.npz is truncated"),
+    "a damaged archive": (
+        "--input={}/damaged.npz",
+        "damaged.npz cannot be used: it is damaged",
+    ),
     "no images": ("--input={}/labels.npz", r"lacks the array 'images' .*labels"),
-    "pickled images": ("--input={}/pickled.npz", "no plain numbers"),
+    "pickled images": ("--input={}/pickled.npz", "'images' holds pickled objects"),
     "images of a wrong type": ("--input={}/int64.npz", "int64; allowed: uint8"),
     "images of a wrong shape": ("--input={}/shape.npz", r"\(2, 3, 3, 1\).*3x3 pixels"),
     "images of a wrong rank": ("--input={}/rank.npz", r"the shape \(3,\)"),
@@ -505,3 +508,56 @@ def test_a_mistake_is_one_sentence(name, command, mistaken, tmp_path):
     flags[flag] = value
     one_sentence(command(*(f"{k}={v}" if v else k for k, v in flags.items())), pattern)
     assert not list(tmp_path.glob("out/projections*"))
+
+
+def test_resizing_is_advised_only_where_it_would_help(command, tmp_path):
+    """Not without the run's config, and not for images that are no squares."""
+    build = {"latent_size": 4, "hidden": 5}
+    text = f"vae_decoder({', '.join(f'{k}={v}' for k, v in build.items())})"
+    write(tmp_path / "in/large.png", pixels(0, 30, 32))
+    config = json.dumps({"data": {"crop": "20", "image_size": 0}})
+    cases = {"square": (28, 28, 1), "oblong": (28, 20, 1), "lost": (28, 28, 1)}
+    for name, shape in cases.items():
+        run = tmp_path / name
+        store(run, "generator", text, image_shape=shape)
+        if name != "lost":
+            (run / "config.json").write_text(config)
+        output = tmp_path / f"{name}_out"
+        ended = command(*arguments(run, tmp_path / "in", output))
+        said = f"has 30x32 pixels; allowed: {shape[0]}x{shape[1]}"
+        advice = ", or any with --resize" if name == "square" else ""
+        assert f"{said}{advice}." in ended.error
+        # The advice is followed.
+        again = command(
+            *arguments(run, tmp_path / "in", tmp_path / f"{name}_again", "--resize")
+        )
+        assert (again.code == 0) == (name == "square")
+
+
+def test_names_in_other_scripts(command, run_folder, tmp_path):
+    for name in ("日本.png", "二.png", "é.png"):
+        write(tmp_path / "in" / name, pixels(0))
+    output = tmp_path / "out"
+    ended = command(*arguments(run_folder, tmp_path / "in", output))
+    assert ended.code == 0 and "Glyph" not in ended.error
+    assert set(lines(output)) == {"日本.png", "二.png", "é.png"}
+
+
+def test_photos_are_projected_upright(command, run_folder, tmp_path):
+    """As phones write them: on their side, with a preview."""
+    image = np.zeros((28, 28), np.uint8)
+    image[:4] = 255  # a bright upper edge
+    notes = pil.Exif()
+    notes[0x0112] = 6  # to be turned clockwise
+    upright, stored = pil.fromarray(image), pil.fromarray(np.rot90(image))
+    (tmp_path / "in").mkdir()
+    upright.save(tmp_path / "in/a.png")
+    stored.save(tmp_path / "in/b.png", exif=notes)
+    colour = stored.convert("RGB")
+    colour.save(
+        tmp_path / "in/c.jpg", "MPO", save_all=True, append_images=[colour], exif=notes
+    )
+    assert command(*arguments(run_folder, tmp_path / "in", tmp_path / "out")).code == 0
+    found = lines(tmp_path / "out")
+    assert found["b.png"] == found["a.png"] | {"name": "b.png"}
+    assert found["c.jpg"]["status"] == "FINISHED"

@@ -61,6 +61,7 @@ __all__ = [
     "FAB",
     "FGSM",
     "FMN",
+    "JSMA",
     "PGD",
     "SPSA",
     "SigmaZero",

@@ -226,8 +226,7 @@ class APGD(SteppedAttack[Ascent]):
         logits = problem.classify(image)
         targets = jnp.zeros(1, jnp.int32)
         if self._has_targets:
-            rivals = losses.others(logits, problem.label)
-            targets = jax.lax.top_k(rivals, self.targets)[1]
+            targets = self._likeliest(problem, logits)
         clean = self._objective(problem, targets[0]).of(logits)
         lowest = jnp.full((), -jnp.inf, image.dtype)
         start = self._start(problem, key)
@@ -298,6 +297,13 @@ class APGD(SteppedAttack[Ascent]):
         if problem.targeted:
             return problem.objective("dlr")
         return _TowardsTarget(problem.classify, problem.label, target=target)
+
+    def _likeliest(self, problem: Problem, logits: Logits) -> Int[Array, " targets"]:
+        """Returns the targets: classes that can win, again where there are too few."""
+        ranked = losses.ranked(logits, problem.label)
+        targets = jax.lax.top_k(ranked, self.targets)[1]
+        living = jnp.sum(losses.possible(logits)[targets])
+        return targets[jnp.arange(self.targets) % jnp.maximum(living, 1)]
 
     def _start(self, problem: Problem, key: PRNGKey) -> Image:
         """Returns a run's random start."""
@@ -377,13 +383,38 @@ class APGD(SteppedAttack[Ascent]):
         """Returns where the step from `image` leads; `state` has the step before it."""
         project = region.projection(problem.image, epsilon, self.norm)
         if self.norm == "l1":
-            count = jnp.clip(-(-2 * state.entries // 3), 1, image.size)
-            direction = norms.sparse_direction(gradient, count)
+            direction = _sparse_direction(gradient, image, state.entries)
             return project(image + state.step_size * direction)
         direction = norms.steepest_direction(gradient, self.norm)
         change = project(image + state.step_size * direction) - image
         last = image - state.previous
         return project(image + share * change + (1 - share) * last)
+
+
+def _sparse_direction(gradient: Image, image: Image, entries: Int[Array, ""]) -> Image:
+    """Returns an l1 step for two thirds as many entries as are changed.
+
+    Two kinds of steps, of which no number would lead on, are others than the paper's.
+    Where the box holds all that would move, the next ones move, and those are pushed
+    on against it.  And where as many would move as are changed, for they tie or are
+    but two, those of the smallest gradient stay: the projection undoes equal steps.
+    """
+    count = jnp.clip(-(-2 * entries // 3), 1, gradient.size)
+    direction = norms.sparse_direction(gradient, count)
+    free = region.inwards(gradient, image)
+    held = (region.inwards(direction, image) == 0).all()
+    direction = jnp.where(held, norms.sparse_direction(free, count), direction)
+
+    moving = region.inwards(direction, image)
+    size = jnp.abs(gradient)
+    least = jnp.min(jnp.where(moving != 0, size, jnp.inf))
+    steeper = jnp.where(size > least, moving, 0)
+    undone = (_entries(moving) >= entries) & (steeper != 0).any()
+    direction = jnp.where(undone, jnp.where(size > least, direction, 0), direction)
+
+    largest = jnp.max(jnp.abs(direction))
+    pushed = held & (free == 0) & (size >= least)
+    return jnp.where(pushed, jnp.sign(gradient) * largest, direction)
 
 
 def _entries(delta: Float[Array, "..."]) -> Int[Array, ""]:

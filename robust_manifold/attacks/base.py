@@ -352,6 +352,7 @@ registry: Registry[Attack] = Registry("attack")
 def check_epsilon(attack: Any) -> None:
     """Raises a `UsageError` unless the attack's `epsilon` is a budget."""
     number = isinstance(attack.epsilon, numbers.Real)
+    number &= not isinstance(attack.epsilon, bool)
     finite = number and 0 <= attack.epsilon < math.inf
     check(finite, attack, "epsilon", "a finite number, 0 or more")
     # 1 and 1.0 are one budget: they must be written alike, too.

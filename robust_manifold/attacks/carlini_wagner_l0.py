@@ -109,7 +109,7 @@ class L0Search(RoundSearch[Search]):
         self, problem: Problem, trial: Trial, look: Look, descent: Image
     ) -> Trial:
         """Returns the trial one step of Adam on."""
-        pull = jnp.where(look.shortfall > 0, trial.constant, 0)
+        pull = jnp.where(look.adversarial, 0, trial.constant)
         gradient = 2 * (trial.image - problem.image) - pull * descent
         gradient = jnp.where(trial.allowed, gradient, 0)
         update, adam = self._adam.update(gradient, trial.adam)

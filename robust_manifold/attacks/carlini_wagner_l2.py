@@ -1,7 +1,6 @@
 """Carlini and Wagner's l2 attack: a change of variables, Adam, a search for c."""
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import jax
@@ -15,9 +14,9 @@ from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     Look,
+    Progress,
     RoundSearch,
     repeats,
-    stalled,
 )
 from robust_manifold.core.norms import norm
 from robust_manifold.core.types import Image, PRNGKey, Scalar
@@ -38,8 +37,7 @@ class Round(NamedTuple):
     adam: optax.OptState
     steps: Int[Array, ""]
     found: Bool[Array, ""]
-    checked: Scalar
-    """The loss when progress was last checked."""
+    progress: Progress
 
 
 class Search(NamedTuple):
@@ -85,11 +83,11 @@ class L2Search(RoundSearch[Search]):
         )
         update, adam = self._adam.update(finite(gradient), descent.adam)
         descent = Round(
-            descent.delta + self._share(image, state) * update,  # type: ignore[operator]
+            descent.delta + self._share(moved, state) * update,  # type: ignore[operator]
             adam,
             descent.steps + 1,
             descent.found | look.adversarial,
-            descent.checked,
+            descent.progress,
         )
         distance = norm(moved - image, "l2")
         nearer = look.adversarial & (distance < state.distance)
@@ -131,28 +129,32 @@ class L2Search(RoundSearch[Search]):
     def _share(self, image: Image, state: Search) -> Scalar | float:
         """Returns the share of Adam's step that keeps it near the distance.
 
-        Adam's first step moves every pixel by the learning rate.  Where the boundary
-        is much nearer than that, all rounds would only overshoot it.
+        Adam's first step moves every variable by the learning rate, and a grey pixel
+        by half of it.  Where the boundary is much nearer than that, all rounds would
+        only overshoot it.  A black or a white pixel hardly moves: it has far to go in
+        its variable, and counts by the slope that it has there.
         """
         if not self.normalise:
             return 1.0
-        longest = self.learning_rate * math.sqrt(image.size)
-        return jnp.minimum(1, _LONGEST_STEP * state.distance / longest)
+        longest = self.learning_rate * norm(4 * image * (1 - image), "l2")
+        # Where no pixel has a slope yet, at a distance of 0 too, the step is whole.
+        return jnp.fmin(1, _LONGEST_STEP * state.distance / longest)
 
     def _fresh(self, image: Image) -> Round:
         zeros = jnp.zeros_like(image)
-        infinite = jnp.full((), jnp.inf, image.dtype)
         adam = self._adam.init(zeros)
-        return Round(zeros, adam, jnp.int32(0), jnp.bool_(False), infinite)
+        progress = Progress.starting(image)
+        return Round(zeros, adam, jnp.int32(0), jnp.bool_(False), progress)
 
     def _end_of_round(self, image: Image, loss: Scalar, state: Search) -> Search:
         """Returns the state, in the next round if this one is over."""
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            stall = stalled(descent.steps, self.steps, loss, descent.checked)
-            over |= stall.over
-            state = state._replace(round=descent._replace(checked=stall.checked))
+            moved = jnp.any(descent.delta != 0)
+            progress = descent.progress.after(descent.steps, self.steps, loss, moved)
+            over |= progress.stalled
+            state = state._replace(round=descent._replace(progress=progress))
         rounds = state.rounds + 1
         constant = state.constant.after(
             descent.found, repeats(self.binary_search_steps, rounds)

@@ -67,7 +67,7 @@ class LinfSearch(RoundSearch[Search]):
         nearest = jnp.where(nearer, distance, state.distance)
 
         beyond = jnp.where(jnp.abs(delta) > bound, jnp.sign(delta), 0)
-        pull = jnp.where(look.shortfall > 0, descent.constant, 0)
+        pull = jnp.where(look.adversarial, 0, descent.constant)
         update, adam = self._adam.update(beyond - pull * slope, descent.adam)
         moved = jnp.clip(descent.image + self._size(state) * update, 0, 1)  # type: ignore[operator]
         going = Descent(moved, adam, descent.constant, descent.steps + 1)

@@ -1,7 +1,7 @@
 """From an attack on one image to adversarial examples of many."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +17,21 @@ from robust_manifold.attacks.base import (
     SteppedAttack,
     warn,
 )
+from robust_manifold.attacks.cautions import check_black_box, check_budget
+from robust_manifold.attacks.contract import (
+    check_function,
+    check_not_traced,
+    classes_of,
+)
 from robust_manifold.attacks.outputs import check_outputs, loop_form
 from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys, loops, norms
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import (
+    checked_budgets,
+    checked_images,
+    checked_key,
+    checked_labels,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import (
     Classify,
@@ -235,18 +246,23 @@ def craft(
         not made for random classifiers.
     """
     task = _task(
-        apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+        attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
     )
-    return _crafted(
-        _fitting(attack, task.seen),
+    check_budget(attack.budget, attack.norm, task.images.shape[1:])
+    found = _crafted(
+        task.attack,
         task,
         params,
         key,
         batch_size=batch_size,
         tile=tile,
-        form=loop or loop_form(task.seen.view, params, task.images),
+        form=loop_form(task.seen.view, params, task.images) if loop is None else loop,
         on_chunk=on_chunk,
     )
+    members = _members(task.attack, task.seen)
+    if not task.seen.draws:
+        check_black_box(members, found.success, found.member, len(task.images))
+    return jax.device_put(found)
 
 
 def craft_grid(
@@ -295,30 +311,29 @@ def craft_grid(
       UsageError: as `craft`; also unless the budgets rise from 0 or more, and for a
         budget that the attack refuses.
     """
-    budgets = [float(epsilon) for epsilon in np.atleast_1d(np.asarray(epsilons))]
-    rising = all(a < b for a, b in zip(budgets, budgets[1:], strict=False))
-    finite = all(0 <= budget < float("inf") for budget in budgets)
-    if not (budgets and rising and finite):
-        raise UsageError(
-            f"epsilons are {budgets}; allowed: one or more, rising, finite, from 0."
-        )
+    budgets = checked_budgets(epsilons)
     task = _task(
-        apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+        attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
     )
-    attack = _fitting(attack, task.seen)
+    attack = task.attack
     options = {
         "batch_size": batch_size,
         "tile": tile,
-        "form": loop or loop_form(task.seen.view, params, task.images),
+        "form": loop_form(task.seen.view, params, task.images)
+        if loop is None
+        else loop,
     }
-    found: list[Crafted] = []
+    check_budget(budgets[-1], attack.norm, task.images.shape[1:])
     if attack.budget is None:
         nearest = _crafted(attack, task, params, key, on_chunk=on_chunk, **options)
-        for budget in budgets:
-            success = nearest.success & (nearest.distance <= budget)
-            row = _without_queries(nearest) if found else nearest
-            found.append(row._replace(success=success))
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+        rows = [nearest] + [_without_queries(nearest)] * (len(budgets) - 1)
+        return _stacked(
+            row._replace(success=row.success & (row.distance <= budget))
+            for row, budget in zip(rows, budgets, strict=True)
+        )
+    members = _members(attack, task.seen)
+    found: list[Crafted] = []
+    told = task.seen.draws
     for budget in budgets:
         left = _unbroken(found[-1] if found else None, len(task.images))
         if not left.size:
@@ -332,15 +347,24 @@ def craft_grid(
             on_chunk=_after(on_chunk, len(task.images) - left.size),
             **options,
         )
+        told = told or check_black_box(
+            members, made.success, made.member, len(task.images)
+        )
         if found:
             made = _merged(_without_queries(found[-1]), made, left, keep=False)
         found.append(made)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+    return _stacked(found)
+
+
+def _stacked(rows: Iterable[Crafted]) -> Crafted:
+    """Returns what was found at each budget as arrays of JAX, stacked in front."""
+    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
 
 
 class _Task(NamedTuple):
-    """Checked images to attack."""
+    """Checked images to attack, and what fits them."""
 
+    attack: Attack
     seen: "_Seen"
     images: np.ndarray
     labels: np.ndarray
@@ -360,19 +384,22 @@ class _Task(NamedTuple):
 
 
 def _task(
-    apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
+    attack, apply, view, params, images, labels, targets, fixed_keys, ids, key, tile
 ) -> _Task:
     """Returns what is to be attacked, checked; arguments as for `craft`."""
-    for name, function in {"apply": apply, "view": view}.items():
-        if not callable(function) and not (name == "view" and function is None):
-            raise UsageError(
-                f"{name} is {function!r}; allowed: a function of parameters and image."
-            )
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (
-        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
-    ):
-        raise UsageError(f"key is {key!r}; allowed: a key such as jax.random.key(0).")
+    check_not_traced(
+        params=params,
+        images=images,
+        labels=labels,
+        targets=targets,
+        key=key,
+        fixed_keys=fixed_keys,
+        ids=ids,
+    )
+    check_function("apply", apply)
+    if view is not None:
+        check_function("view", view)
+    checked_key(key)
     images = checked_images(images)
     classes = _checked_classes(apply, view, params, images)
     labels = checked_labels(labels, len(images), classes)
@@ -380,10 +407,23 @@ def _task(
         labels = _checked_targets(targets, labels, classes)
     ids = batching.checked_ids(ids, len(images))
     fixed, key_impl = checked_fixed_keys(fixed_keys, len(images))
-    check_outputs(apply, params, images, key=key, tile=tile)
-    view = apply if view is None else view
-    seen = _Seen(apply, view, classes, targets is not None, key_impl)
-    return _Task(seen, images, labels, ids, fixed)
+    seen = _Seen(
+        apply, apply if view is None else view, classes, targets is not None, key_impl
+    )
+    attack = _fitting(attack, seen)
+    check_outputs(
+        apply,
+        params,
+        images,
+        labels,
+        key=key,
+        view=view,
+        gradients=attack.cost(classes).backwards > 0,
+        targeted=seen.targeted,
+        fixed_keys=fixed_keys,
+        tile=tile,
+    )
+    return _Task(attack, seen, images, labels, ids, fixed)
 
 
 def _crafted(
@@ -395,7 +435,11 @@ def _crafted(
     on_chunk: Callable[[int, int], None] | None,
     **options: Any,
 ) -> Crafted:
-    """Returns what an attack, or one member of an ensemble after another, makes."""
+    """Returns what an attack, or one member of an ensemble after another, makes.
+
+    It is held as NumPy arrays: JAX would compile each operation on them for each
+    number of images anew.
+    """
     members = _members(attack, task.seen)
     n = len(task.images)
     found: Crafted | None = None
@@ -414,50 +458,25 @@ def _crafted(
             on_chunk=_teller(on_chunk, n, len(left), len(members) - place),
             **options,
         )
-        made = made._replace(member=jnp.full(len(left), place, jnp.int32))
+        made = jax.tree.map(np.asarray, made)
+        made = made._replace(member=np.full(len(left), place, np.int32))  # type: ignore[arg-type]
         found = made if found is None else _merged(found, made, left)
     assert found is not None
-    return jax.tree.map(jnp.asarray, found)
+    return found
 
 
 def _checked_classes(apply: Apply, view: Apply | None, params, images) -> int:
     """Returns the number of classes of both functions."""
-    classes = _classes(apply, params, images)
-    if view is not None and (others := _classes(view, params, images)) != classes:
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    classes = classes_of(apply, params, image)
+    if view is None:
+        return classes
+    others = classes_of(view, params, image, "view")
+    if others != classes:
         raise UsageError(
             f"view gives {others} logits and apply {classes}; allowed: equally many."
         )
     return classes
-
-
-def _classes(apply: Apply, params: Params, images: np.ndarray) -> int:
-    """Returns the number of classes, from the shape of one image's logits."""
-    logits = _abstract_logits(apply, params, images)
-    shape = getattr(logits, "shape", None)
-    if shape is None or len(shape) != 1 or shape[0] < 2:
-        raise UsageError(
-            f"apply gives {shape or type(logits).__name__} for one image; allowed: a "
-            "vector of logits for 2 classes or more."
-        )
-    if not jnp.issubdtype(logits.dtype, jnp.floating):
-        raise UsageError(f"apply gives logits of type {logits.dtype}; allowed: floats.")
-    return shape[0]
-
-
-def _abstract_logits(apply: Apply, params: Params, images: np.ndarray) -> Any:
-    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    more = ()
-    if isinstance(apply, Expectation):
-        more = (jax.eval_shape(lambda: jax.random.key(0)),)
-    try:
-        return jax.eval_shape(apply, params, image, *more)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        raise UsageError(
-            "apply cannot be hashed; allowed: a function, or a callable whose "
-            "__hash__ goes with its __eq__."
-        ) from None
 
 
 def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -527,11 +546,11 @@ def _unbroken(found: Crafted | None, n: int) -> np.ndarray:
     """Returns the places of the images on which nothing has succeeded so far."""
     if found is None:
         return np.arange(n)
-    return np.flatnonzero(~np.asarray(found.success))
+    return np.flatnonzero(~found.success)
 
 
 def _without_queries(found: Crafted) -> Crafted:
-    return found._replace(queries=jax.tree.map(jnp.zeros_like, found.queries))
+    return found._replace(queries=jax.tree.map(np.zeros_like, found.queries))
 
 
 def _merged(
@@ -548,15 +567,18 @@ def _merged(
     success = np.asarray(made.success)
     taken = left[success] if keep else left
 
-    def merged(old: Array, new: Array) -> Array:
-        new = new[success] if keep else new
-        return jnp.asarray(old).at[taken].set(new)
+    def merged(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        result = old.copy()
+        result[taken] = new[success] if keep else new
+        return result
 
-    result = jax.tree.map(merged, found, made)
-    queries = jax.tree.map(
-        lambda old, new: jnp.asarray(old).at[left].add(new), found.queries, made.queries
-    )
-    return result._replace(queries=queries)
+    def added(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        result = old.copy()
+        result[left] += new
+        return result
+
+    queries = jax.tree.map(added, found.queries, made.queries)
+    return jax.tree.map(merged, found, made)._replace(queries=queries)
 
 
 def _after(

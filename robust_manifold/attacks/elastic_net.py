@@ -21,10 +21,10 @@ from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
+    Progress,
     check_search,
     first_constant,
     repeats,
-    stalled,
 )
 from robust_manifold.core.norms import Norm, norm
 from robust_manifold.core.spec import check
@@ -39,8 +39,7 @@ class Round(NamedTuple):
     """Where the gradient is taken: the image with momentum."""
     steps: Int[Array, ""]
     found: Bool[Array, ""]
-    checked: Scalar
-    """The loss when progress was last checked."""
+    progress: Progress
 
 
 class Search(NamedTuple):
@@ -148,7 +147,7 @@ class ElasticNet(SteppedAttack[Search]):
                 ahead,
                 descent.steps + 1,
                 descent.found | look.adversarial,
-                descent.checked,
+                descent.progress,
             ),
             best=jnp.where(nearer, image, state.best),
             distance=jnp.where(nearer, distance, state.distance),
@@ -179,9 +178,10 @@ class ElasticNet(SteppedAttack[Search]):
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            stall = stalled(descent.steps, self.steps, loss, descent.checked)
-            over |= stall.over
-            state = state._replace(round=descent._replace(checked=stall.checked))
+            moved = jnp.any(descent.image != image)
+            progress = descent.progress.after(descent.steps, self.steps, loss, moved)
+            over |= progress.stalled
+            state = state._replace(round=descent._replace(progress=progress))
         rounds = state.rounds + 1
         after = state._replace(
             round=_fresh(image),
@@ -194,5 +194,5 @@ class ElasticNet(SteppedAttack[Search]):
 
 
 def _fresh(image: Image) -> Round:
-    infinite = jnp.full((), jnp.inf, image.dtype)
-    return Round(image, image, jnp.int32(0), jnp.bool_(False), infinite)
+    progress = Progress.starting(image)
+    return Round(image, image, jnp.int32(0), jnp.bool_(False), progress)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks import hyperplane
+from robust_manifold.attacks import hyperplane, losses
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -150,14 +150,17 @@ class FAB(SteppedAttack[Search]):
             image, image, problem.succeeds(logits), self.norm
         )
         others = hyperplane.rivals(problem, logits)[:-1]
-        classes = 1 if problem.targeted else min(self.targets or 1, others.size)
+        living = jnp.sum(losses.possible(logits)[others])
+        most = 1 if problem.targeted else min(self.targets or 1, others.size)
+        # Classes that cannot win, which come last, need no runs.
+        classes = jnp.clip(living, 1, most)
         return Search(
             image=image,
             nearest=nearest,
             inside=self._inside(problem, nearest),
             others=others,
             taken=jnp.int32(0),
-            runs=jnp.int32(classes * self.restarts),
+            runs=(classes * self.restarts).astype(jnp.int32),
             backwards=jnp.int32(0),
         )
 
@@ -203,7 +206,7 @@ class FAB(SteppedAttack[Search]):
         if self.targets is None:
             return state.others
         run = state.taken // self.steps
-        classes = min(self.targets, state.others.size)
+        classes = state.runs // self.restarts
         return jax.lax.dynamic_slice_in_dim(state.others, run % classes, 1)
 
     def _start(self, problem: Problem, key: PRNGKey, state: Search) -> Image:

@@ -39,6 +39,8 @@ class Ball(NamedTuple):
     nearest: Nearest
     taken: Int[Array, ""]
     slopes: aim.Slopes
+    lost: Scalar
+    """What the box took away of the last move's length."""
 
 
 @registry.register("fmn")
@@ -52,13 +54,14 @@ class FMN(SteppedAttack[Ball]):
     adversarial and grows where it is not, by shares that fall along a cosine as the
     step sizes do.  The nearest adversarial image met is returned.
 
-    Three things differ from the paper.  The first radius leads beyond the linearised
-    boundary by some roundings.  In all norms but linf, the ball's room is
-    not spent on values which the box takes away again: the gradient is zero where it
-    leads out of the box, and for l0 a step is clipped before its largest values are
-    chosen.  And, unless `loss` is "difference", the logit followed is not that of the
-    likeliest other class, which may be far, but of the nearest to first order: the
-    differences are divided by the lengths of their gradients on the clean image.
+    Three things differ from the paper.  A radius that is a distance to the boundary
+    leads beyond it by some roundings.  With `inside_box` neither steps nor radii count
+    on values which the box takes away again: the gradient is zero where it leads out of
+    the box, such a radius makes up for what was cut off the last move, and for l0 a
+    step is clipped before its largest values are chosen.  And, unless `loss` is
+    "difference", the logit followed is not that of the likeliest other class, which may
+    be far, but of the nearest to first order: the differences are divided by the
+    lengths of their gradients on the clean image.
     """
 
     family: ClassVar[Family] = "minimum norm"
@@ -76,6 +79,8 @@ class FMN(SteppedAttack[Ball]):
     """The radius' first relative change."""
     loss: str = "nearest"
     """`nearest`, or the paper's `difference`; a targeted attack has but the latter."""
+    inside_box: bool = True
+    """Count on the room that [0, 1] leaves; off: the paper's steps and radii."""
 
     def __post_init__(self):
         check(self.norm in NORMS, self, "norm", " or ".join(NORMS))
@@ -125,34 +130,38 @@ class FMN(SteppedAttack[Ball]):
         radius = jnp.full((), 1 if self.norm == "l0" else jnp.inf, image.dtype)
         # The steepest single entry, l1's slope, tells little of a curved classifier.
         slopes = aim.slopes(problem, self.loss, "linf" if self.norm == "linf" else "l2")
-        return Ball(image, radius, Nearest.nothing(image), jnp.int32(0), slopes)
+        zero = jnp.zeros((), image.dtype)
+        return Ball(image, radius, Nearest.nothing(image), jnp.int32(0), slopes, zero)
 
     def step(self, problem: Problem, key: PRNGKey, state: Ball) -> Ball:
         """Returns the search one step on; the image it came from is compared."""
         original, image = problem.image, state.image
         objective = aim.objective(problem, self.loss, state.slopes)
         evaluation, gradient = objective.evaluate_with_gradient(image)
+        if self.inside_box:
+            gradient = _inwards(gradient, image)
         adversarial = evaluation.adversarial
         nearest = state.nearest.met(original, image, adversarial, self.norm)
         state = state._replace(nearest=nearest)
+        farthest = norms.norm(jnp.maximum(original, 1 - original), self.norm)
         if self.norm == "l0":
             radius = self._count_allowed(state, adversarial)
         else:
-            size = norms.norm(image - original, self.norm)
+            size = norms.norm(image - original, self.norm) + state.lost
             left = hyperplane.distance(evaluation.loss, gradient, self.norm)
+            # Logits that are level, by rounding as well, do not say how far it is.
+            left = jnp.where(left > 0, left, _LAST_GAMMA * farthest)
             reach = (size + left) * (1 + _BEYOND * jnp.finfo(image.dtype).eps)
             radius = self._radius(state, adversarial, reach)
-        farthest = norms.norm(jnp.maximum(original, 1 - original), self.norm)
         radius = jnp.fmin(radius, farthest)
         stepsize = self._falling(state, self.max_stepsize, self._least_stepsize)
-        if self.norm != "linf":
-            gradient = _inwards(gradient, image)
         moved = image + stepsize * norms.steepest_direction(gradient, "l2")
-        if self.norm == "l0":
+        if self.norm == "l0" and self.inside_box:
             moved = jnp.clip(moved, 0, 1)
         delta = self._project(moved - original, radius)
         image = jnp.clip(original + delta, 0, 1)
-        return Ball(image, radius, nearest, state.taken + 1, state.slopes)
+        lost = self._lost(delta, image - original)
+        return Ball(image, radius, nearest, state.taken + 1, state.slopes, lost)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Ball) -> Image:
         """Returns the nearest adversarial image, or the original."""
@@ -168,6 +177,14 @@ class FMN(SteppedAttack[Ball]):
         """Returns a value that falls along half a cosine."""
         angle = jnp.pi * state.taken.astype(state.image.dtype) / self.steps
         return last + (first - last) * (1 + jnp.cos(angle)) / 2
+
+    def _lost(self, delta: Image, kept: Image) -> Scalar:
+        """Returns by how much the box has shortened a move."""
+        if not self.inside_box:
+            return jnp.zeros((), delta.dtype)
+        lost = norms.norm(delta, self.norm) - norms.norm(kept, self.norm)
+        # Where nothing was cut off, a difference is one of rounding.
+        return jnp.where(jnp.any(delta != kept), jnp.maximum(lost, 0), 0)
 
     def _radius(
         self, state: Ball, adversarial: Bool[Array, ""], reach: Scalar

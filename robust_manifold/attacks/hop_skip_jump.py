@@ -27,6 +27,9 @@ SEEK, BISECT, ESTIMATE, JUMP = range(4)
 """What the next query is for: an adversarial start, the boundary between the image and
 an adversarial one, the boundary's direction, or how far one may go along it."""
 
+_BISECTIONS = 7
+"""The fewest halvings of a bisection, to a hundredth of the way: of a few pixels the
+paper's precision, which grows with their number, is no more than one halving."""
 _JUMPS = 25
 """Halvings of a step, after which the walk goes on from where it is."""
 
@@ -229,7 +232,7 @@ class HopSkipJump(SteppedAttack[Walk]):
         power = 1.5 if self.norm == "l2" else 2.0
         wanted = power * math.log2(image.size) - math.log2(self.gamma)
         # Finer shares cannot be told apart.
-        return max(1, min(math.ceil(wanted), jnp.finfo(image.dtype).nmant))
+        return max(_BISECTIONS, min(math.ceil(wanted), jnp.finfo(image.dtype).nmant))
 
     def _probe(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
         like = problem.image

@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 def rivals(problem: Problem, logits: Logits) -> Int[Array, " classes"]:
     """Returns all classes, the likeliest first and the label last."""
-    return jnp.argsort(-losses.others(logits, problem.label), stable=True)
+    return jnp.argsort(-losses.ranked(logits, problem.label), stable=True)
 
 
 def boundaries(
@@ -43,7 +43,10 @@ def boundaries(
     """Returns the boundaries to the classes `others`: a forward, a backward for each.
 
     In a targeted attack it is the one boundary between the label and the class that is
-    likeliest among all others.  What is not finite becomes 0.
+    likeliest among all others.  A class whose logit is not finite, as a masked one's,
+    has no boundary: its value is -inf and its gradient 0, so that it is infinitely far
+    and no step leads to it.  Elsewhere, entries of a gradient that are not finite
+    become 0.
     """
     logits, pull_back = jax.vjp(problem.classify, image)
     own = jax.nn.one_hot(problem.label, logits.size, dtype=logits.dtype)
@@ -56,7 +59,9 @@ def boundaries(
         if problem.targeted:
             cotangent, value = -cotangent, -value
         (gradient,) = pull_back(cotangent)
-        return losses.finite(value), losses.finite(gradient)
+        exists = jnp.isfinite(value)
+        gradient = jnp.where(exists, losses.finite(gradient), 0)
+        return jnp.where(exists, value, -jnp.inf), gradient
 
     return Boundaries(logits, *jax.vmap(boundary)(others))
 
@@ -74,9 +79,9 @@ def distance(value: Scalar, gradient: Image, norm: Norm) -> Scalar:
 
 
 def free_step(gradient: Image, gain: Scalar, norm: Norm) -> Image:
-    """Returns the shortest step that gains so much, wherever it leads."""
+    """Returns the shortest step that gains so much, wherever it leads, if any does."""
     dual = dual_norm(gradient, norm)
-    length = gain / jnp.where(dual > 0, dual, 1)
+    length = jnp.where(dual > 0, gain / jnp.where(dual > 0, dual, 1), 0)
     return length * norms.steepest_direction(gradient, norm)
 
 

@@ -18,7 +18,7 @@ from robust_manifold.attacks.base import (
 )
 from robust_manifold.core.norms import Norm, norm
 from robust_manifold.core.spec import check, is_whole
-from robust_manifold.core.types import Image, Label, Logits, PRNGKey
+from robust_manifold.core.types import Image, Label, Logits, PRNGKey, Scalar
 
 _ROWS = 64
 """Pixels of which the saliency with every other one is computed at once."""
@@ -40,7 +40,8 @@ class Pair(NamedTuple):
 
     first: Int[Array, ""]
     second: Int[Array, ""]
-    exists: Bool[Array, ""]
+    saliency: Scalar
+    """Negative where no pair is salient."""
 
 
 @registry.register("jsma")
@@ -52,7 +53,13 @@ class JSMA(SteppedAttack[Climb]):
     they raise the target's logit and lower the sum of the others', both of which they
     must.  A pixel at the end of the box, or changed as often as `theta` fits into the
     box, takes no further part.  Saliency is taken of the logits; a factor on them
-    changes no choice.
+    changes no choice.  Classes masked by -inf have no part in the sum.
+
+    What it can reach is less than other attacks can.  All pixels move in the direction
+    of `theta`: raised by default, so that a class which only darker pixels lead to is
+    never reached; `both_ways` lifts that.  No more than `gamma` of the pixels change,
+    but two always may.  And where there are many classes, the sum of the others says
+    little of the label, the one logit that has to fall: expect fewer successes.
 
     Untargeted, the attack makes for the likeliest other class of the clean image, or
     for every other class, of which the image with the fewest changed pixels counts.
@@ -65,13 +72,17 @@ class JSMA(SteppedAttack[Climb]):
     ends_early: ClassVar[bool] = True
 
     theta: float = 1.0
-    """By how much a pixel moves in a step: -1 to 1, but not 0."""
+    """By how much a pixel moves in a step: -1 to 1, but not 0.  Above 0 pixels are
+    raised, below lowered: the paper has both forms."""
     gamma: float = 0.145
-    """Share of the pixels that may be changed."""
+    """Share of the pixels that may be changed; two may always be."""
     steps: int = 1000
     """Steps at most; small `theta` needs more of them."""
     classes: Literal["nearest", "all"] = "nearest"
     """Untargeted, the classes to make for."""
+    both_ways: bool = False
+    """Raise or lower each pair, as is more salient (Wiyatno and Xu 2018, "maximal"
+    JSMA); a changed pixel goes on in its own direction alone."""
 
     def __post_init__(self):
         fits = 0 < abs(self.theta) <= 1
@@ -124,13 +135,21 @@ class JSMA(SteppedAttack[Climb]):
         """Returns one climb two pixels on; it ends with success or for lack of them."""
         logits, raised, lowered = _slopes(problem, climb)
         ended = climb.ended | problem.succeeds(logits)
-        sign = 1 if self.theta > 0 else -1
-        pair = _best_pair(
-            sign * raised, sign * lowered, self._domain(problem.image, climb.image)
-        )
-        ended |= ~pair.exists
+        thetas = (self.theta, -self.theta) if self.both_ways else (self.theta,)
+        pairs = []
+        for theta in thetas:
+            sign = 1 if theta > 0 else -1
+            domain = self._domain(problem.image, climb.image, sign)
+            pairs.append(_best_pair(sign * raised, sign * lowered, domain))
+        choices: Pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+        best = jnp.argmax(choices.saliency)
+        pair: Pair = jax.tree.map(lambda leaf: leaf[best], choices)
+        ended |= pair.saliency < 0
         flat = climb.image.reshape(-1)
-        moved = flat.at[jnp.stack([pair.first, pair.second])].add(self.theta)
+        chosen = jnp.stack([pair.first, pair.second])
+        theta = jnp.asarray(thetas, flat.dtype)[best]
+        # Not `add`: of a single pixel both places are one.
+        moved = flat.at[chosen].set(flat[chosen] + theta)
         moved = jnp.clip(moved, 0, 1).reshape(climb.image.shape)
         image = jnp.where(ended, climb.image, moved)
         return Climb(image, climb.target, logits, ended)
@@ -148,23 +167,31 @@ class JSMA(SteppedAttack[Climb]):
         best = jnp.argmin(jnp.where(adversarial, changed, jnp.inf))
         return jnp.where(adversarial[best], state.image[best], problem.image)
 
-    def _domain(self, clean: Image, image: Image) -> Bool[Array, " pixels"]:
-        """Returns which pixels may still be moved."""
-        room = image < 1 if self.theta > 0 else image > 0
+    def _domain(self, clean: Image, image: Image, sign: int) -> Bool[Array, " pixels"]:
+        """Returns which pixels may still be moved upwards, or downwards."""
+        if sign > 0:
+            room = (image < 1) & (image >= clean)
+        else:
+            room = (image > 0) & (image <= clean)
         changed = image != clean
-        full = jnp.sum(changed) + 2 > self.gamma * image.size
+        # One pair may move, or of a small image nothing ever would.
+        full = jnp.sum(changed) + 2 > max(self.gamma * image.size, 2)
         return (room & (changed | ~full)).reshape(-1)
 
 
 def _slopes(problem: Problem, climb: Climb) -> tuple[Logits, Flat, Flat]:
     """Returns the logits, and the gradients of the target's and of all others' sum."""
     logits, pull_back = jax.vjp(problem.classify, climb.image)
+    possible = losses.possible(logits)
     target = (jnp.arange(logits.size) == climb.target).astype(logits.dtype)
-    others = 1 - target
-    if logits.size == 2:
-        # One of two logits may be constant: only their difference has a meaning.
-        target, others = target - others, others - target
-    slopes = [pull_back(weights)[0].reshape(-1) for weights in (target, others)]
+    others = jnp.where(possible, 1 - target, 0)
+    # One of two logits may be constant: only their difference has a meaning.
+    two = jnp.sum(possible) == 2
+    weights = [
+        jnp.where(two, one - other, one)
+        for one, other in ((target, others), (others, target))
+    ]
+    slopes = [pull_back(weight)[0].reshape(-1) for weight in weights]
     raised, lowered = map(losses.finite, slopes)
     return logits, raised, lowered
 
@@ -181,7 +208,9 @@ def _best_pair(raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]) -> P
 
     def row(first: Int[Array, ""]) -> tuple[Array, Array]:
         gain, loss = raised + raised[first], lowered + lowered[first]
-        allowed = domain & domain[first] & (places != first)
+        # The pixel of an image that has but one is its own pair.
+        other = (places != first) | (raised.size == 1)
+        allowed = domain & domain[first] & other
         salient = allowed & (gain > 0) & (loss < 0)
         saliency = jnp.where(salient, -gain * loss, -1)
         second = jnp.argmax(saliency)
@@ -189,4 +218,4 @@ def _best_pair(raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]) -> P
 
     saliency, seconds = jax.lax.map(row, places, batch_size=_ROWS)
     first = jnp.argmax(saliency)
-    return Pair(first, seconds[first], saliency[first] >= 0)
+    return Pair(first, seconds[first], saliency[first])

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from robust_manifold.attacks.base import Queries
+from robust_manifold.attacks.base import Queries, warn
+from robust_manifold.attacks.contract import check_function, classes_of
 from robust_manifold.attacks.craft import Crafted, checked_fixed_keys
 from robust_manifold.attacks.losses import (
     Candidate,
@@ -19,12 +20,9 @@ from robust_manifold.attacks.losses import (
     Objective,
     best_of,
     check_loss,
+    with_enough_classes,
 )
-from robust_manifold.attacks.overpowered_many import (
-    checked_manifold_images,
-    manifold_classes,
-    manifold_loop_form,
-)
+from robust_manifold.attacks.outputs import check_outputs
 from robust_manifold.attacks.overpowered_search import (
     Ascent,
     BoundNorm,
@@ -33,17 +31,25 @@ from robust_manifold.attacks.overpowered_search import (
     TwoImages,
 )
 from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.attacks.range_checks import (
+    Range,
+    checked_range,
+    checked_range_images,
+    look,
+    range_loop_form,
+)
 from robust_manifold.core import batching, keys, loops, norms
-from robust_manifold.core.checks import checked_labels
+from robust_manifold.core.checks import checked_labels, checked_latents, checked_radius
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.spec import check, is_whole, with_checked_numbers
 from robust_manifold.core.types import (
     Classify,
     Image,
     Label,
     Latent,
+    Logits,
     Params,
     PRNGKey,
     Scalar,
@@ -62,6 +68,7 @@ _CANDIDATES = 2
 """Images that come of a latent; see `moved_into_ball`."""
 
 
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True)
 class LatentSearch:
     """The latent attack on a defence that projects (Athalye et al. 2018).
@@ -176,7 +183,8 @@ def find_on_manifold(
       key: the root of all randomness.
       apply: `apply(params, image) -> logits`, the true defended classifier with
         `params` whole, or an `Expectation` of a random one.  Without one, `logits` and
-        `success` are those of a perfect projector: the classifier's at G(z).
+        `success` are those of a perfect projector: the classifier's at a G(z) within
+        the budget of the image's own projection, or at that projection.
       latents: [n, latent], inversions of the images where they are known.
       fixed_keys: [n], the keys that a random `apply` always gets for each image; by
         default candidates are compared under one key, the best is judged by another.
@@ -192,28 +200,65 @@ def find_on_manifold(
 
     Raises:
       UsageError: for arguments that are not allowed.
+
+    Warns:
+      AttackWarning: as `craft`, of gradients by the latent.
     """
     if norm not in ("l2", "linf"):
         raise UsageError(f"norm is {norm!r}; allowed: l2 or linf.")
-    if not 0 <= epsilon < math.inf:
+    if not isinstance(search, LatentSearch):
         raise UsageError(
-            f"epsilon is {epsilon!r}; allowed: a finite number, 0 or more."
+            f"search is {search!r}; allowed: a latent attack, such as LatentSearch()."
         )
-    images = checked_manifold_images(spanner, params, images)
-    classes = manifold_classes(spanner, classify, params)
-    labels = checked_labels(labels, len(images), classes)
+    epsilon = checked_radius("epsilon", epsilon)
+    range = checked_range(
+        spanner,
+        classify,
+        params,
+        key,
+        images=images,
+        labels=labels,
+        latents=latents,
+        fixed_keys=fixed_keys,
+        ids=ids,
+    )
+    images = checked_range_images(range, images)
+    labels = checked_labels(labels, len(images), range.classes)
+    search = _fitting(search, range.classes)
+    if apply is not None:
+        _check_defended(apply, params, range)
     ids = batching.checked_ids(ids, len(images))
     held, key_impl = checked_fixed_keys(fixed_keys, len(images))
     if latents is None:
         latents = _inversions(search, spanner, params, images, key, ids, batch_size)
+    (size,) = spanner.latent_shape
+    latents = checked_latents(latents, len(images), size, images.dtype)
+    look(
+        spanner,
+        classify,
+        params,
+        key,
+        bound=epsilon,
+        norm=norm,
+        shape=range.image.shape,
+        latents=latents,
+        labels=labels,
+    )
+    if apply is not None:
+        look_key = keys.stream(key, "look")
+        check_outputs(
+            apply, params, images, key=look_key, fixed_keys=fixed_keys, tile=tile
+        )
     examples = _Example(
         images,  # type: ignore[arg-type]
         labels,  # type: ignore[arg-type]
         np.full(len(images), epsilon, images.dtype),  # type: ignore[arg-type]
-        np.asarray(latents, images.dtype),  # type: ignore[arg-type]
+        latents,  # type: ignore[arg-type]
         held,  # type: ignore[arg-type]
     )
-    form = loop or manifold_loop_form(spanner, classify, params)
+    form = loop
+    if form is None:
+        form = range_loop_form(spanner, classify, params, range)
     one = _Search(search, norm, spanner, classify, apply, key_impl)
     return loops.map_loop(
         one.loop(),
@@ -226,6 +271,25 @@ def find_on_manifold(
         form=form,
         on_chunk=on_chunk,
     )
+
+
+def _fitting(search: LatentSearch, classes: int) -> LatentSearch:
+    """Returns the attack as it is made for the classes, and tells of any change."""
+    fitting = with_enough_classes(search, classes)
+    if fitting != search:
+        warn(f"{search} does not suit {classes} classes; {fitting} is made instead.")
+    return fitting
+
+
+def _check_defended(apply: Any, params: Params, range: Range) -> None:
+    """Raises a `UsageError` unless both classifiers have the same classes."""
+    check_function("apply", apply)
+    classes = classes_of(apply, params, range.image)
+    if classes != range.classes:
+        raise UsageError(
+            f"apply gives {classes} logits and classify {range.classes}; allowed: "
+            "equally many."
+        )
 
 
 def _inversions(search, spanner, params, images, key, ids, batch_size):
@@ -331,16 +395,44 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def nearest_wanted(climb: Climb) -> Image:
+        def nearest_wanted(climb: Climb) -> tuple[Image, Bool[Array, ""]]:
             best = ascent.finish(contest, example.epsilon, climb)
-            return contest.manifold.generate(best.latents[0])
+            return contest.manifold.generate(best.latents[0]), best.feasible
 
-        near = jax.vmap(nearest_wanted)(state.climbs)
-        image, logits = self._chosen(params, key, example, state, contest, near)
+        near, inside = jax.vmap(nearest_wanted)(state.climbs)
+        if self.apply is None:
+            image, logits = self._projected(example, state, contest, near, inside)
+        else:
+            image, logits = self._chosen(params, key, example, state, contest, near)
         distance = norms.norm(image - example.image, self.norm)
         success = contest.objective.succeeds(logits)
         queries = Queries(*map(jnp.int32, self._cost))
         return Crafted(image, success, distance, queries, logits, jnp.int32(0))
+
+    def _projected(
+        self, example: _Example, state: _State, contest: _OnManifold, near, inside
+    ) -> tuple[Image, Logits]:
+        """Returns the best image to hand to a perfect projector, and its logits.
+
+        Args:
+          example: what is attacked.
+          state: at the end.
+          contest: of the example.
+          near: [restarts, h, w, c], the best that each restart met in the range.
+          inside: [restarts], whether it is within the budget; one that is not counts
+            as the projection of the clean image.
+        """
+        near = jnp.where(inside[:, None, None, None], near, state.projection)
+        scores = dataclasses.replace(contest.objective, loss="margin")
+        evaluations = jax.vmap(scores.evaluate)(near)
+        best = best_of(Candidate(near, evaluations)).image
+        itself, moved = moved_into_ball(
+            example.image, best, state.projection, example.epsilon, self.norm
+        )
+        # What lies in the ball is its own projection; what does not is not reached.
+        within = norms.norm(best - example.image, self.norm) <= example.epsilon
+        image = jnp.where(within, itself, moved)
+        return image, contest.objective.classify(best)
 
     def _chosen(self, params, key, example: _Example, state: _State, contest, near):
         """Returns the best image to hand over, and its logits.
@@ -357,13 +449,7 @@ class _Search:
             example.image, near, state.projection, example.epsilon, self.norm
         )
         handed = handed.reshape(-1, *example.image.shape)
-        near = jnp.repeat(near, _CANDIDATES, axis=0)
         scores = dataclasses.replace(contest.objective, loss="margin")
-        if self.apply is None:
-            evaluations = jax.vmap(scores.evaluate)(near)
-            best = best_of(Candidate(near, evaluations)).image
-            image = best_of(Candidate(handed, evaluations)).image
-            return image, contest.objective.classify(best)
         defended = self._defended(params, key, example, "scoring")
         # One by one: a defence that inverts holds many images' worth of memory.
         evaluations = jax.lax.map(lambda image: scores.of(defended(image)), handed)

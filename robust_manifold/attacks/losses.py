@@ -41,7 +41,9 @@ def dlr(logits: Logits, label: Label) -> Scalar:
     """Returns the difference of logits ratio (Croce and Hein 2020, equation 6).
 
     The largest other logit less the label's, over the distance between the largest and
-    the third largest, so that neither scale nor shift of the logits matters.
+    the third largest, so that neither scale nor shift of the logits matters.  With
+    fewer than three classes that can win (the others masked by -inf, say) there is no
+    such ratio: the loss is the difference itself.
     """
     ordered = jax.lax.top_k(logits, 3)[0]
     return difference(logits, label) / _divisor(ordered[0] - ordered[2])
@@ -51,7 +53,7 @@ def targeted_dlr(logits: Logits, label: Label, target: Label) -> Scalar:
     """Returns the targeted difference of logits ratio (Croce and Hein 2020, eq. 7).
 
     The target's logit less the label's, over the distance between the largest and the
-    mean of the third and the fourth.
+    mean of the third and the fourth; without it where fewer than four classes can win.
     """
     ordered = jax.lax.top_k(logits, 4)[0]
     divisor = _divisor(ordered[0] - (ordered[2] + ordered[3]) / 2)
@@ -63,9 +65,28 @@ def others(logits: Logits, label: Label) -> Logits:
     return jnp.where(jnp.arange(logits.size) == label, -jnp.inf, logits)
 
 
+def ranked(logits: Logits, label: Label) -> Logits:
+    """Returns the logits to sort the other classes by: the label's alone is -inf.
+
+    Masked classes come before it, as the last that there are.
+    """
+    lowest = jnp.finfo(logits.dtype).min
+    return others(jnp.nan_to_num(logits, nan=lowest), label)
+
+
+def possible(logits: Logits) -> Bool[Array, " classes"]:
+    """Returns which classes can win: those that are not masked by -inf, nor NaN."""
+    return logits > -jnp.inf
+
+
 def _divisor(distance: Scalar) -> Scalar:
-    """Returns a distance to divide by: equal logits have no ratio, but no NaN."""
-    return jnp.where(distance > 0, distance, 1)
+    """Returns a distance to divide by, or 1 where there is no ratio, but no NaN.
+
+    That is so of equal logits, and of a class so far below (masked by -inf or the like)
+    that the square of the distance, which a gradient divides by, overflows.
+    """
+    farthest = float(jnp.finfo(distance.dtype).max) ** 0.5
+    return jnp.where((distance > 0) & (distance < farthest), distance, 1)
 
 
 LOSSES: dict[str, Callable[[Logits, Label], Scalar]] = {

@@ -2,10 +2,13 @@
 
 import abc
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Bool
 
+from robust_manifold.attacks.windows import fitted
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
 
 
@@ -31,7 +34,8 @@ class SquareMask(Mask):
     """
 
     size: float
-    """Its side, as a share of the image's shorter side."""
+    """Its side, as a share of the side of a square of the image's area; where it is
+    longer than one side of the image, it grows along the other to the same area."""
     row: float = 0.5
     """Of its centre, as a share of the image's height from the top."""
     column: float = 0.5
@@ -41,10 +45,11 @@ class SquareMask(Mask):
         _check_shares(self, "size")
 
     def pixels(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
-        """Returns the square, moved as little as it takes to lie on the image."""
-        side = self.size * min(height, width)
-        rows = _stretch(self.row, side, height)
-        return np.outer(rows, _stretch(self.column, side, width))
+        """Returns the square, or what it grows to, moved to lie on the image."""
+        side = self.size * math.sqrt(height * width)
+        rows, columns = fitted(max(round(side), 1), side**2, height, width)
+        tall = _stretch(self.row, float(rows), height)
+        return np.outer(tall, _stretch(self.column, float(columns), width))
 
 
 @masks_registry.register("stickers")
@@ -75,6 +80,22 @@ class StickersMask(Mask):
 def as_mask(mask: Mask | str) -> Mask:
     """Returns the mask that a config's text describes; a mask as it is."""
     return masks_registry.build(mask) if isinstance(mask, str) else mask
+
+
+def pixels_of(mask: Mask, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """Returns which pixels a mask covers, of the user's own too.
+
+    Raises:
+      UsageError: unless it says so of every pixel, and covers one or more.
+    """
+    pixels = np.asarray(mask.pixels(height, width))
+    if pixels.shape != (height, width) or pixels.dtype != bool or not pixels.any():
+        raise UsageError(
+            f"mask.pixels gives an array {pixels.shape} of type {pixels.dtype} that "
+            f"covers {np.count_nonzero(pixels)} pixels; allowed: bools of the shape "
+            f"({height}, {width}), one or more of them true."
+        )
+    return pixels
 
 
 def _check_shares(mask: Mask, *positive: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 
+from robust_manifold.attacks import region
 from robust_manifold.attacks.base import registry
 from robust_manifold.attacks.losses import Loss
 from robust_manifold.attacks.projected_gradient import GradientAscent
@@ -23,6 +24,9 @@ class MomentumPGD(GradientAscent):
     Every gradient, scaled to one length, is added to what `decay` leaves of the sum of
     those before it, and the step goes along the steepest direction of that sum.  The
     best of the trajectory is returned, not the last image.
+
+    An l2 step leaves out the pixels that the box holds back: their share of it would be
+    lost, and the steps together would end short of the ball's edge.
     """
 
     title: ClassVar[str] = "momentum iterative method"
@@ -66,7 +70,10 @@ class MomentumPGD(GradientAscent):
     ) -> tuple[Image, Any]:
         """Returns the steepest direction of the accumulated gradient, and that."""
         accumulated = self.decay * memory + self._scaled(gradient)
-        return norms.steepest_direction(accumulated, self.norm), accumulated
+        ahead = accumulated
+        if self.norm == "l2":
+            ahead = region.inwards(accumulated, image)
+        return norms.steepest_direction(ahead, self.norm), accumulated
 
     def _scaled(self, gradient: Image) -> Image:
         if self.scaling == "steepest":

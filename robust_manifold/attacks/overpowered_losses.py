@@ -5,7 +5,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from robust_manifold.attacks import losses
@@ -30,8 +29,13 @@ def class_change(first: Logits, second: Logits) -> Scalar:
 
 
 def logit_distance(first: Logits, second: Logits) -> Scalar:
-    """Returns the squared Euclidean distance of the logits."""
-    return jnp.sum((first - second) ** 2)
+    """Returns the squared Euclidean distance of the logits.
+
+    Classes that are masked in both, by -inf, are at no distance.
+    """
+    same = first == second
+    difference = jnp.where(same, 0, first) - jnp.where(same, 0, second)
+    return jnp.sum(difference**2)
 
 
 def probability_distance(first: Logits, second: Logits) -> Scalar:
@@ -44,8 +48,13 @@ def symmetric_cross_entropy(first: Logits, second: Logits) -> Scalar:
 
     Of equal logits it is twice their entropy, not 0.
     """
-    one = optax.softmax_cross_entropy(first, jax.nn.softmax(second))
-    return one + optax.softmax_cross_entropy(second, jax.nn.softmax(first))
+    return _cross_entropy(first, second) + _cross_entropy(second, first)
+
+
+def _cross_entropy(logits: Logits, others: Logits) -> Scalar:
+    """Returns the cross-entropy against the others' probabilities; 0 log 0 is 0."""
+    probabilities, surprise = jax.nn.softmax(others), -jax.nn.log_softmax(logits)
+    return jnp.sum(probabilities * jnp.where(probabilities > 0, surprise, 0))
 
 
 PAIR_LOSSES: dict[str, Callable[[Logits, Logits], Scalar]] = {

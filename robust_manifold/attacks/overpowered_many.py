@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from robust_manifold.attacks.outputs import loop_form
 from robust_manifold.attacks.overpowered import (
     Neighbour,
     OneSided,
@@ -25,8 +23,14 @@ from robust_manifold.attacks.overpowered import (
 )
 from robust_manifold.attacks.overpowered_search import Climb
 from robust_manifold.attacks.random import Apply, Expectation, bound
+from robust_manifold.attacks.range_checks import (
+    checked_range,
+    checked_range_images,
+    look,
+    range_loop_form,
+)
 from robust_manifold.core import keys, loops
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.spec import is_whole
@@ -34,7 +38,6 @@ from robust_manifold.core.types import (
     Classify,
     Image,
     Label,
-    Logits,
     Params,
     PRNGKey,
     Scalar,
@@ -112,20 +115,30 @@ def find_pairs(
 
     Raises:
       UsageError: for arguments that are not allowed.
+
+    Warns:
+      AttackWarning: if logits of G(z) are NaN, or gradients by z are zero or not
+        finite, or if `eta` is wider than the box of all images.
     """
     if not is_whole(n, 1):
         raise UsageError(f"n is {n!r}; allowed: a whole number, 1 or more.")
-    search = _PairSearch(without_bound(spec), spanner, classify)
+    shared = without_bound(spec)
+    range = checked_range(spanner, classify, params, key, ids=ids)
+    shape = range.image.shape
+    look(spanner, classify, params, key, bound=spec.eta, norm=spec.norm, shape=shape)
     dtype = latent_type(spanner.bind(params.spanner))
+    search = _PairSearch(shared, spanner, classify)
     found = loops.map_loop(
         search.loop(),
         params,
-        np.full(n, spec.eta, dtype),
+        np.full(int(n), spec.eta, dtype),
         key=key,
         ids=ids,
         batch_size=batch_size,
         tile=tile,
-        form=loop or manifold_loop_form(spanner, classify, params),
+        form=range_loop_form(spanner, classify, params, range)
+        if loop is None
+        else loop,
         on_chunk=on_chunk,
     )
     return Pairs(*found)
@@ -165,12 +178,20 @@ def find_neighbours(
     Raises:
       UsageError: for arguments that are not allowed, or a generator whose images have
         another shape.
+
+    Warns:
+      AttackWarning: as `find_pairs`.
     """
-    search = _NeighbourSearch(without_bound(spec), spanner, classify)
-    images = checked_manifold_images(spanner, params, images)
-    classes = manifold_classes(spanner, classify, params)
-    labels = checked_labels(labels, len(images), classes)
+    shared = without_bound(spec)
+    range = checked_range(
+        spanner, classify, params, key, images=images, labels=labels, ids=ids
+    )
+    images = checked_range_images(range, images)
+    labels = checked_labels(labels, len(images), range.classes)
+    shape = range.image.shape
+    look(spanner, classify, params, key, bound=spec.eta, norm=spec.norm, shape=shape)
     bounds = np.full(len(images), spec.eta, images.dtype)
+    search = _NeighbourSearch(shared, spanner, classify)
     found = loops.map_loop(
         search.loop(),
         params,
@@ -179,52 +200,12 @@ def find_neighbours(
         ids=ids,
         batch_size=batch_size,
         tile=tile,
-        form=loop or manifold_loop_form(spanner, classify, params),
+        form=range_loop_form(spanner, classify, params, range)
+        if loop is None
+        else loop,
         on_chunk=on_chunk,
     )
     return Neighbours(*found)
-
-
-def checked_manifold_images(
-    spanner: Spanner, params: Params, images: Any
-) -> np.ndarray:
-    """Returns a batch of images as JAX would hold them.
-
-    Raises:
-      UsageError: as `checked_images`, or unless the generator's have the same shape.
-    """
-    images = checked_images(images)
-    made = _image_of(spanner, params)
-    if made.shape != images.shape[1:]:
-        raise UsageError(
-            f"images have the shape {images.shape[1:]}; allowed: {made.shape}, as the "
-            "generator's."
-        )
-    return images
-
-
-def manifold_classes(spanner: Spanner, classify: Apply, params: Params) -> int:
-    """Returns how many classes the classifier has for the generator's images."""
-    image = _image_of(spanner, params)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    logits = jax.eval_shape(
-        lambda p, i, k: bound(classify, p, k)(i), params.classifier, image, key
-    )
-    return logits.shape[0]
-
-
-def manifold_loop_form(spanner: Spanner, classify: Apply, params: Params) -> str:
-    """Returns the faster form of a loop that classifies the generator's images."""
-
-    def logits_of(params: Params, image: Image) -> Logits:
-        """The classifier's of an image of the range, whatever image is given."""
-        del image
-        latent = jnp.zeros(spanner.latent_shape)
-        made = spanner.generate(params.spanner.generator, latent)
-        return bound(classify, params.classifier, jax.random.key(0))(made)
-
-    images = np.zeros((1, *_image_of(spanner, params).shape), np.float32)
-    return loop_form(logits_of, params, images)
 
 
 def without_bound(spec: Overpowered) -> Overpowered:
@@ -237,11 +218,6 @@ def without_bound(spec: Overpowered) -> Overpowered:
     shared = copy.copy(spec)
     object.__setattr__(shared, "eta", None)
     return shared
-
-
-def _image_of(spanner: Spanner, params: Params) -> jax.ShapeDtypeStruct:
-    latent = jax.ShapeDtypeStruct(spanner.latent_shape, jnp.float32)
-    return jax.eval_shape(spanner.generate, params.spanner.generator, latent)
 
 
 class _Example(NamedTuple):

@@ -86,7 +86,6 @@ def best_of(candidates: Candidate) -> Candidate:
     feasible, evaluation = candidates.feasible, candidates.evaluation
     level = feasible.astype(int) + candidates.found.astype(int)
     score = jnp.where(feasible, evaluation.loss, -candidates.distance)
-    score = jnp.nan_to_num(score, nan=-jnp.inf)
     score = jnp.maximum(score, jnp.finfo(score.dtype).min)
     best = jnp.argmax(jnp.where(level == jnp.max(level), score, -jnp.inf))
     return jax.tree.map(lambda leaf: leaf[best], candidates)
@@ -185,6 +184,9 @@ class Ascent:
         self, latents: Latents, images: TwoImages, evaluation: Evaluation, bound: Scalar
     ) -> Candidate:
         distance = norms.norm(images[0] - images[1], self.norm)
+        # No later loss would be higher than a NaN.
+        loss = jnp.where(jnp.isnan(evaluation.loss), -jnp.inf, evaluation.loss)
+        evaluation = evaluation._replace(loss=loss)
         feasible = distance <= _INSIDE * bound
         return Candidate(latents, distance, evaluation, feasible)
 

@@ -24,7 +24,7 @@ from robust_manifold.attacks.losses import (
     check_loss,
     with_enough_classes,
 )
-from robust_manifold.attacks.masks import Mask, as_mask
+from robust_manifold.attacks.masks import Mask, as_mask, pixels_of
 from robust_manifold.attacks.stickers import (
     check_channels,
     check_printable,
@@ -250,7 +250,7 @@ class Patch(SteppedAttack[PatchState]):
     ) -> Float[Array, "positions height width 1"]:
         """Returns the mask at its own place and at others drawn at random."""
         height, width, _ = image.shape
-        pixels = self.mask.pixels(height, width)  # type: ignore[union-attr]
+        pixels = pixels_of(self.mask, height, width)  # type: ignore[arg-type]
         rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
         mask = jnp.asarray(pixels, image.dtype)[..., None]
         least = jnp.asarray([-rows[0], -columns[0]])

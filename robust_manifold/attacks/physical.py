@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from robust_manifold.attacks.contract import classes_of
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.attacks.transformations import Transformations
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Image, Label, Params, PRNGKey
 
 
@@ -102,13 +104,14 @@ def physical_success(
             f"attacked has the shape {attacked.shape}; allowed: that of images, "
             f"{images.shape}."
         )
-    if views < 1:
-        raise UsageError(f"views is {views}; allowed: 1 or more.")
+    if not is_whole(views, 1):
+        raise UsageError(f"views is {views!r}; allowed: 1 or more.")
+    views = int(views)
+    classes = classes_of(
+        apply, params, jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    )
     function = _Count(apply, transformations, views, targets is not None)
     wanted = labels if targets is None else targets
-    classes = jax.eval_shape(
-        lambda image: bound(apply, params, jax.random.key(0))(image), images[0]
-    ).shape[0]
     clean, stuck = batching.map_examples(
         function,
         params,

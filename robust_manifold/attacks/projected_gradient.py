@@ -228,21 +228,7 @@ class PGD(GradientAscent):
         if self.norm != "l1":
             return norms.steepest_direction(gradient, self.norm), memory
         count = math.ceil(self.sparsity * image.size)
-        return _sparse_inside_box(image, gradient, count), memory
-
-
-def _sparse_inside_box(image: Image, gradient: Image, count: int) -> Image:
-    """Returns an l1 step for the entries of largest gradient that the box lets move.
-
-    Entries that the box holds, and of a gradient as large, are pushed on against it:
-    the projection onto the ball would else take them back into the box.
-    """
-    held = jnp.where(gradient > 0, image >= 1, image <= 0)
-    direction = norms.sparse_direction(jnp.where(held, 0, gradient), count)
-    size = jnp.abs(gradient)
-    least = jnp.min(jnp.where(direction != 0, size, jnp.inf))
-    pushed = jnp.sign(gradient) * jnp.max(jnp.abs(direction))
-    return jnp.where(held & (size >= least), pushed, direction)
+        return region.sparse_inwards(gradient, image, count), memory
 
 
 @registry.register("bim")

@@ -9,10 +9,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import (
+    check,
+    is_whole,
+    name_fields,
+    with_checked_numbers,
+)
 from robust_manifold.core.types import Classify, Image, Logits, Params, PRNGKey
 
 
+@name_fields
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True)
 class Expectation:
     """The mean logits of a random classifier over fresh keys.
@@ -35,23 +42,20 @@ class Expectation:
     samples: int = 1
 
     def __post_init__(self):
-        if not isinstance(self.samples, int) or self.samples < 1:
-            raise UsageError(
-                f"Expectation.samples is {self.samples!r}; allowed: 1 or more."
-            )
+        check(is_whole(self.samples, 1), self, "samples", "a whole number, 1 or more")
 
-    def __call__(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+    def __call__(self, params: Params, image: Array, key: PRNGKey) -> Logits:
         """Returns the mean over the samples."""
         return self._mean(params, image, jax.random.split(key, self.samples))
 
-    def with_first(self, params: Params, image: Image, key: PRNGKey) -> Logits:
+    def with_first(self, params: Params, image: Array, key: PRNGKey) -> Logits:
         """Returns the mean over the samples, of which the first has `key` itself."""
         if self.samples == 1:
             return self.apply(params, image, key)
         others = jax.random.split(key, self.samples - 1)
         return self._mean(params, image, jnp.concatenate([key[None], others]))
 
-    def _mean(self, params: Params, image: Image, keys: Array) -> Logits:
+    def _mean(self, params: Params, image: Array, keys: Array) -> Logits:
         logits = jax.vmap(self.apply, in_axes=(None, None, 0))(params, image, keys)
         return jnp.mean(logits, axis=0)
 
@@ -78,7 +82,7 @@ def bound(
     else:
         call = functools.partial(apply, key=key)
 
-    def classify(image: Image) -> Logits:
+    def classify(image: Array) -> Logits:
         # Networks of mixed precision have logits of another type than their images.
         return call(params, image).astype(image.dtype)
 

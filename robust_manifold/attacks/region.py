@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
@@ -43,6 +44,36 @@ def projection(
         return jnp.clip(image + delta, 0, 1)
 
     return project
+
+
+def inwards(gradient: Image, image: Image) -> Image:
+    """Returns the gradient, 0 where it leads from the box's faces outwards.
+
+    Args:
+      gradient: of what is climbed.
+      image: pixels in [0, 1].
+    """
+    outwards = ((image <= 0) & (gradient < 0)) | ((image >= 1) & (gradient > 0))
+    return jnp.where(outwards, 0, gradient)
+
+
+def sparse_inwards(gradient: Image, image: Image, count: int | Int[Array, ""]) -> Image:
+    """Returns an l1 step for the entries of largest gradient that the box lets move.
+
+    Entries that the box holds, and of a gradient as large, are pushed on against it:
+    the projection onto the ball would else take them back into the box.
+
+    Args:
+      gradient: of what is climbed.
+      image: pixels in [0, 1].
+      count: of the entries that move, 1 or more; may be traced.
+    """
+    held = jnp.where(gradient > 0, image >= 1, image <= 0)
+    direction = norms.sparse_direction(jnp.where(held, 0, gradient), count)
+    size = jnp.abs(gradient)
+    least = jnp.min(jnp.where(direction != 0, size, jnp.inf))
+    pushed = jnp.sign(gradient) * jnp.max(jnp.abs(direction))
+    return jnp.where(held & (size >= least), pushed, direction)
 
 
 def _projected_l1(image: Image, delta: Image, epsilon: float | Scalar) -> Image:

@@ -113,10 +113,10 @@ class SigmaZero(SteppedAttack[Descent]):
         """Returns the search one step on; the image it came from is compared."""
         original, image = problem.image, state.image
         taken = state.taken.astype(image.dtype)
-        (shortfall, adversarial), descent = state.goal.slope(problem, image)
+        (_, adversarial), descent = state.goal.slope(problem, image)
         nearest = state.nearest.met(original, image, adversarial, "l0")
         delta = image - original
-        gradient = jnp.where(shortfall > 0, -descent, 0) + self._count_slope(delta)
+        gradient = jnp.where(adversarial, 0, -descent) + self._count_slope(delta)
         gradient = gradient / jnp.maximum(norms.norm(gradient, "linf"), _SMALLEST)
         update, adam = _ADAM.update(gradient, state.adam)
         moved = delta - self._rate(taken - 1) * jnp.asarray(update)

@@ -1,7 +1,7 @@
 """Gradient ascent on gradients that are estimated from scores."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,9 @@ class SPSA(SteppedAttack[Ascent]):
     of the box and keeps its sign.
 
     An image's search ends at its first success.  Adam's denominator has no constant,
-    so that the scale of the logits does not matter.
+    so that the scale of the logits does not matter.  Pixel by pixel Adam's steps are
+    little else than signs, which is the steepest direction of linf alone: in l2 and l1
+    all pixels share the largest denominator, and move in proportion to the gradient.
     """
 
     family: ClassVar[Family] = "black box"
@@ -71,7 +73,7 @@ class SPSA(SteppedAttack[Ascent]):
     delta: float = 0.01
     """Size of the sign vectors, in pixels."""
     learning_rate: float = 0.01
-    """Of Adam, in pixels."""
+    """Of Adam, in pixels: no pixel moves much further in a step."""
     loss: Loss = "difference"
 
     def __post_init__(self):
@@ -144,4 +146,28 @@ class SPSA(SteppedAttack[Ascent]):
 
     def _adam(self, image: Image) -> optax.GradientTransformation:
         # A zero gradient makes no step, rather than 0 / 0.
-        return optax.adam(self.learning_rate, eps=float(jnp.finfo(image.dtype).tiny))
+        tiny = float(jnp.finfo(image.dtype).tiny)
+        adam = optax.scale_by_adam if self.norm == "linf" else _adam_of_one_size
+        return optax.chain(
+            adam(eps=tiny), optax.scale_by_learning_rate(self.learning_rate)
+        )
+
+
+def _adam_of_one_size(eps: float) -> optax.GradientTransformation:
+    """Returns Adam with the largest second moment in place of each pixel's own."""
+    mean_decay, square_decay = 0.9, 0.999
+
+    def init(image: Image) -> optax.ScaleByAdamState:
+        zero = jnp.zeros_like(image)
+        return optax.ScaleByAdamState(jnp.int32(0), zero, zero)
+
+    def update(gradient: Image, state: Any, params: Any = None):
+        del params
+        count = state.count + 1
+        mean = mean_decay * state.mu + (1 - mean_decay) * gradient
+        square = square_decay * state.nu + (1 - square_decay) * gradient**2
+        scale = jnp.sqrt(jnp.max(square) / (1 - square_decay**count))
+        step = mean / (1 - mean_decay**count) / (scale + eps)
+        return step, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]

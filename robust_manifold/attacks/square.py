@@ -29,7 +29,8 @@ from robust_manifold.attacks.losses import (
     check_loss,
     with_enough_classes,
 )
-from robust_manifold.core import norms
+from robust_manifold.attacks.windows import fitted
+from robust_manifold.core import keys, norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey, Scalar
@@ -37,6 +38,10 @@ from robust_manifold.core.types import Image, PRNGKey, Scalar
 _SCHEDULED = 10_000
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After which of so many queries the share of pixels in a square is halved."""
+_TILES = 5
+"""Tiles along each side of the first image, in `l2` and `l1`."""
+_LEAST = 3
+"""The paper's shortest side of a window, in `l2` and `l1`."""
 
 
 class Search(NamedTuple):
@@ -58,6 +63,15 @@ class Square(SteppedAttack[Search]):
     window, as two bumps of opposite signs.  The change stays if the loss rises.  The
     windows shrink on the paper's schedule of 10,000 queries.
 
+    Two things go beyond the paper, which has square images of some size.  Where a
+    square is longer than one side of the image, the window takes that whole side and
+    grows along the other to the square's area; if that is so of the first square on a
+    tall image, its stripes are horizontal.  And in `l2` and `l1`, on images of fewer
+    than 15 by 15 pixels, windows shrink to one value instead of 3 by 3 pixels, the
+    channels lying side by side as columns, and half of the changes take over only a
+    share of the second window's norm, drawn at random.  There the paper's changes move
+    so much of the perturbation that a search comes to rest far from the best.
+
     An image's search ends at its first success.  Only comparisons of the loss count,
     so that the scale of the logits does not matter.
     """
@@ -76,7 +90,7 @@ class Square(SteppedAttack[Search]):
     queries: int = 5000
     """Of each restart, its first image included."""
     p_init: float = 0.8
-    """Share of the pixels in the first squares."""
+    """Share of the pixels in the first windows."""
     restarts: int = 1
     loss: Loss = "difference"
     rescale: bool = True
@@ -154,42 +168,61 @@ class Square(SteppedAttack[Search]):
         starts = [math.ceil((t + 1) * scale) for t in _HALVINGS]
         return np.array(starts, np.int32)
 
-    def _sizes(self, height: int, width: int) -> np.ndarray:
-        """Returns the side of the squares in each phase."""
-        pixels = height * width
-        sides = [
-            round(math.sqrt(self.p_init / 2**phase * pixels))
-            for phase in range(len(_HALVINGS) + 1)
-        ]
-        if self.norm == "linf":
-            sides = [max(side, 1) for side in sides]
-        else:
-            sides = [max(side, 3) + (max(side, 3) % 2 == 0) for side in sides]
-        return np.minimum(sides, min(height, width))
+    def _layout(self, image: Image) -> tuple[int, int, int]:
+        """Returns the height, width and channels of what windows lie on.
+
+        On a small image every channel of a pixel is a column of its own.
+        """
+        height, width, channels = image.shape
+        if self.norm != "linf" and _is_small(image):
+            return height, width * channels, 1
+        return height, width, channels
+
+    def _windows(self, image: Image) -> Int[np.ndarray, "phases 2"]:
+        """Returns the rows and columns of a window in each phase."""
+        height, width, _ = self._layout(image)
+        tiled = self.norm != "linf"
+        least = _LEAST if tiled and not _is_small(image) else 1
+        windows = []
+        for phase in range(len(_HALVINGS) + 1):
+            area = self.p_init / 2**phase * height * width
+            side = max(round(math.sqrt(area)), least)
+            side += tiled and side % 2 == 0
+            windows.append(fitted(side, max(area, float(least**2)), height, width))
+        return np.array(windows, np.int32)
 
     def _first(self, problem: Problem, key: PRNGKey) -> Image:
         """Returns the first image: stripes, or a grid of tiles."""
         image, epsilon = problem.image, problem.epsilon
+        if self.norm != "linf":
+            return image + self._filled(self._tiled(key, image), epsilon)
         height, width, channels = image.shape
-        if self.norm == "linf":
-            signs = jax.random.rademacher(key, (1, width, channels), image.dtype)
-            return image + epsilon * signs
-        side = max(min(height, width) // 5, 1)
-        rows, columns = height // side, width // side
-        top, left = (height - rows * side) // 2, (width - columns * side) // 2
+        rows, columns = self._windows(image)[0]
+        stripes = (height, 1) if rows > columns else (1, width)
+        signs = jax.random.rademacher(key, (*stripes, channels), image.dtype)
+        return image + epsilon * signs
+
+    def _tiled(self, key: PRNGKey, image: Image) -> Image:
+        """Returns a grid of tiles, in the middle of the image."""
+        height, width, channels = self._layout(image)
+        side = max(math.isqrt(height * width) // _TILES, 1)
+        tall, wide = fitted(side, float(side**2), height, width)
+        rows, columns = height // tall, width // wide
+        top, left = (height - rows * tall) // 2, (width - columns * wide) // 2
         sign_key, turn_key = jax.random.split(key)
         signs = jax.random.rademacher(
             sign_key, (rows, 1, columns, 1, channels), image.dtype
         )
         turned = jax.random.bernoulli(turn_key, 0.5, (rows, 1, columns, 1, 1))
-        tile = jnp.asarray(bumps(side, self.norm), image.dtype)
-        upright = tile[None, :, None, :, None]
-        lying = tile.T[None, :, None, :, None]
+        upright, lying = (
+            jnp.asarray(tile, image.dtype)[None, :, None, :, None]
+            for tile in _both_ways(tall, wide, self.norm)
+        )
         tiles = signs * jnp.where(turned, lying, upright)
-        delta = jnp.zeros_like(image)
-        grid = tiles.reshape(rows * side, columns * side, channels)
-        delta = jax.lax.dynamic_update_slice(delta, grid, (top, left, 0))
-        return image + self._filled(delta, epsilon)
+        grid = tiles.reshape(rows * tall, columns * wide, channels)
+        nothing = jnp.zeros((height, width, channels), image.dtype)
+        delta = jax.lax.dynamic_update_slice(nothing, grid, (top, left, 0))
+        return delta.reshape(image.shape)
 
     def _filled(self, delta: Image, epsilon: Scalar) -> Image:
         """Returns a perturbation that reaches the ball's surface."""
@@ -201,40 +234,64 @@ class Square(SteppedAttack[Search]):
         self, problem: Problem, key: PRNGKey, image: Image, phase: Int[Array, ""]
     ) -> Image:
         """Returns the image with one window changed."""
-        height, width, channels = image.shape
-        sizes = self._sizes(height, width)
-        side = jnp.asarray(sizes, jnp.int32)[phase]
+        shape = height, width, channels = self._layout(image)
+        windows = self._windows(image)
+        size = jnp.asarray(windows)[phase]
         place_key, sign_key, turn_key = jax.random.split(key, 3)
-        # Uniform in 0 ... height - side, without the rejection loop of randint.
+        # Uniform in 0 ... height - rows, without the rejection loop of randint.
         draws = jax.random.uniform(place_key, (4,))
-        spans = jnp.stack([height - side, width - side] * 2)
+        spans = jnp.stack([height - size[0], width - size[1]] * 2)
         places = jnp.minimum((draws * (spans + 1)).astype(jnp.int32), spans)
-        first = _window(image, places[0], places[1], side)
+        first = _window(shape, places[:2], size)
         signs = jax.random.rademacher(sign_key, (1, 1, channels), image.dtype)
         if self.norm == "linf":
             return image + jnp.where(first, 2 * problem.epsilon * signs, 0)
-        second = _window(image, places[2], places[3], side)
+        second = _window(shape, places[2:], size)
         turned = jax.random.bernoulli(turn_key)
-        patterns = _patterns(tuple(sizes.tolist()), image.shape, self.norm)
+        patterns = _patterns(tuple(map(tuple, windows.tolist())), shape, self.norm)
         pattern = jnp.asarray(patterns, image.dtype)[phase, turned.astype(jnp.int32)]
         pattern = jnp.roll(pattern, places[:2], (0, 1))[:, :, None]
-        delta = self._moved(
-            image - problem.image, pattern * signs, first, second, problem.epsilon
+        delta = (image - problem.image).reshape(shape)
+        share = None
+        if _is_small(image):
+            draw = jax.random.uniform(keys.stream(key, "share"), dtype=image.dtype)
+            share = jnp.minimum(2 * draw, 1)
+        moved = self._moved(
+            delta, pattern * signs, first, second, problem.epsilon, share
         )
-        return problem.image + delta
+        return problem.image + moved.reshape(image.shape)
 
     def _moved(
-        self, delta: Image, bump: Image, first: Array, second: Array, epsilon: Scalar
+        self,
+        delta: Image,
+        bump: Image,
+        first: Array,
+        second: Array,
+        epsilon: Scalar,
+        share: Scalar | None = None,
     ) -> Image:
         """Returns a perturbation whose norm in `second` has moved into `first`.
 
         Norms of windows are those of each channel; what the box had cut off the
         perturbation's norm is spread over the channels.
+
+        Args:
+          delta: the perturbation.
+          bump: its new form in the first window, beside the old one.
+          first: mask of a window.
+          second: mask of a window.
+          epsilon: the norm in the end.
+          share: of the second window's norm, in `l2` of its square, that moves; all
+            by default.
         """
         channels = delta.shape[-1]
         size = functools.partial(_channel_norms, kind=self.norm)
         inside = jnp.where(first, delta, 0)
-        both = size(jnp.where(first | second, delta, 0))
+        moving, staying = delta, 0
+        if share is not None:
+            power = 0.5 if self.norm == "l2" else 1
+            moving, staying = share**power * delta, (1 - share) ** power * delta
+        both = size(jnp.where(second, jnp.where(first, delta, moving), inside))
         new = bump + inside / _positive(size(inside))
         total = norms.norm(delta, self.norm)
         if self.norm == "l2":
@@ -244,22 +301,28 @@ class Square(SteppedAttack[Search]):
             unused = jnp.maximum(epsilon - total, 0)
             wanted = (unused / channels + both) * channels
         new = new * (wanted / _positive(size(new)))
-        moved = jnp.where(first, new, jnp.where(second, 0, delta))
+        moved = jnp.where(first, new, jnp.where(second, staying, delta))
         # In l1 the projection cuts off what is too much.
         return self._filled(moved, epsilon) if self.norm == "l2" else moved
 
 
-def bumps(side: int, norm: Norm) -> Float[np.ndarray, "side side"]:
-    """Returns the paper's square perturbation: two bumps of opposite signs, norm 1.
+def bumps(rows: int, columns: int, norm: Norm) -> Float[np.ndarray, "rows columns"]:
+    """Returns the paper's perturbation: two bumps of opposite signs, of norm 1 in all.
 
     Args:
-      side: of the square; the upper bump has half as many rows.
+      rows: of the perturbation; the upper bump has half of them, and none of one.
+      columns: of the perturbation.
       norm: `l2` or `l1`, which has steeper bumps.
     """
-    upper = side // 2
-    parts = [_bump(upper, side, norm), -_bump(side - upper, side, norm)]
-    square = np.concatenate(parts)
-    return square / _size(square, norm)
+    upper = rows // 2
+    parts = [_bump(upper, columns, norm), -_bump(rows - upper, columns, norm)]
+    whole = np.concatenate(parts)
+    return whole / _size(whole, norm)
+
+
+def _both_ways(rows: int, columns: int, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bumps one above the other, and side by side."""
+    return bumps(rows, columns, norm), bumps(columns, rows, norm).T
 
 
 def _bump(height: int, width: int, norm: Norm) -> np.ndarray:
@@ -279,22 +342,28 @@ def _size(values: np.ndarray, norm: Norm) -> float:
 
 
 @functools.cache
-def _patterns(sizes: tuple[int, ...], shape: tuple[int, ...], norm: Norm) -> np.ndarray:
+def _patterns(
+    windows: tuple[tuple[int, int], ...], shape: tuple[int, ...], norm: Norm
+) -> np.ndarray:
     """Returns the bumps of every phase, upright and lying, in the upper left corner."""
-    patterns = np.zeros((len(sizes), 2, *shape[:2]))
-    for phase, side in enumerate(sizes):
-        square = bumps(int(side), norm)
-        patterns[phase, 0, :side, :side] = square
-        patterns[phase, 1, :side, :side] = square.T
+    patterns = np.zeros((len(windows), 2, *shape[:2]))
+    for phase, (rows, columns) in enumerate(windows):
+        patterns[phase, :, :rows, :columns] = _both_ways(rows, columns, norm)
     return patterns
 
 
-def _window(image: Image, top: Array, left: Array, side: Array) -> Array:
-    """Returns the mask [height, width, 1] of a window of traced size."""
+def _is_small(image: Image) -> bool:
+    """Returns whether the paper's least window is larger than a tile of the image."""
     height, width, _ = image.shape
-    rows, columns = jnp.arange(height) - top, jnp.arange(width) - left
-    inside = ((rows >= 0) & (rows < side))[:, None]
-    inside &= ((columns >= 0) & (columns < side))[None, :]
+    return height * width < (_TILES * _LEAST) ** 2
+
+
+def _window(shape: tuple[int, ...], place: Array, size: Array) -> Array:
+    """Returns the mask [height, width, 1] of a window of traced place and size."""
+    height, width, _ = shape
+    rows, columns = jnp.arange(height) - place[0], jnp.arange(width) - place[1]
+    inside = ((rows >= 0) & (rows < size[0]))[:, None]
+    inside &= ((columns >= 0) & (columns < size[1]))[None, :]
     return inside[:, :, None]
 
 

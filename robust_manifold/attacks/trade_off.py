@@ -168,26 +168,44 @@ def first_constant(attack: Any) -> float:
     return attack.initial_const or (1.0 if attack.normalise else 1e-3)
 
 
-class Stalled(NamedTuple):
-    """Whether a round has stopped to gain."""
+class Progress(NamedTuple):
+    """What is known of a round's loss: whether it has stopped to gain.
 
-    over: Bool[Array, ""]
-    checked: Scalar
-    """The loss to compare the next look with."""
-
-
-def stalled(taken: Array, steps: int, loss: Scalar, checked: Scalar) -> Stalled:
-    """Returns whether the last tenth of a round's steps brought no gain.
-
-    Args:
-      taken: steps so far.
-      steps: of a round.
-      loss: now.
-      checked: the loss a tenth ago.
+    A stall counts only once the loss has fallen.  Before that it is a start: where a
+    change of variables is flat, as it is for black and for white pixels, the loss stays
+    as it was for many steps, and then falls.
     """
-    due = (taken - 1) % math.ceil(steps / 10) == 0
-    gained = loss <= 0.9999 * checked
-    return Stalled(due & ~gained, jnp.where(due, loss, checked))
+
+    loss: Scalar
+    """When it was last looked at; infinite before the first look."""
+    fallen: Bool[Array, ""]
+    """Whether a look found it lower than the one before."""
+    stalled: Bool[Array, ""]
+    """Whether the last tenth of the round's steps brought no gain."""
+
+    @classmethod
+    def starting(cls, like: Array) -> "Progress":
+        """Returns what is known before a round's first step."""
+        false = jnp.bool_(False)
+        return cls(jnp.full((), jnp.inf, like.dtype), false, false)
+
+    def after(
+        self, taken: Array, steps: int, loss: Scalar, moved: Bool[Array, ""]
+    ) -> "Progress":
+        """Returns what is known one step on.
+
+        Args:
+          taken: steps so far.
+          steps: of a round.
+          loss: now.
+          moved: whether any pixel is not where it was when the round began; where none
+            is, there is no slope to follow, and the wait would be in vain.
+        """
+        due = (taken - 1) % math.ceil(steps / 10) == 0
+        gained = loss <= 0.9999 * self.loss
+        fallen = self.fallen | (due & gained & jnp.isfinite(self.loss))
+        stalled = due & ~gained & (fallen | ~moved)
+        return Progress(jnp.where(due, loss, self.loss), fallen, stalled)
 
 
 def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:

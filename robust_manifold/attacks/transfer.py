@@ -3,11 +3,15 @@
 import dataclasses
 from typing import Any
 
+import jax
 from jaxtyping import Array
 
 from robust_manifold.attacks.base import Attack
+from robust_manifold.attacks.contract import check_function, classes_of
 from robust_manifold.attacks.craft import Crafted, craft
 from robust_manifold.attacks.random import Apply, Expectation
+from robust_manifold.core.checks import checked_images
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Logits, Params, PRNGKey
 
 
@@ -43,6 +47,17 @@ def transfer(
     Raises:
       UsageError: as `craft`.
     """
+    # By the names that they have here.
+    held = checked_images(images)
+    image = jax.ShapeDtypeStruct(held.shape[1:], held.dtype)
+    for name, function in {"source": source, "apply": apply}.items():
+        check_function(name, function)
+    taught = classes_of(source, source_params, image, "source")
+    classes = classes_of(apply, params, image)
+    if taught != classes:
+        raise UsageError(
+            f"source gives {taught} logits and apply {classes}; allowed: equally many."
+        )
     return craft(
         attack,
         _of_pair(apply, 0),

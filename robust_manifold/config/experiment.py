@@ -51,7 +51,7 @@ STAGES = (
 class Experiment(Block):
     """A whole experiment, checked as far as it can be without its data."""
 
-    title: str = key("Invert and Classify", "heading of the report")
+    title: str = key("", "heading of the report; empty: by what it shows")
     seed: int = key(0, "root of every random number of the run")
     pretrained: bool = key(
         False,

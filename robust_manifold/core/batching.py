@@ -13,7 +13,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from robust_manifold.core import keys, memory
+from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
 
 T = TypeVar("T")
@@ -93,10 +95,11 @@ def map_examples(
       on_chunk: called with (examples done, n) after each chunk.
 
     Raises:
-      UsageError: if the leading axes differ, `batch_size` is below 1 or `ids` are
-        not n whole numbers from 0 to 2**31 - 1.
+      UsageError: if the leading axes differ, `batch_size` is below 1, `ids` are
+        not n whole numbers from 0 to 2**31 - 1, or `key` is not one key.
     """
     examples, ids = checked_examples(examples, ids, batch_size, tile)
+    checked_key(key)
     n, devices = len(ids), jax.device_count()
     tiled = getattr(function, "tiled", False)
     if tiled:
@@ -121,7 +124,10 @@ def map_examples(
         parts += [jax.tree.map(gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)[:n]), *parts)
+    # jnp.asarray would compile a program for each shape.
+    return jax.tree.map(
+        lambda *parts: jax.device_put(np.concatenate(parts)[:n]), *parts
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +179,7 @@ def checked_examples(
     if n == 0:
         raise UsageError("there are 0 examples; allowed: 1 or more.")
     for name, value in {"batch_size": batch_size, "tile": tile}.items():
-        whole = isinstance(value, int | np.integer) and value >= 1
-        if value is not None and not whole:
+        if value is not None and not is_whole(value, 1):
             raise UsageError(
                 f"{name} is {value!r}; allowed: a whole number, 1 or more."
             )

@@ -15,6 +15,10 @@ class UsageError(ValueError):
     """
 
 
+class FieldError(UsageError, TypeError):
+    """A spec is built with fields that it does not have, or without those it needs."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     """Returns the error for a name that is not among `known`, with the nearest one.
 
@@ -24,10 +28,22 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
       known: the names that exist.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     shown = ", ".join(known)
     if len(known) > _MANY:
         closest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
         shown = f"{', '.join(closest)} and {len(known) - len(closest)} more"
     return UsageError(f"Unknown {kind} {name!r}; known: {shown}.{hint}")
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Returns the known name that `name` shortens, or is most like; or None.
+
+    >>> nearest("epsilom", ["epsilon", "steps"]), nearest("eps", ["epsilon", "steps"])
+    ('epsilon', 'epsilon')
+    """
+    known = list(known)
+    shortened = [one for one in known if name and one.startswith(str(name))]
+    alike = difflib.get_close_matches(str(name), known, n=1)
+    return next(iter(shortened[:1] if len(shortened) == 1 else alike), None)

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from robust_manifold.core import batching, keys, memory
+from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -82,7 +83,7 @@ def map_loop(
     ids: np.ndarray | jax.Array | None = None,
     batch_size: int | None = None,
     tile: int | None = None,
-    form: str = "scan",
+    form: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Any:
     """Returns the result of every example, stacked along the leading axis.
@@ -101,15 +102,17 @@ def map_loop(
       tile: examples that a device computes at once; see `batching.default_tile`.
       form: "scan" compiles stretches of steps as one program, "python" calls a compiled
         step again and again, which is faster on a CPU for functions that hold XLA's own
-        convolutions.
+        convolutions; None is "scan".
       on_chunk: called with (examples ready, n) whenever some are.
 
     Raises:
       UsageError: as `batching.map_examples`.
     """
+    form = "scan" if form is None else form
     if form not in ("scan", "python"):
         raise UsageError(f"loop is {form!r}; allowed: scan, python or None.")
     examples, ids = batching.checked_examples(examples, ids, batch_size, tile)
+    checked_key(key)
     n, devices = len(ids), jax.device_count()
     tile = tile or batching.default_tile(_Body(loop), params, examples)
     together = tile * devices
@@ -128,7 +131,7 @@ def map_loop(
             tell = lambda ready, start=start: on_chunk(start + ready, n)  # noqa: E731
         part = jax.tree.map(lambda a, rows=rows: a[rows], examples)
         parts.append(_map_batch(call, ids[rows], part, tell))
-    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *parts)
+    return jax.tree.map(lambda *parts: jax.device_put(np.concatenate(parts)), *parts)
 
 
 def _tiles_at_once(tile: int, loop: Loop, params: Params, examples: Any) -> int:

@@ -9,16 +9,35 @@ compiled function taking one as a static argument is compiled once.
 
 import ast
 import dataclasses
+import functools
+import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
-from robust_manifold.core.errors import UsageError, unknown_name
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from robust_manifold.core.errors import (
+    FieldError,
+    UsageError,
+    nearest,
+    unknown_name,
+)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
+
+_LONGEST = 10_000
+_DEEPEST = 32
+"""A text of more characters or of more brackets in brackets is no spec."""
+
+_LONGEST_SHOWN = 200
+"""Characters of a text that an error quotes."""
 
 _REGISTRIES: dict[Any, "Registry[Any]"] = {}
 """The registry of every registered class: specs may hold specs of another kind."""
@@ -57,9 +76,11 @@ class Registry(Generic[T]):
         def enter(cls: C) -> C:
             if name in self._classes:
                 raise ValueError(f"The {self.kind} {name!r} is registered twice.")
+            with_checked_numbers(cls)
             self._classes[name] = cls
             self._names[cls] = name
             _REGISTRIES[cls] = self
+            name_fields(cls)
             return cls
 
         return enter
@@ -128,6 +149,63 @@ class Registry(Generic[T]):
         return f"{name}({', '.join(arguments)})" if arguments else name
 
 
+def name_fields(cls: C) -> C:
+    """Makes a dataclass name its fields where it is built with others.
+
+    >>> @name_fields
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Noise:
+    ...     epsilon: float
+    >>> Noise(eps=0.1)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    robust_manifold.core.errors.FieldError: Noise has no field 'eps'; allowed...
+    """
+    build = cls.__init__
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise _misfit(cls, args, kwargs) or error from error
+        build(self, *args, **kwargs)
+
+    cls.__init__ = checked  # type: ignore[misc]
+    return cls
+
+
+def _misfit(cls: Any, args: tuple, kwargs: dict[str, Any]) -> FieldError | None:
+    """Returns the error for arguments that are not the fields of a dataclass."""
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    names = [field.name for field in fields]
+    allowed = ", ".join(names) if names else "none"
+    positional = [field.name for field in fields if not field.kw_only]
+    for name in kwargs:
+        if name in positional[: len(args)]:
+            return FieldError(f"{cls.__name__} is given the field {name!r} twice.")
+        if name not in names:
+            near = nearest(name, names)
+            hint = f" Did you mean {near!r}?" if near else ""
+            return FieldError(
+                f"{cls.__name__} has no field {name!r}; allowed: {allowed}.{hint}"
+            )
+    if len(args) > len(positional):
+        return FieldError(
+            f"{cls.__name__} is given {len(args)} values without their names; "
+            f"allowed: at most {len(positional)}, {', '.join(positional)}."
+        )
+    given = {*positional[: len(args)], *kwargs}
+    for field in fields:
+        free = field.default is field.default_factory is dataclasses.MISSING
+        if free and field.name not in given:
+            return FieldError(
+                f"{cls.__name__} lacks the field {field.name!r}; allowed: {allowed}."
+            )
+    return None
+
+
 def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
     """Splits 'name(1, a=2)' into its name and its arguments; see `_argument`."""
     if not isinstance(text, str):
@@ -135,6 +213,8 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             f"{kind} is {text!r}; allowed: a text such as 'name(argument=1)'."
         )
     try:
+        if len(text) > _LONGEST or _depth(text) > _DEEPEST:
+            raise ValueError
         node = ast.parse(text.strip(), mode="eval").body
         if isinstance(node, ast.Name):
             return node.id, [], {}
@@ -143,12 +223,23 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             kwargs = {k.arg: _argument(k.value) for k in node.keywords}
             if None not in kwargs and len(kwargs) == len(node.keywords):
                 return node.func.id, args, kwargs  # type: ignore[return-value]
-    except (SyntaxError, TypeError, ValueError):
+    # Python's parser gives up so on many signs in a row.
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         pass
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
     raise UsageError(
-        f"{kind} {text!r} cannot be read; allowed: a name, or a call with plain "
+        f"{kind} {shown!r} cannot be read; allowed: a name, or a call with plain "
         "values such as 'name(argument=1)'."
     )
+
+
+def _depth(text: str) -> int:
+    """Returns how many brackets of a text stand in each other."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _argument(node: ast.expr) -> Any:
@@ -195,9 +286,80 @@ def _type_name(hint: Any) -> str:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Returns whether a value is a whole number of at least `least`; a bool is none."""
+    """Returns whether a value is a whole number of at least `least`; a bool is none.
+
+    NumPy's and JAX's scalars are numbers, too.
+    """
+    value = plain(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole and value >= least
+
+
+def plain(value: Any) -> Any:
+    """Returns NumPy's and JAX's scalars as Python's, anything else as it is.
+
+    >>> plain(np.int64(3)), plain(jnp.asarray(0.5)), plain((np.float64(1.0), None))
+    (3, 0.5, (1.0, None))
+    """
+    if type(value) is tuple:
+        return tuple(map(plain, value))
+    if isinstance(value, Tracer) or not isinstance(
+        value, np.generic | np.ndarray | jax.Array
+    ):
+        return value
+    scalar = value.ndim == 0 and not jnp.issubdtype(value.dtype, jax.dtypes.extended)
+    return value.item() if scalar else value
+
+
+def with_checked_numbers(cls: C) -> C:
+    """Returns a dataclass whose fields for numbers hold Python's, or refuse.
+
+    What it is made with passes through `plain`: equal specs are equal, and written
+    alike, whatever library their numbers come from.  A bool is no number.  Then come
+    the checks of its own, then that a field for a whole number holds one.
+    """
+    make = cls.__init__
+    order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
+
+    @functools.wraps(make)
+    def init(self, *args: Any, **kwargs: Any) -> None:
+        args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
+        given = dict(zip(order, args, strict=False)) | kwargs
+        bools = {k: v for k, v in given.items() if isinstance(v, bool)}
+        _check_numbers(type(self), bools)
+        try:
+            make(self, *args, **kwargs)
+        except TypeError:
+            # A text cannot be compared with a number.
+            _check_numbers(type(self), vars(self))
+            raise
+        _check_numbers(type(self), vars(self))
+
+    cls.__init__ = init
+    return cls
+
+
+def _check_numbers(cls: type, values: Mapping[str, Any]) -> None:
+    """Raises a `UsageError` unless those of the values that are numbers are some."""
+    for name, hint in _number_hints(cls).items():
+        if name in values:
+            _typed(f"{cls.__name__}.{name}", values[name], hint)
+
+
+@functools.cache
+def _number_hints(cls: type) -> dict[str, Any]:
+    """Returns the fields of a dataclass that hold a number, or a number or None."""
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    numbers = (int, float, type(None))
+    return {
+        name: hints[name]
+        for name in names
+        if all(
+            choice in numbers
+            for choice in typing.get_args(hints[name]) or (hints[name],)
+        )
+    }
 
 
 def check(holds: bool, spec: Any, field: str, allowed: str) -> None:

@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +19,9 @@ from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.data.dataset import to_float
-
-_DAMAGED = (
-    *(OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error),
-    # np.load of another kind of file returns an array, which is no context.
-    *(AttributeError, TypeError),
-    # What is encrypted, or packed in a way that Python does not know.
-    RuntimeError,
-)
+from robust_manifold.data.image_arrays import check_brightness, with_channels
+from robust_manifold.data.images import ImageError
+from robust_manifold.runtime import array_files
 
 
 class Attacked(NamedTuple):
@@ -118,24 +111,18 @@ class AttackedImages:
     def _load(self) -> dict[str, np.ndarray]:
         """Returns the three arrays by their names."""
         path = Path(os.path.expanduser(self.file))
-        if not path.is_file():
+        if not os.path.exists(path):
             raise UsageError(f"The file of attacked images {self.file!r} is not there.")
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                for name in (self.images, self.originals, self.labels):
-                    if name not in archive.files:
-                        raise UsageError(
-                            f"{self.file} lacks the array {name!r}; allowed: one of "
-                            f"{', '.join(archive.files) or 'none, it is empty'}."
-                        )
+            with array_files.opened(path) as archive:
                 wanted = (self.images, self.originals, self.labels)
-                return {name: archive[name] for name in wanted}
-        except UsageError:
-            raise
-        except _DAMAGED:
+                return {name: archive.read(name) for name in wanted}
+        except OSError as error:
+            raise UsageError(f"{self.file} cannot be read: {error.strerror}.") from None
+        except array_files.Unreadable as error:
             raise UsageError(
-                f"{self.file} is no .npz file, or is damaged or holds pickled objects; "
-                "allowed: an archive written by numpy.savez."
+                f"{self.file} cannot be used: {error}; allowed: an .npz file written "
+                "by numpy.savez."
             ) from None
 
 
@@ -143,15 +130,13 @@ def _images(
     images: np.ndarray, image_shape: Sequence[int]
 ) -> Float32[np.ndarray, "n height width channels"]:
     """Returns the images as floats, with an axis of channels."""
-    if images.ndim == 3:
-        images = images[..., None]
+    try:
+        images = with_channels(images)
+        check_brightness(images)
+    except ImageError as error:
+        raise UsageError(f"it {error}.") from None
     if images.dtype == np.uint8:
         images = to_float(images)
-    elif np.issubdtype(images.dtype, np.integer):
-        raise UsageError(
-            f"images have type {images.dtype}; allowed: uint8, or floats with pixels "
-            "in [0, 1]."
-        )
     images = np.asarray(checked_images(images), np.float32)
     if images.shape[1:] != tuple(image_shape):
         shown = (" x ".join(map(str, s)) for s in (images.shape[1:], image_shape))

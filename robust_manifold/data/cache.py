@@ -35,7 +35,7 @@ OFF = "off"
 
 # To be raised whenever this package decodes the same files into other arrays, or
 # stores them otherwise: entries of another format do not count.
-_FORMAT = 1
+_FORMAT = 2
 # What else the pixels depend on.
 _DECODERS = ("pil", "jpg", "libjpeg_turbo", "zlib")
 

@@ -1,8 +1,8 @@
-"""From encoded PNG and JPEG images to one uint8 array, all of one shape."""
+"""From single images to one uint8 array, all of one shape."""
 
 import concurrent.futures
 import dataclasses
-import io
+import math
 import os
 from collections.abc import Callable, Iterable
 
@@ -16,9 +16,7 @@ from robust_manifold.core.spec import check
 Progress = Callable[[int, int], None]
 """Called with (examples done, examples in all)."""
 
-# Pillow raises SyntaxError for a broken PNG and EOFError or OSError for a short file.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, pil.DecompressionBombError)
-_MODES = {"L": 1, "RGB": 3}
+_CHANNELS = (1, 3)
 _SPAN = 256
 # Below this size a thread costs more than the decoding that it takes over.
 _THREADED_PIXELS = 64 * 64
@@ -26,6 +24,10 @@ _THREADED_PIXELS = 64 * 64
 
 class ImageError(ValueError):
     """One image cannot be used; the message is the end of a sentence that names it."""
+
+
+class _ColourAmongGrey(Exception):
+    """An image of three channels came after those of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,52 +67,16 @@ class Framing:
                 )
             left = (image.width - crop) // 2
             top = (image.height - crop) // 2
-            image = image.crop((left, top, left + crop, top + crop))
+            # What `image.crop` gives, which warns of squares that are large.
+            image = image.resize(
+                (crop, crop),
+                pil.Resampling.NEAREST,
+                box=(left, top, left + crop, top + crop),
+            )
         side = self.image_size
         if side is not None and image.size != (side, side):
             image = image.resize((side, side), pil.Resampling.BILINEAR)
         return image
-
-
-def opened(encoded: bytes) -> pil.Image:
-    """Returns a PNG or JPEG file as Pillow reads it, its first frame decoded.
-
-    Raises:
-      ImageError: if the file is damaged or of another format.
-    """
-    try:
-        image = pil.open(io.BytesIO(encoded), formats=("PNG", "JPEG"))
-        image.load()
-    except _DAMAGED as error:
-        raise ImageError(
-            "is damaged or of another format; allowed: whole PNG or JPEG files"
-        ) from error
-    return image
-
-
-def decode(
-    encoded: bytes, framing: Framing, *, mode: str | None = None
-) -> UInt8[np.ndarray, "height width channels"]:
-    """Returns the pixels of a PNG or JPEG file.
-
-    Args:
-      encoded: the content of the file.
-      framing: cut and size of the result.
-      mode: "L" (grey) or "RGB" to convert to; by default the image must have one of
-        these modes already.
-
-    Raises:
-      ImageError: if the file is damaged, of another format or of another mode.
-    """
-    image = opened(encoded)
-    if mode is not None and image.mode != mode:
-        image = image.convert(mode)
-    if image.mode not in _MODES:
-        raise ImageError(
-            f"has the mode {image.mode}; allowed: L (8-bit grey) or RGB (8-bit colour)"
-        )
-    pixels = np.asarray(framing(image))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def reframe(
@@ -123,7 +89,7 @@ def reframe(
     """
     if framing == Framing():
         return images
-    if images.shape[-1] not in _MODES.values():
+    if images.shape[-1] not in _CHANNELS:
         raise ImageError(
             f"have {images.shape[-1]} channels; allowed with a crop or size: 1 or 3"
         )
@@ -140,6 +106,8 @@ def stack(
     on_progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "n h w c"]:
     """Returns n images as one array, decoded by threads where that is faster.
+
+    All are grey, or else all have three channels: grey images repeat theirs.
 
     Args:
       read: yields the images of a range of positions; called from several threads.
@@ -163,21 +131,45 @@ def stack(
             raise UsageError(f"{name(position)} {error}.") from error
 
     ((_, first),) = decoded(range(1))
-    images = np.empty((n, *first.shape), np.uint8)
+    try:
+        return _filled(decoded, n, name, first.shape, on_progress)
+    except _ColourAmongGrey:
+        shape = (*first.shape[:2], 3)
+        return _filled(decoded, n, name, shape, on_progress)
+
+
+def _filled(
+    decoded: Callable[[range], Iterable[tuple[int, np.ndarray]]],
+    n: int,
+    name: Callable[[int], str],
+    shape: tuple[int, ...],
+    on_progress: Progress | None,
+) -> UInt8[np.ndarray, "n h w c"]:
+    """Returns n images of one shape; a grey one can stand for one of colour."""
+    try:
+        images = np.empty((n, *shape), np.uint8)
+    except MemoryError:
+        raise UsageError(
+            f"{n} images of the shape {shape}, that of {name(0)}, take "
+            f"{n * math.prod(shape) / 1e9:.1f} GB, more than there are; allowed: "
+            "smaller images, by image_size or crop, or fewer, by max_examples."
+        ) from None
 
     def fill(positions: range) -> int:
         for position, image in decoded(positions):
-            if image.shape != first.shape:
+            if image.shape[:2] != shape[:2]:
                 raise UsageError(
-                    f"{name(position)} has the shape {image.shape}; allowed: "
-                    f"{first.shape}, the shape of {name(0)}."
+                    f"{name(position)} has {image.shape[0]}x{image.shape[1]} pixels; "
+                    f"allowed: {shape[0]}x{shape[1]}, those of {name(0)}."
                 )
+            if image.shape[2] > shape[2]:
+                raise _ColourAmongGrey
             images[position] = image
         return positions.stop
 
     spans = [range(s, min(s + _SPAN, n)) for s in range(0, n, _SPAN)]
     threads = 1
-    if first.shape[0] * first.shape[1] >= _THREADED_PIXELS:
+    if shape[0] * shape[1] >= _THREADED_PIXELS:
         threads = min(16, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:

@@ -81,7 +81,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise Damaged(f"{path} is damaged")
 

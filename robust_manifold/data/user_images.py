@@ -6,9 +6,6 @@ an `ImageError` that ends a sentence about it, and the others are read all the s
 
 import hashlib
 import os
-import stat
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,19 +14,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.data import image_arrays, pictures
 from robust_manifold.data.dataset import to_float
-from robust_manifold.data.images import Framing, ImageError, opened, reframe
-
-_DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH = 24
-"""Where a PNG file says how many bits a sample has."""
-
-_LOSSLESS = {"1": "L", "P": "RGB"}
-"""What a mode can be turned into without a loss, where there is no transparency."""
-
-_MODES = ("L", "RGB")
-_TRANSPARENT = ("LA", "PA", "RGBA")
+from robust_manifold.data.images import Framing, ImageError, reframe
+from robust_manifold.runtime import array_files, input_files
 
 
 class UserImage(NamedTuple):
@@ -53,10 +41,12 @@ class Wanted(NamedTuple):
     Attributes:
       shape: (height, width, channels).
       framing: how they are cut and resized before; None: not at all.
+      resizable: whether they could be, had that been asked for.
     """
 
     shape: tuple[int, int, int]
     framing: Framing | None = None
+    resizable: bool = False
 
 
 class UserImages:
@@ -77,7 +67,7 @@ class UserImages:
         self._problems: dict[str, str] = {}
         if self._path.is_dir():
             self.names = self._find()
-        elif self._path.suffix == ".npz" and self._path.is_file():
+        elif self._path.suffix.lower() == ".npz" and self._path.is_file():
             self._archive = _read_archive(self._path)
             self.names = [f"images[{row}]" for row in range(len(self._archive))]
         else:
@@ -118,13 +108,10 @@ class UserImages:
             raise ImageError(self._problems[name])
         path = self._path / name
         try:
-            # To open a pipe would wait for what nobody writes.
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise ImageError("is no file; allowed: PNG or JPEG files")
-            encoded = path.read_bytes()
+            encoded = input_files.read_bytes(path)
         except OSError as error:
             raise ImageError(f"cannot be read ({error.strerror})") from error
-        return decoded(encoded)
+        return pictures.decode(encoded)
 
     def _find(self) -> list[str]:
         """Returns the names of all files, sorted, and of folders that can't be read."""
@@ -148,35 +135,6 @@ class UserImages:
         return sorted(found)
 
 
-def decoded(encoded: bytes) -> np.ndarray:
-    """Returns the pixels of a PNG or JPEG file, uint8, nothing of it lost.
-
-    Raises:
-      ImageError: if the file is damaged, or holds what 8-bit grey or colour cannot:
-        several frames, transparency, 16 bits, other colour spaces.
-    """
-    image = opened(encoded)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(f"holds {frames} frames (animated); allowed: a single one")
-    # Pillow rounds 16-bit colour to 8 bits without a word.
-    if encoded.startswith(_PNG) and encoded[_PNG_DEPTH] == 16:
-        raise ImageError("has 16 bits a channel; allowed: 8")
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        raise ImageError(
-            f"has an alpha channel (mode {image.mode}); allowed: images without "
-            "transparency"
-        )
-    if image.mode in _LOSSLESS:
-        image = image.convert(_LOSSLESS[image.mode])
-    if image.mode not in _MODES:
-        raise ImageError(
-            f"has the mode {image.mode}; allowed: L (8-bit grey) or RGB (8-bit colour)"
-        )
-    pixels = np.asarray(image)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
 def as_float(pixels: np.ndarray) -> Float32[np.ndarray, "*shape"]:
     """Returns pixels of a `UserImage` as float32 in [0, 1]."""
     return to_float(pixels) if pixels.dtype == np.uint8 else pixels
@@ -196,7 +154,8 @@ def _fitted(pixels: np.ndarray, wanted: Wanted) -> np.ndarray:
         pixels = reframe(_as_uint8(pixels)[None], wanted.framing)[0]
     if pixels.shape != wanted.shape:
         found, allowed = (f"{h}x{w}" for h, w, _ in (pixels.shape, wanted.shape))
-        resize = "" if wanted.framing else ", or any with --resize"
+        advise = wanted.resizable and wanted.framing is None
+        resize = ", or any with --resize" if advise else ""
         raise ImageError(f"has {found} pixels; allowed: {allowed}{resize}")
     return pixels
 
@@ -241,35 +200,20 @@ def _row(pixels: np.ndarray) -> np.ndarray:
 
 def _read_archive(path: Path) -> np.ndarray:
     """Returns the array `images` of an .npz file, [n, h, w, c]; no other is read."""
-    allowed = "allowed: an .npz file with the array images, as numpy.savez writes it"
-    # Anything that is no archive NumPy would take for a pickle.
-    if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path} is truncated or not an .npz file; {allowed}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            images = archive["images"] if "images" in names else None
-    except (*_DAMAGED, RuntimeError, NotImplementedError):
+        with array_files.opened(path) as archive:
+            images = image_arrays.with_channels(archive.read("images"))
+        image_arrays.check_brightness(images)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except array_files.Unreadable as error:
         raise UsageError(
-            f"{path} is damaged, or its images are no plain numbers; {allowed}."
+            f"{path} cannot be used: {error}; allowed: an .npz file with the array "
+            "images, as numpy.savez writes it."
         ) from None
-    if images is None:
-        raise UsageError(
-            f"{path} lacks the array 'images' (it holds: "
-            f"{', '.join(names) or 'nothing'}); {allowed}."
-        )
-    if not isinstance(images, np.ndarray) or images.ndim not in (3, 4):
-        shape = getattr(images, "shape", "none")
-        raise UsageError(
-            f"{path}: images has the shape {shape}; allowed: [n, height, width] or "
-            "[n, height, width, channels]."
-        )
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise UsageError(
-            f"{path}: images has the type {images.dtype}; allowed: uint8, or floats in "
-            "[0, 1]."
-        )
-    return images[..., None] if images.ndim == 3 else images
+    except ImageError as error:
+        raise UsageError(f"{path}: images {error}.") from None
+    return images
 
 
 def _check_archive(path: Path, images: np.ndarray, wanted: Wanted) -> None:

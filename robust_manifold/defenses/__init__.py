@@ -20,7 +20,13 @@ from robust_manifold.defenses.invert_and_classify import (
     InvertAndClassify,
     ProjectionDefense,
 )
-from robust_manifold.defenses.views import DefendedApply, RandomApply
+from robust_manifold.defenses.passes import (
+    ViewPasses,
+    classifying_passes,
+    latent_search_passes,
+    view_passes,
+)
+from robust_manifold.defenses.views import DefendedApply, RandomApply, search_passes
 
 __all__ = [
     "BPDA",
@@ -41,8 +47,13 @@ __all__ = [
     "StraightThrough",
     "Substitute",
     "Unrolled",
+    "ViewPasses",
     "adversaries",
+    "classifying_passes",
     "defend",
     "defended_apply",
+    "latent_search_passes",
     "registry",
+    "search_passes",
+    "view_passes",
 ]

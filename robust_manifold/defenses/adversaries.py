@@ -55,6 +55,10 @@ class Adversary(abc.ABC):
         """
         return threat_model in self.threat_models
 
+    def check_meets(self, defence: Defense) -> None:
+        """Raises a `UsageError` for a defence that this adversary cannot meet."""
+        del defence
+
     def view(
         self,
         defence: Defense,
@@ -126,6 +130,11 @@ class ProjectionAdversary(KeyedAdversary):
     @abc.abstractmethod
     def derivative(self) -> views.Derivative:
         """How the projection is differentiated."""
+
+    def check_meets(self, defence: Defense) -> None:
+        """Raises a `UsageError` for a defence that does not project."""
+        if not isinstance(defence, NoDefense):
+            _projecting(self, defence)
 
     def view(self, defence, spanner, classify) -> RandomApply:
         """Returns the defended classifier with this derivative of its projection."""

@@ -75,6 +75,10 @@ class Derivative(abc.ABC):
     ) -> Inversion:
         """Returns the projection, with this derivative."""
 
+    @abc.abstractmethod
+    def passes(self, search: Search, latent_size: int) -> float:
+        """Returns about how many passes the derivative takes beside the search."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Derivative):
@@ -84,6 +88,11 @@ class Identity(Derivative):
         """Returns the projection itself, differentiated as if it were the image."""
         found = search(manifold, jax.lax.stop_gradient(image), key)
         return found._replace(image=with_derivative_of(found.image, image))
+
+    def passes(self, search, latent_size) -> float:
+        """Returns 0."""
+        del search, latent_size
+        return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,11 @@ class Unrolling(Derivative):
         """Returns the projection by the best restart, differentiated step by step."""
         return unrolled(search, manifold, image, key, rematerialise=self.rematerialise)
 
+    def passes(self, search, latent_size) -> float:
+        """Returns those of the best restart's steps, taken again and led back."""
+        steps = search.solver.steps * search.solver.passes(latent_size)
+        return (3 + self.rematerialise) * steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Implicit(Derivative):
@@ -106,6 +120,11 @@ class Implicit(Derivative):
     def project(self, search, manifold, image, key) -> Inversion:
         """Returns the projection, differentiated by the implicit function theorem."""
         return self.derivative(search, manifold, image, key)
+
+    def passes(self, search, latent_size) -> float:
+        """Returns 4 for each product with the Hessian."""
+        del search
+        return 4.0 * self.derivative.products(latent_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +139,12 @@ class StandIn(Derivative):
         stand_in = unrolled(self.search, manifold, image, key)
         found = search(manifold, jax.lax.stop_gradient(image), key)
         return found._replace(image=with_derivative_of(found.image, stand_in.image))
+
+    def passes(self, search, latent_size) -> float:
+        """Returns those of the other search and of its best restart's steps."""
+        del search
+        through = Unrolling().passes(self.search, latent_size)
+        return search_passes(self.search, latent_size) + through
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +179,18 @@ class ImplicitReport:
         latent = search(manifold, image, key).latent
         problem = search.solver.problem(manifold.generate, image, manifold.prior)
         return self.derivative.report(problem, latent)
+
+
+def search_passes(search: Search, latent_size: int) -> float:
+    """Returns the passes through the generator of a search that does not end early.
+
+    Args:
+      search: of one image.
+      latent_size: of the generator.
+    """
+    segments = search.restarts.segments(search.solver.steps)
+    taken = sum(segment.steps * segment.runs for segment in segments)
+    return taken * search.solver.passes(latent_size)
 
 
 @jax.custom_jvp

@@ -5,6 +5,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import plain
 
 
 class Interval(NamedTuple):
@@ -39,8 +40,9 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> Interval:
         raise UsageError(f"n is {n}; allowed: 1 or more.")
     if not 0 <= correct <= n:
         raise UsageError(f"correct is {correct}; allowed: 0 to n = {n}.")
-    if not 0 < confidence < 1:
-        raise UsageError(f"confidence is {confidence}; allowed: above 0 and below 1.")
+    number = isinstance(plain(confidence), float | int)
+    if not (number and 0 < confidence < 1):
+        raise UsageError(f"confidence is {confidence!r}; allowed: above 0 and below 1.")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share = correct / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)

@@ -13,9 +13,11 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from robust_manifold.attacks.contract import classes_of
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.spec import with_checked_numbers
 from robust_manifold.core.types import Params
 from robust_manifold.evaluation.intervals import Interval, wilson_interval
 from robust_manifold.evaluation.neighbours import nearest_neighbours
@@ -46,6 +48,7 @@ class Judge(Protocol):
         ...
 
 
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True)
 class ClassifierJudge:
     """A classifier trained apart from the attacked one.
@@ -69,6 +72,11 @@ class ClassifierJudge:
         self, images: Float[np.ndarray, "n height width channels"]
     ) -> Int[np.ndarray, " n"]:
         """Returns the likeliest class of each image, or `UNSURE`."""
+        image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+        try:
+            classes_of(self.apply, self.params, image)
+        except UsageError as error:
+            raise UsageError(f"judge {self.name!r}: {error}") from error
         logits = batching.apply_examples(self.apply, self.params, images)
         probabilities = np.asarray(jax.nn.softmax(logits, axis=-1))
         # A NaN is not sure of anything.
@@ -76,6 +84,7 @@ class ClassifierJudge:
         return np.where(sure, probabilities.argmax(axis=-1), UNSURE)
 
 
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeighbourJudge:
     """The class of the nearest labelled image, by the Euclidean norm over all pixels.
@@ -95,11 +104,13 @@ class NeighbourJudge:
 
     def __post_init__(self):
         _check_share(self.name, "lead", self.lead)
-        labels = np.asarray(self.labels)
-        if len(labels) != len(self.images) or len(np.unique(labels)) < 2:
+        object.__setattr__(self, "images", np.asarray(self.images))
+        labels, n = np.asarray(self.labels), len(np.atleast_1d(self.images))
+        if labels.shape != (n,) or len(np.unique(labels)) < 2:
+            shown = len(labels) if labels.ndim == 1 else f"an array {labels.shape}"
             raise UsageError(
-                f"labels of {self.name} are {len(labels)} for {len(self.images)} "
-                "images; allowed: one an image, of 2 classes or more."
+                f"labels of {self.name} are {shown} for {n} images; allowed: one an "
+                "image, of 2 classes or more."
             )
 
     def read(
@@ -167,6 +178,13 @@ def judge_pairs(
       UsageError: without judges, for a name that occurs twice, and for images that
         are not allowed or not paired.
     """
+    judges = (judges,) if isinstance(judges, Judge) else tuple(judges)
+    for judge in judges:
+        if not isinstance(judge, Judge):
+            raise UsageError(
+                f"a judge is {judge!r}; allowed: what has a name and a method read, "
+                "such as a ClassifierJudge."
+            )
     names = [judge.name for judge in judges]
     if not names or len({*names, TOGETHER}) != len(names) + 1:
         raise UsageError(
@@ -182,6 +200,11 @@ def judge_pairs(
     reads, verdicts = {}, {}
     for judge in judges:
         classes = np.asarray(judge.read(both))
+        if classes.shape != (len(both),):
+            raise UsageError(
+                f"{judge.name!r} reads {len(both)} images as an array "
+                f"{classes.shape}; allowed: one class an image."
+            )
         reads[judge.name] = classes.reshape(2, len(first)).T
         verdicts[judge.name] = _verdicts(reads[judge.name])
     agreed = np.stack([verdicts[name] for name in names])

@@ -44,6 +44,11 @@ def nearest_neighbours(
     if not len(images):
         raise UsageError("images hold 0 images; allowed: 1 or more.")
     wanted = _rows(queries)
+    if queries.shape[1:] != images.shape[1:]:
+        raise UsageError(
+            f"images have the shape {images.shape[1:]}; allowed: {queries.shape[1:]}, "
+            "as the queries."
+        )
     best = np.full(len(queries), np.inf)
     indices = np.zeros(len(queries), int)
     width = max(1, wanted.shape[1])
@@ -120,5 +125,7 @@ def _rows(images: np.ndarray) -> Float[np.ndarray, "n d"]:
             f"images have type {images.dtype}; allowed: floats with pixels in [0, 1], "
             "or uint8."
         )
+    elif not np.isfinite(images).all():
+        raise UsageError("images hold a pixel that is not finite; allowed: numbers.")
     vectors = images.reshape(len(images), math.prod(images.shape[1:]))
     return vectors.astype(np.float64, copy=False)

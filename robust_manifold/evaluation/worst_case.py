@@ -5,7 +5,7 @@ of many bounds is taken image by image: an image counts as right at a budget if 
 right untouched and under every stored row whose perturbation of it lies inside.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +98,11 @@ _FILE = RecordFile(
 
 
 def worst_cases(outcomes: Iterable[Outcome], *, confidence: float = 0.95) -> list[Cell]:
-    """Returns a cell for each classifier, defence and budget: the worst case.
+    """Returns the worst cases of each classifier and defence, budget by budget.
+
+    Before them comes the column's clean cell, if its outcomes hold a clean row: there
+    a curve over ε begins.  Lines of results that hold it already take the others:
+    those whose `adversary` is `WORST_CASE`.
 
     The budgets are those of all outcomes' attacks together, so that every column is
     counted at each budget at which any of its rows has something to say.  Accuracy
@@ -111,20 +115,19 @@ def worst_cases(outcomes: Iterable[Outcome], *, confidence: float = 0.95) -> lis
     Raises:
       UsageError: if the rows of a column are of unequal length.
     """
-    return [
-        summarise(
-            classifier=rows[0].classifier,
-            defence=rows[0].defence,
-            adversary=WORST_CASE,
-            attack=any_attack(budget),
-            norm=budget.norm,
-            epsilon=budget.epsilon,
-            labels=np.ones(broken.shape[1], int),
-            predictions=(~_some(broken)).astype(int),
-            confidence=confidence,
-        )
-        for rows, budget, broken in _attacked_columns(outcomes)
-    ]
+    cells = []
+    for rows, attacked in _columns(outcomes):
+        cells += [_cell(row, confidence) for row in rows if row.attack == CLEAN]
+        for budget, broken in attacked:
+            worst = rows[0]._replace(
+                adversary=WORST_CASE,
+                attack=any_attack(budget),
+                right=~_some(broken),
+                norm=budget.norm,
+                epsilon=budget.epsilon,
+            )
+            cells.append(_cell(worst, confidence))
+    return cells
 
 
 def adversary_lines(
@@ -136,27 +139,9 @@ def adversary_lines(
     budget is the worst case.  Arguments and errors as for `worst_cases`.
     """
     lines = []
-    for rows, budget, broken in _attacked_columns(outcomes):
-        clean = np.array([row.attack == CLEAN for row in rows])
-        present = np.array([_is_inside(row, budget) for row in rows]) & ~clean
-        names = [row.adversary for row in rows]
-        for name in dict.fromkeys(np.array(names, object)[present]):
-            own = np.array([other == name for other in names]) & ~clean
-            by_it = _some(broken[own])
-            alone = by_it & ~_some(broken[~own])
-            lines.append(
-                _line(
-                    rows[0],
-                    budget,
-                    name,
-                    by_it | _some(broken[clean]),
-                    alone,
-                    confidence,
-                )
-            )
-        by_attacks = _some(broken[~clean]) & ~_some(broken[clean])
-        every = _some(broken)
-        lines.append(_line(rows[0], budget, WORST_CASE, every, by_attacks, confidence))
+    for rows, attacked in _columns(outcomes):
+        for budget, broken in attacked:
+            lines += _lines(rows, budget, broken, confidence)
     return lines
 
 
@@ -214,17 +199,67 @@ def read_adversary_lines(text: str) -> pd.DataFrame:
     return _FILE.read(text)
 
 
-def _attacked_columns(outcomes: Iterable[Outcome]):
-    """Yields the rows of each column at each budget that attacks it, and who broke."""
+def _columns(
+    outcomes: Iterable[Outcome],
+) -> Iterator[tuple[list[Outcome], list[tuple[Budget, np.ndarray]]]]:
+    """Yields each column's rows, and at each budget that attacks it who broke what."""
     outcomes = list(outcomes)
     columns: dict[tuple[str, str], list[Outcome]] = {}
     for row in outcomes:
         columns.setdefault((row.classifier, row.defence), []).append(row)
     for rows in columns.values():
-        for budget in budgets_of(outcomes):
-            attacked = [row for row in rows if row.attack != CLEAN]
-            if any(_is_inside(row, budget) for row in attacked):
-                yield rows, budget, broken_by(rows, budget)
+        attacks = [row for row in rows if row.attack != CLEAN]
+        yield (
+            rows,
+            [
+                (budget, broken_by(rows, budget))
+                for budget in budgets_of(outcomes)
+                if any(_is_inside(row, budget) for row in attacks)
+            ],
+        )
+
+
+def _lines(
+    rows: Sequence[Outcome], budget: Budget, broken: np.ndarray, confidence: float
+) -> list[AdversaryLine]:
+    """Returns the lines of a column at a budget."""
+    lines = []
+    clean = np.array([row.attack == CLEAN for row in rows])
+    present = np.array([_is_inside(row, budget) for row in rows]) & ~clean
+    names = [row.adversary for row in rows]
+    for name in dict.fromkeys(np.array(names, object)[present]):
+        own = np.array([other == name for other in names]) & ~clean
+        by_it = _some(broken[own])
+        alone = by_it & ~_some(broken[~own])
+        lines.append(
+            _line(
+                rows[0],
+                budget,
+                name,
+                by_it | _some(broken[clean]),
+                alone,
+                confidence,
+            )
+        )
+    by_attacks = _some(broken[~clean]) & ~_some(broken[clean])
+    every = _some(broken)
+    lines.append(_line(rows[0], budget, WORST_CASE, every, by_attacks, confidence))
+    return lines
+
+
+def _cell(row: Outcome, confidence: float) -> Cell:
+    """Returns a row as a line of results, of whose images only this is known."""
+    return summarise(
+        classifier=row.classifier,
+        defence=row.defence,
+        adversary=row.adversary,
+        attack=row.attack,
+        norm=row.norm,
+        epsilon=row.epsilon,
+        labels=np.ones(len(row.right), int),
+        predictions=np.asarray(row.right).astype(int),
+        confidence=confidence,
+    )
 
 
 def _some(broken: Bool[np.ndarray, "rows n"]) -> Bool[np.ndarray, " n"]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.core.manifold import Manifold
-from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.spec import check, is_whole, with_checked_numbers
 from robust_manifold.core.types import Image, Latent, PRNGKey, Scalar
 from robust_manifold.inversion.constraints import Directions
 from robust_manifold.inversion.problem import Problem
@@ -78,6 +78,7 @@ class _Solved(NamedTuple):
     """As a share of the right-hand side."""
 
 
+@with_checked_numbers
 @dataclasses.dataclass(frozen=True)
 class ImplicitDerivative:
     """How the derivative of an inversion is computed; pure and hashable.
@@ -168,6 +169,10 @@ class ImplicitDerivative:
             jnp.linalg.norm(slope),
             jnp.linalg.norm(solved.solution),
         )
+
+    def products(self, latent_size: int) -> int:
+        """Returns how many products with the Hessian a derivative takes at most."""
+        return latent_size if self._dense(latent_size) else self.iterations
 
     def _dense(self, size: int) -> bool:
         return self.linear == "dense" or (

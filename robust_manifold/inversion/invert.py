@@ -6,15 +6,20 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from robust_manifold.core import batching
-from robust_manifold.core.checks import checked_images
+from robust_manifold.core.checks import (
+    checked_images,
+    checked_key,
+    checked_latent_shape,
+    checked_spanner,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner, SpannerParams
 from robust_manifold.core.prior import STANDARD_NORMAL, Prior
-from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.inversion.lbfgs import LBFGS
 from robust_manifold.inversion.restarts import Restarts, as_restarts
@@ -53,8 +58,17 @@ def invert_one(
     Raises:
       UsageError: for settings that are not allowed.
     """
-    _check_latent_shape(manifold.latent_shape)
-    return Search(as_solver(solver), as_restarts(restarts))(manifold, image, key)
+    checked_key(key)
+    latent = jnp.zeros(checked_latent_shape(manifold.latent_shape))
+    made = jax.eval_shape(manifold.generate, latent).shape
+    # Unequal shapes may be broadcast against each other without a word.
+    if np.shape(image) != made:
+        raise UsageError(
+            f"image has the shape {np.shape(image)}; allowed: {made}, as the "
+            "generator's."
+        )
+    search = Search(as_solver(solver), as_restarts(restarts))
+    return search(manifold, jnp.asarray(image), key)
 
 
 def invert(
@@ -105,11 +119,12 @@ def invert(
       UsageError: for images outside [0, 1], settings that are not allowed, or a
         generator whose images have another shape.
     """
-    spanner = Spanner(generate, tuple(latent_shape), prior, encode)
+    checked_key(key)
+    spanner = Spanner(generate, checked_latent_shape(latent_shape), prior, encode)
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
     search = Search(as_solver(solver), as_restarts(restarts))
-    loop = loop or LOOPS.get(jax.default_backend(), "scan")
+    loop = LOOPS.get(jax.default_backend(), "scan") if loop is None else loop
     if loop not in ("scan", "python"):
         raise UsageError(f"loop is {loop!r}; allowed: scan, python or None.")
     whole = _Invert(spanner, search)
@@ -146,7 +161,8 @@ def error_curves(
     Arguments, starts and errors are those of `invert`; the last point is its
     `restart_errors`.  A restart that was dropped keeps the error it had.
     """
-    spanner = Spanner(generate, tuple(latent_shape), prior, encode)
+    checked_key(key)
+    spanner = Spanner(generate, checked_latent_shape(latent_shape), prior, encode)
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
     return batching.map_examples(
@@ -249,27 +265,10 @@ class _Curves:
         return self.search.curves(self.spanner.bind(params), image, key)
 
 
-def _check_latent_shape(latent_shape: tuple[int, ...]) -> None:
-    shape = tuple(latent_shape)
-    if len(shape) != 1 or not is_whole(shape[0], 1):
-        raise UsageError(
-            f"latent_shape is {latent_shape}; allowed: one positive size, as in (64,)."
-        )
-
-
 def _checked(spanner: Spanner, params: SpannerParams, images: Any) -> np.ndarray:
     """Returns the images, refusing what the generator cannot be compared with."""
     images = checked_images(images)
-    _check_latent_shape(spanner.latent_shape)
-    latent = jax.ShapeDtypeStruct(spanner.latent_shape, images.dtype)
-    try:
-        found = jax.eval_shape(spanner.generate, params.generator, latent)
-    except TypeError as error:
-        raise UsageError(
-            f"generate does not take a latent of latent_shape {spanner.latent_shape}: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    shape = getattr(found, "shape", None)
+    shape = checked_spanner(spanner, params, images.dtype).shape
     if shape != images.shape[1:]:
         raise UsageError(
             f"generate gives an image of shape {shape}; allowed: that of the images "

@@ -182,5 +182,5 @@ def as_restarts(restarts: Restarts | str | int) -> Restarts:
     if isinstance(restarts, str):
         return registry.build(restarts)
     if not is_whole(restarts, 1):
-        raise UsageError(f"restarts is {restarts}; allowed: 1 or more.")
+        raise UsageError(f"restarts is {restarts!r}; allowed: 1 or more.")
     return Restarts(count=restarts)

@@ -37,8 +37,8 @@ class SearchState(NamedTuple):
     """With a leading axis [followed]."""
     numbers: Int[Array, " followed"]
     """Which restarts they are."""
-    errors: Float[Array, " restarts"]
-    status: Int[Array, " restarts"]
+    best: Solution
+    """With a leading axis [restarts]: of every restart, as far as it is noted."""
     taken: Int[Array, ""]
     """How many steps there were before the image had enough."""
 
@@ -71,13 +71,7 @@ class Search:
         problem, count = self.problem(manifold, image), self.restarts.count
         starts = self.restarts.starts(manifold, image, key)
         runs = jax.vmap(lambda start: self.solver.begin(problem, start))(starts)
-        return SearchState(
-            runs,
-            jnp.arange(count),
-            jnp.full((count,), jnp.inf, image.dtype),
-            jnp.full((count,), Status.FINISHED, jnp.int32),
-            jnp.int32(0),
-        )
+        return SearchState(runs, jnp.arange(count), runs.best, jnp.int32(0))
 
     def advance(
         self, manifold: Manifold, image: Image, state: SearchState
@@ -97,68 +91,65 @@ class Search:
 
     def has_enough(self, state: SearchState) -> Bool[Array, ""]:
         """Returns whether the image's error is as small as asked for."""
-        return self._is_enough(state.runs.best)
+        return self._is_enough(_noted(state, state.runs.best))
 
-    def _is_enough(self, solutions: Solution) -> Bool[Array, ""]:
-        best = jnp.argmin(solutions.objective)
-        return solutions.error[best] <= self.restarts.enough
+    def _is_enough(self, state: SearchState) -> Bool[Array, ""]:
+        return state.best.error[_winner(state)] <= self.restarts.enough
 
     def narrow(self, state: SearchState, kept: int) -> SearchState:
-        """Returns the state with only the best `kept` runs followed up."""
+        """Returns the state with only the best `kept` runs followed up.
+
+        A run whose latent is not finite has come to its end: any that can go on is
+        followed before it, and what it had found stays noted.
+        """
         if kept == len(state.numbers):
             return state
-        state = self._noted(state, state.runs.best)
-        order = jnp.argsort(state.runs.best.objective)
-        dropped = state.numbers[order[kept:]]
+        state = _noted(state, state.runs.best)
+        ended = ~jnp.isfinite(state.runs.latent).all(axis=-1)
+        order = jnp.lexsort((state.runs.best.objective, ended))
+        left = order[kept:]
+        why = jnp.where(ended[left], Status.NON_FINITE, Status.DROPPED)
+        status = state.best.status.at[state.numbers[left]].set(why.astype(jnp.int32))
         followed = jax.tree.map(lambda leaf: leaf[order[:kept]], state.runs)
-        status = state.status.at[dropped].set(jnp.int32(Status.DROPPED))
         return state._replace(
-            runs=followed, numbers=state.numbers[order[:kept]], status=status
+            runs=followed,
+            numbers=state.numbers[order[:kept]],
+            best=state.best._replace(status=status),
         )
 
     def finish(self, manifold: Manifold, image: Image, state: SearchState) -> Inversion:
         """Returns the best of the runs."""
-        solutions = self._solutions(manifold, image, state)
+        state = self._looked(manifold, image, state)
+        status = state.best.status
         if self.restarts.enough:
-            finished = solutions.status == Status.FINISHED
-            enough = finished & self._is_enough(solutions)
-            solutions = solutions._replace(
-                status=jnp.where(enough, jnp.int32(Status.ENOUGH), solutions.status)
-            )
-        best = jnp.argmin(solutions.objective)
-        latent, error = solutions.latent[best], solutions.error[best]
+            enough = (status == Status.FINISHED) & self._is_enough(state)
+            status = jnp.where(enough, jnp.int32(Status.ENOUGH), status)
+        best = _winner(state)
+        latent, error = state.best.latent[best], state.best.error[best]
         projection = manifold.generate(latent).astype(image.dtype)
         if self.solver.forward != "float32":
             exact = jnp.mean((projection - image) ** 2)
             error = jnp.where(jnp.isfinite(error), exact, error)
-        state = self._noted(state, solutions)
         return Inversion(
             latent=latent,
             image=projection,
             error=error,
-            restart_errors=state.errors,
-            status=solutions.status[best],
-            restart_status=state.status,
+            restart_errors=state.best.error,
+            status=status[best],
+            restart_status=status,
         )
 
     def winner(
         self, manifold: Manifold, image: Image, state: SearchState
     ) -> Int[Array, ""]:
         """Returns the number of the restart that `finish` returns."""
-        solutions = self._solutions(manifold, image, state)
-        return state.numbers[jnp.argmin(solutions.objective)]
+        return _winner(self._looked(manifold, image, state))
 
-    def _solutions(self, manifold, image, state: SearchState) -> Solution:
-        """Returns the best latent of every run that is followed."""
+    def _looked(self, manifold, image, state: SearchState) -> SearchState:
+        """Returns the state after a look at the last latents of all runs."""
         problem = self.problem(manifold, image)
-        return jax.vmap(lambda run: self.solver.finish(problem, run))(state.runs)
-
-    def _noted(self, state: SearchState, solutions: Solution) -> SearchState:
-        """Returns the state with the errors of the runs that are followed written."""
-        return state._replace(
-            errors=state.errors.at[state.numbers].set(solutions.error),
-            status=state.status.at[state.numbers].set(solutions.status),
-        )
+        finish = jax.vmap(lambda run: self.solver.finish(problem, run))
+        return _noted(state, finish(state.runs))
 
     def __call__(self, manifold: Manifold, image: Image, key: PRNGKey) -> Inversion:
         """Returns the inversion of one image.
@@ -204,7 +195,7 @@ class Search:
 
         def advance(state, _):
             state = self.advance(manifold, image, state)
-            return state, self._noted(state, state.runs.best).errors
+            return state, _noted(state, state.runs.best).best.error
 
         state, parts = self.begin(manifold, image, key), []
         for segment in self.restarts.segments(self.solver.steps):
@@ -213,3 +204,20 @@ class Search:
             parts.append(errors)
         last = self.finish(manifold, image, state).restart_errors
         return jnp.concatenate([*parts, last[None]]).T
+
+
+def _noted(state: SearchState, solutions: Solution) -> SearchState:
+    """Returns the state with the solutions of the runs that are followed written."""
+    best = jax.tree.map(
+        lambda old, new: old.at[state.numbers].set(new), state.best, solutions
+    )
+    return state._replace(best=best)
+
+
+def _winner(state: SearchState) -> Int[Array, ""]:
+    """Returns the number of the best restart; of equal ones, one that is followed."""
+    objective = state.best.objective
+    followed = objective[state.numbers]
+    first = state.numbers[jnp.argmin(followed)]
+    left = jnp.min(objective) < jnp.min(followed)
+    return jnp.where(left, jnp.argmin(objective), first)

@@ -61,6 +61,8 @@ def halving_widths(spec: ModelSpec, image_shape: Shape, width: int) -> tuple[int
     steps = doublings(image_shape)
     if not steps:
         raise unsupported(
-            spec, image_shape, "sides of 3 to 8 times a power of two, such as 28"
+            spec,
+            image_shape,
+            "sides of 3 to 8 times the same one of 2, 4, 8, ... (28x28, 32x48)",
         )
     return tuple(width << k for k in range(steps))

@@ -49,6 +49,14 @@ def check_table(
       table: arrays by name.
       expected: their shapes by name.
     """
+    prefix = _wrapper(table, expected)
+    if prefix:
+        raise UsageError(
+            f"The weights do not fit the {what}; their names begin with {prefix!r}, as "
+            "torch.nn.DataParallel ('module.'), torch.compile ('_orig_mod.') and other "
+            "wrappers write them: save the state dict of the network inside, or take "
+            "the prefix off the names."
+        )
     missing = [
         f"{name} {shape}" for name, shape in expected.items() if name not in table
     ]
@@ -81,6 +89,18 @@ def check_table(
     found = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
     if found:
         raise UsageError(f"The weights do not fit the {what}; {'; '.join(found)}.")
+
+
+def _wrapper(table: Mapping[str, Any], expected: Mapping[str, Shape]) -> str:
+    """Returns what stands before all names that are expected; "" if nothing does."""
+    first = next(iter(expected), "")
+    prefixes = {
+        name.removesuffix(first) for name in table if name.endswith(f".{first}")
+    }
+    for prefix in sorted(prefixes):
+        if all(prefix + name in table for name in expected):
+            return prefix
+    return ""
 
 
 def _finite(array: Any) -> bool:

@@ -25,6 +25,7 @@ from robust_manifold.reporting.figures import (
 )
 from robust_manifold.reporting.given_table import given_table
 from robust_manifold.reporting.html import (
+    Notice,
     Report,
     ReportFigure,
     Section,
@@ -65,6 +66,7 @@ from robust_manifold.reporting.worst_cases import (
 __all__ = [
     "WRITERS",
     "InferenceLine",
+    "Notice",
     "ProjectedImage",
     "Report",
     "ReportFigure",

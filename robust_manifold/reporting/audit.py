@@ -9,7 +9,7 @@ from robust_manifold.reporting.tables import Table
 
 _ORDER = ("FLAG", "PASS", "SKIPPED")
 _CAPTION = (
-    "Sanity checks of the evaluation itself. FLAG: a figure of this report misleads, "
+    "FLAG: a figure of this report misleads, "
     "and the sentence says which and why. PASS: the check found nothing. SKIPPED: what "
     "it needs was not there. A report without flags is no proof of robustness."
 )
@@ -33,7 +33,9 @@ def audit_table(checks: Sequence[Mapping[str, Any]]) -> Table:
     if not any(heads["Of"]):
         del heads["Of"]
     numbers = ("verdict", "name", "column", "value")
+    flagged = any(check["verdict"] == "FLAG" for check in checks)
     return Table(
+        "What was flagged" if flagged else "What was not flagged",
         f"{_CAPTION} This table: {_told(checks)}.",
         pd.DataFrame(heads),
         pd.DataFrame(
@@ -58,7 +60,7 @@ def audit_summary(checks: Sequence[Mapping[str, Any]]) -> Table:
     ]
     frame = pd.DataFrame(rows, columns=["Of", *_ORDER])
     caption = f"{_CAPTION} Numbers of checks."
-    return Table(caption, frame.astype(str), frame)
+    return Table("Checks by verdict", caption, frame.astype(str), frame)
 
 
 def _told(checks: Sequence[Mapping[str, Any]]) -> str:

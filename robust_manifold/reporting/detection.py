@@ -20,6 +20,7 @@ from robust_manifold.reporting.tables import (
     images_text,
     lines_of,
     lines_where,
+    with_threat,
 )
 
 
@@ -64,7 +65,7 @@ def _table(
         del heads["Adversary"]
     achieved = next((row for row in rows if row.attack == CLEAN), None)
     caption = (
-        f"Rejection by reconstruction error: {head}. Images with an error above "
+        "Images with an error above "
         f"{first.threshold:.3g} are rejected: {100 * first.false_positive_rate:g} % "
         f"or less of {first.validation:,} clean validation images. "
         f"{images_text(rows)}; intervals of {100 * confidence:g} %. "
@@ -78,7 +79,9 @@ def _table(
             f" Of the clean test images {100 * achieved.rejected_share:.1f} % are "
             "rejected."
         )
-    return Table(caption, pd.DataFrame(heads), numbers, names=2 if several else 1)
+    title = with_threat(f"Rejection by reconstruction error: {head}", rows)
+    names = 2 if several else 1
+    return Table(title, caption, pd.DataFrame(heads), numbers, names=names)
 
 
 def _adversary(row: Any) -> str:

@@ -48,7 +48,7 @@ def given_table(
     if len(sizes) == 1:
         del heads["File"]
     caption = (
-        f"Attacked images that were given. {'; '.join(sizes.values())}. They were made "
+        f"{'; '.join(sizes.values())}. They were made "
         "against other networks and no attack was made here, so what stays right is no "
         f"robustness. Intervals: {100 * confidence:g} % Wilson. Broken: right before, "
         "wrong after. Still one class, another class: share of the broken ones of "
@@ -58,7 +58,8 @@ def given_table(
         [{k: v for k, v in line.items() if k != "judges"} for line in lines], sep="_"
     )
     names_of = list(heads).index("Originals right")
-    return Table(caption, pd.DataFrame(heads), numbers, names=names_of)
+    title = "Attacked images that were given"
+    return Table(title, caption, pd.DataFrame(heads), numbers, names=names_of)
 
 
 def _judges(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 import base64
 import importlib.resources
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -12,62 +12,9 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting.tables import Table
 from robust_manifold.runtime.progress import duration
 
-EXPLANATION = (
-    "Invert and Classify replaces an image x by its projection G(z*), the nearest "
-    "image that the generator G was found to make, and classifies the projection. "
-    "The tables give the accuracy on clean and on adversarial images, with and without "
-    "a defence. Their captions say what the attacks were allowed to see: accuracy "
-    "under an attack that does not know the defence is no evidence of robustness "
-    "against one that does."
-)
-"""What a report of defences shows, for a reader who has not met them."""
-
-GENERATOR_EXPLANATION = (
-    "A generator G makes images from latents z. What it is good for here is inversion: "
-    "how near to a new image x the nearest G(z*) comes, and whether a classifier still "
-    "sees in G(z*) what it saw in x. The table measures both on images that no "
-    "training saw, and compares the generator's samples with such images."
-)
-"""What a report of a generator alone shows."""
-
-INVERSION_EXPLANATION = (
-    "Inversion looks for the latent z* whose image G(z*) is nearest to an image x. The "
-    "tables and figures show how near solvers come and at what cost, whether all "
-    "starts lead to one place, and whether an image that the generator made is found "
-    "again."
-)
-"""What a report of inversion alone shows."""
-
-CONVERGENCE_EXPLANATION = (
-    "A generator G, which moves uniform latents z to points x = G(z), is trained "
-    "against a discriminator D, which tells its points from the data's. In theory it "
-    "ends where the generator's density equals that of the data and D = 1/2 wherever "
-    "there are data: D can but guess. The figures show how near to that a training "
-    "comes."
-)
-"""What a report of a training in one dimension shows."""
-
 _SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "gif": b"GIF8"}
 # Figures are drawn at 150 dots an inch and shown at 100, sharp on dense screens.
 _DENSITY = 1.5
-
-
-def explanation_of(stages: Collection[str]) -> str:
-    """Returns what a report of these stages of an experiment shows.
-
-    >>> explanation_of(["convergence", "report"]) == CONVERGENCE_EXPLANATION
-    True
-    """
-    # The first that fits: a report of defences needs no word on their generator.
-    for stage, text in {
-        "evaluate": EXPLANATION,
-        "measure": GENERATOR_EXPLANATION,
-        "diagnose": INVERSION_EXPLANATION,
-        "convergence": CONVERGENCE_EXPLANATION,
-    }.items():
-        if stage in stages:
-            return text
-    return ""
 
 
 class ReportFigure(NamedTuple):
@@ -96,6 +43,7 @@ class Section(NamedTuple):
       tables: shown in full.
       figures: shown below them.
       folded: tables behind a fold, for the reader who wants the detail.
+      fold: what the fold says that it holds.
     """
 
     title: str
@@ -103,6 +51,19 @@ class Section(NamedTuple):
     tables: Sequence[Table] = ()
     figures: Sequence[ReportFigure] = ()
     folded: Sequence[Table] = ()
+    fold: str = "More of it in detail"
+
+
+class Notice(NamedTuple):
+    """A line below the heading of the page that leads down to what it speaks of.
+
+    Attributes:
+      text: of the line.
+      section: the title of the section that has the detail.
+    """
+
+    text: str
+    section: str
 
 
 class Report(NamedTuple):
@@ -119,6 +80,7 @@ class Report(NamedTuple):
       folded_tables: behind a fold, for the reader who wants the detail.
       explanation: the paragraph below the heading.
       sections: after the results.
+      notice: what a reader should know before any figure; None where there is nothing.
     """
 
     title: str
@@ -129,8 +91,9 @@ class Report(NamedTuple):
     environment: Mapping[str, Any]
     command: str
     folded_tables: Sequence[Table] = ()
-    explanation: str = EXPLANATION
+    explanation: str = ""
     sections: Sequence[Section] = ()
+    notice: Notice | None = None
 
 
 class _Picture(NamedTuple):
@@ -148,6 +111,7 @@ class _Part(NamedTuple):
     tables: Sequence[Table]
     pictures: list[_Picture]
     folded: Sequence[Table]
+    fold: str
 
 
 class _Stage(NamedTuple):
@@ -174,6 +138,7 @@ def render_html(report: Report) -> str:
         report=report,
         pictures=[_picture(figure) for figure in report.figures],
         parts=[_part(section) for section in report.sections],
+        anchor_of=_anchor,
         stages=_stages(report.stage_seconds),
         total=duration(float(sum(report.stage_seconds.values()))),
         blocks=_blocks(report.config),
@@ -182,16 +147,21 @@ def render_html(report: Report) -> str:
 
 
 def _part(section: Section) -> _Part:
-    anchor = re.sub("[^a-z]+", "-", section.title.lower())
     pictures = [_picture(figure) for figure in section.figures]
     return _Part(
-        anchor=anchor,
+        anchor=_anchor(section.title),
         title=section.title,
         note=section.note,
         tables=section.tables,
         pictures=pictures,
         folded=section.folded,
+        fold=section.fold,
     )
+
+
+def _anchor(title: str) -> str:
+    """Returns the name by which links find a section."""
+    return re.sub("[^a-z]+", "-", title.lower())
 
 
 def _picture(figure: ReportFigure) -> _Picture:

@@ -54,7 +54,7 @@ def inference_table(
     }
     fewest = min(line.rounds for line in lines)
     caption = (
-        "Cost of classifying one image. Milliseconds: wall time of a stored round over "
+        "Milliseconds: wall time of a stored round over "
         "its images, the median over rounds; overhead of a round is included, and "
         + (
             "compilation, which falls into a run's first rounds, hardly is."
@@ -65,4 +65,5 @@ def inference_table(
         "where a search may end early."
     )
     numbers = pd.DataFrame(lines).assign(times=times)
-    return Table(caption, pd.DataFrame(text), numbers)
+    title = "Cost of classifying one image"
+    return Table(title, caption, pd.DataFrame(text), numbers)

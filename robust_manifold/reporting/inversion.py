@@ -17,7 +17,13 @@ from robust_manifold.reporting.labels import (
     label_of,
     parse_spec,
 )
-from robust_manifold.reporting.tables import MISSING, Table, lines_of
+from robust_manifold.reporting.tables import (
+    MISSING,
+    OBLIVIOUS_ONLY,
+    UNAWARE,
+    Table,
+    lines_of,
+)
 
 
 def restarts_label(text: str) -> str:
@@ -82,7 +88,8 @@ def solvers_table(
         "where all starts are followed to their end. "
         f"Bootstrap intervals of {100 * confidence:g} %, over images."
     )
-    return Table(caption, pd.DataFrame(rows), solvers)
+    title = "Solvers of inversion compared"
+    return Table(title, caption, pd.DataFrame(rows), solvers)
 
 
 def checks_table(
@@ -148,6 +155,9 @@ def checks_table(
             f"{100 * confidence:g} % Wilson interval, and medians."
         )
     return Table(
+        "Projections projected again, and latents found again"
+        if recovery is not None
+        else "Projections projected again",
         " ".join(captions),
         pd.DataFrame(
             [(name, text) for name, (text, _) in rows.items()],
@@ -194,14 +204,19 @@ def separation_table(
     text = pd.DataFrame({k: v for k, v in columns.items() if k not in dropped})
     by = f" by {names[defences[0]]}" if len(defences) == 1 else ""
     caption = (
-        f"Errors of clean and of adversarial images: mean squares over the pixels "
-        f"between an image and its projection{by}, for {_counts(rows)} images a row. "
+        f"Mean squares over the pixels between an image and its projection{by}, for "
+        f"{_counts(rows)} images a row. "
         "AUC: probability that an image of the row has a larger error than a clean "
         "one, which is how well the error alone tells them apart: 0.5 not at all, 1 "
         f"always. Its interval of {100 * confidence:g} % takes both sets as "
         "independent."
     )
-    return Table(caption, text, pd.DataFrame(rows), names=3 - len(dropped))
+    title = "Reconstruction errors of clean and of attacked images"
+    if not adversaries:
+        title = "Reconstruction errors of clean images"
+    elif adversaries <= set(UNAWARE):
+        title = f"{title}, {OBLIVIOUS_ONLY}"
+    return Table(title, caption, text, pd.DataFrame(rows), names=3 - len(dropped))
 
 
 def _adversary(text: str) -> str:

@@ -59,17 +59,18 @@ def parse_spec(text: str) -> SpecText | None:
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+        if isinstance(node, ast.Name):
+            return SpecText(node.id, (), {})
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            return None
+        return SpecText(
+            name=node.func.id,
+            positional=tuple(_value(argument) for argument in node.args),
+            named={str(word.arg): _value(word.value) for word in node.keywords},
+        )
+    # Python's parser gives up with the last two on many signs in a row.
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
-    if isinstance(node, ast.Name):
-        return SpecText(node.id, (), {})
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-        return None
-    return SpecText(
-        name=node.func.id,
-        positional=tuple(_value(argument) for argument in node.args),
-        named={str(keyword.arg): _value(keyword.value) for keyword in node.keywords},
-    )
 
 
 def label_of(
@@ -248,7 +249,7 @@ def _value(node: ast.expr) -> Any:
     """Returns a literal's value; of anything else, its text."""
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return ast.unparse(node)
 
 

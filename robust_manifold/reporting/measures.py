@@ -66,7 +66,8 @@ def measures_table(
     numbers = measures if times else measures.drop(columns="seconds")
     numbers = numbers.copy()
     numbers.insert(0, "name", heads)
-    return Table(_caption(lines, confidence), text, numbers)
+    title = "The generator" if len(lines) == 1 else "Generators compared"
+    return Table(title, _caption(lines, confidence), text, numbers)
 
 
 def _heads(lines: list[Any]) -> list[str]:

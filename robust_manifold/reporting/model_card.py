@@ -47,10 +47,11 @@ class Card(NamedTuple):
     seed: int
     steps: str
     figures: Sequence[Figure]
-    command: Sequence[str]
+    commands: Sequence[Sequence[str]]
+    """Those that ran the training, in order."""
     seconds: float | None
-    versions: Mapping[str, str]
-    devices: Mapping[str, Any]
+    made_with: str
+    """See the function of this name."""
     remarks: Sequence[str] = ()
 
 
@@ -68,7 +69,7 @@ def text(card: Card) -> str:
         _data(card),
         "## Training",
         _table(("key", "value"), _settings(card)),
-        f"```\n{command_text(card.command)}\n```",
+        f"```\n{_commands(card)}\n```",
         *card.remarks,
         "## Figures",
         _figures(card.figures),
@@ -144,11 +145,21 @@ def _figures(figures: Sequence[Figure]) -> str:
     return f"{table}\n\nThe run's records hold no interval where none is given."
 
 
+def made_with(part: Mapping[str, Any]) -> str:
+    """Returns the versions and the devices of a part of a training in words."""
+    versions = ", ".join(f"{name} {text}" for name, text in part["versions"].items())
+    device = part["devices"]
+    device = f"{device.get('devices', '?')} x {device.get('kind', '?')}"
+    return f"{versions}; device: {device}"
+
+
+def _commands(card: Card) -> str:
+    return "\n".join(dict.fromkeys(map(command_text, card.commands)))
+
+
 def _made_with(card: Card) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in card.versions.items())
-    device = f"{card.devices.get('devices', '?')} x {card.devices.get('kind', '?')}"
     seconds = "" if card.seconds is None else f" Training took {card.seconds:,.0f} s."
-    return f"{versions}; device: {device}.{seconds}"
+    return f"{card.made_with}.{seconds}"
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -53,7 +53,7 @@ def on_manifold_table(
     if len(set(heads["Adversary"])) == 1:
         del heads["Adversary"]
     caption = (
-        "Images found by a search over latents. Broken: right before, wrong after. "
+        "Broken: right before, wrong after. "
         "Still one class, another class: share of the broken ones of which all judges "
         f"say so, with its {100 * confidence:g} % Wilson interval; of the rest they "
         f"are unsure or disagree. Judges: {', '.join(single) or 'none was asked'}. "
@@ -67,7 +67,8 @@ def on_manifold_table(
         ]
     )
     names_of = list(heads).index("Broken")
-    return Table(caption, pd.DataFrame(heads), numbers, names=names_of)
+    title = "Images found by a search over latents"
+    return Table(title, caption, pd.DataFrame(heads), numbers, names=names_of)
 
 
 def _counts(line: Mapping[str, Any]) -> dict[str, int]:

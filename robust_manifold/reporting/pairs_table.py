@@ -48,7 +48,7 @@ def pairs_table(
             ]
     searches = "; ".join(dict.fromkeys(line["search"] for line in lines))
     caption = (
-        "Pairs of the generator's images found by the overpowered attack. Found: share "
+        "Pairs of the generator's images. Found: share "
         "of the searches that end with two images within the bound and of different "
         "predicted classes, by the bare classifier. Distance: median of the found "
         "pairs, plain and over all pixels. Outputs apart: mean squared ℓ2 distance of "
@@ -68,7 +68,8 @@ def pairs_table(
             for line in lines
         ]
     )
-    return Table(caption, pd.DataFrame(heads), numbers, names=2)
+    title = "Latent pairs found by the overpowered attack"
+    return Table(title, caption, pd.DataFrame(heads), numbers, names=2)
 
 
 def _found(line: Mapping[str, Any]) -> str:

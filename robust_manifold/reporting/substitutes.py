@@ -43,7 +43,7 @@ def substitutes_table(
         else f"{seeds:,} validation images"
     )
     caption = (
-        f"Substitute models: {label_of(first['model'])}, trained on nothing but labels "
+        f"{label_of(first['model'])}, trained on nothing but labels "
         f"of {grown}. Label queries: images whose label the target was asked for. "
         f"Agreement: share of the {first['n']:,} clean test images, about which no "
         "target was asked, that target and substitute take for the same class, with "
@@ -53,7 +53,7 @@ def substitutes_table(
     numbers = pd.DataFrame(
         [{k: v for k, v in line.items() if k != "history"} for line in lines]
     )
-    return Table(caption, pd.DataFrame(columns), numbers)
+    return Table("Substitute models", caption, pd.DataFrame(columns), numbers)
 
 
 def _percent(share: float) -> str:

@@ -40,6 +40,51 @@ ADVERSARIES: Mapping[str, str] = {
 MISSING = "–"
 
 
+UNAWARE = ("oblivious",)
+"""Adversaries that know nothing of the defence, not even its answers."""
+
+OBLIVIOUS_ONLY = "oblivious attacks only"
+"""What a title says where nothing that attacked a defence knew of it."""
+
+
+def is_defended(row: Any) -> bool:
+    """Returns whether a line is of a column with a defence."""
+    return row.defence != NO_DEFENCE
+
+
+def is_aware(row: Any) -> bool:
+    """Returns whether a line is of an attack that knew of the defence it met."""
+    spec = parse_spec(row.adversary)
+    name = spec.name if spec else row.adversary
+    return name not in (*UNAWARE, NO_DEFENCE, WORST_CASE)
+
+
+def oblivious_only(rows: Iterable[Any]) -> bool:
+    """Returns whether defences were attacked, and by nobody who knew of them.
+
+    Args:
+      rows: lines of results.csv, or others with `attack`, `adversary` and `defence`.
+    """
+    met = [
+        row
+        for row in rows
+        if row.attack != CLEAN and row.adversary != WORST_CASE and is_defended(row)
+    ]
+    return bool(met) and not any(map(is_aware, met))
+
+
+def with_threat(title: str, rows: Iterable[Any]) -> str:
+    """Returns a title that says if no attack on a defence knew of it.
+
+    Tables and figures are pasted elsewhere without their captions.
+
+    Args:
+      title: of a table or figure.
+      rows: what it shows; see `oblivious_only`.
+    """
+    return f"{title}, {OBLIVIOUS_ONLY}" if oblivious_only(rows) else title
+
+
 def adversary_words(text: str) -> str:
     """Returns what an adversary may use, in words; nothing for one not known here."""
     spec = parse_spec(text)
@@ -58,6 +103,7 @@ class Table(NamedTuple):
     """A table of a report, independent of any file format.
 
     Attributes:
+      title: its heading, without a stop; "" for a table that stands under another's.
       caption: what the table shows, on how many images, with which interval.
       text: the formatted cells; the first column names the rows.
       numbers: the numbers behind `text`, as shares, for other programs.
@@ -65,11 +111,18 @@ class Table(NamedTuple):
       prose: whether the last column holds sentences, which are broken into lines.
     """
 
+    title: str
     caption: str
     text: pd.DataFrame
     numbers: pd.DataFrame
     names: int = 1
     prose: bool = False
+
+    @property
+    def told(self) -> str:
+        """Title and caption in one, for formats that have captions alone."""
+        title = f"{self.title}." if self.title else ""
+        return " ".join(filter(None, (title, self.caption)))
 
 
 def lines_of(results: pd.DataFrame) -> list[Any]:
@@ -138,6 +191,7 @@ def paper_table(
     number_heads = [f"{head} {measure}" for head in heads for measure in measures]
     numbers = pd.DataFrame(numbers, columns=["label", "attack", *number_heads])
     return Table(
+        title=with_threat("Accuracy by attack", attacked),
         caption=_caption(classifier, adversary, cells, confidence),
         text=pd.DataFrame(text, columns=["Attack", *heads]),
         numbers=numbers.astype({f"{head} n": "Int64" for head in heads}),
@@ -205,13 +259,20 @@ def cost_table(
             first = {name.capitalize(): functools.partial(_named, name)}
             columns = first | columns
             names_columns += 1
+    projected = any(not math.isnan(row.error_mean) for row in rows)
+    if not projected:
+        del columns["Error"]
     caption = (
-        "Size and cost of the attacks, means per image. Fooled: share of the images "
+        "Means per image. Fooled: share of the images "
         "that the function that the attack was crafted on gets wrong, those that it "
-        "got wrong before included. ‖δ‖: plain "
-        "norms of the perturbation over all pixels. Error: mean square over the "
-        "pixels between the image and its projection. Forwards, backwards: passes "
-        "that the attack took."
+        "got wrong before included. ‖δ‖: plain norms of the perturbation over all "
+        "pixels. "
+        + (
+            "Error: mean square over the pixels between the image and its projection. "
+            if projected
+            else ""
+        )
+        + "Forwards, backwards: passes that the attack took."
     )
     if asked:
         caption += (
@@ -219,6 +280,7 @@ def cost_table(
             "images and attacks."
         )
     return Table(
+        with_threat("Size and cost of the attacks", rows),
         caption,
         pd.DataFrame({head: [of(row) for row in rows] for head, of in columns.items()}),
         results.drop(columns="seconds"),  # equal runs give equal tables
@@ -229,6 +291,7 @@ def cost_table(
 def values_table(
     values: Mapping[str, float | int | str],
     *,
+    title: str,
     caption: str,
     heads: tuple[str, str] = ("Measure", "Value"),
 ) -> Table:
@@ -236,6 +299,7 @@ def values_table(
 
     Args:
       values: numbers or texts by name; numbers are shown to four digits.
+      title: of the table.
       caption: what the values are.
       heads: of the two columns.
     """
@@ -244,6 +308,7 @@ def values_table(
         for name, value in values.items()
     ]
     return Table(
+        title,
         caption,
         pd.DataFrame(shown, columns=list(heads)),
         pd.DataFrame(list(values.items()), columns=["name", "value"]),
@@ -251,7 +316,7 @@ def values_table(
 
 
 def to_markdown(table: Table) -> str:
-    """Returns the caption and the table in GitHub's Markdown."""
+    """Returns title, caption and table in GitHub's Markdown."""
     frame = table.text.map(escape_markdown)
     frame.columns = [escape_markdown(name) for name in frame.columns]
     body = frame.to_markdown(
@@ -261,7 +326,13 @@ def to_markdown(table: Table) -> str:
         colalign=["left"] * table.names
         + ["right"] * (len(frame.columns) - table.names),
     )
-    return f"{escape_markdown(table.caption)}\n\n{body}\n"
+    return f"{markdown_caption(table)}\n\n{body}\n"
+
+
+def markdown_caption(table: Table) -> str:
+    """Returns the title in bold, and the caption."""
+    title = f"**{escape_markdown(table.title)}.**" if table.title else ""
+    return " ".join(filter(None, (title, escape_markdown(table.caption))))
 
 
 def to_latex(table: Table) -> str:
@@ -276,7 +347,7 @@ def to_latex(table: Table) -> str:
         column_format="".join(places),
         position="htbp",
         position_float="centering",
-        caption=escape_latex(table.caption),
+        caption=escape_latex(table.told),
     )
     return "% \\usepackage{booktabs}\n" + body
 
@@ -287,7 +358,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_console(table: Table, width: int = 80) -> str:
-    """Returns the table as plain text of at most `width` columns.
+    """Returns title, table and caption as text of at most `width` columns.
 
     Where the columns do not fit, intervals and the parts of a head move to lines of
     their own; where they still do not, the table continues below itself.
@@ -307,6 +378,7 @@ def to_console(table: Table, width: int = 80) -> str:
         folded.columns = [name.replace(", ", ",\n") for name in folded.columns]
         parts = _split_to_fit(console, table._replace(text=folded))
     with console.capture() as captured:
+        console.print(Text(table.title))
         for part in parts:
             console.print(_rich(part))
         console.print(Text(table.caption))
@@ -417,7 +489,9 @@ def _caption(
         f"Accuracy of {label_of(classifier)} with its {100 * confidence:g} % Wilson "
         f"interval, {images_text(cells)}."
     ]
-    if adversary is not None:
+    if adversary is not None and not any(is_defended(cell) for cell in cells):
+        sentences.append("The attacks see the classifier, which has no defence.")
+    elif adversary is not None:
         known = adversary_words(adversary)
         words = in_prose(adversary_label(adversary)) + (f" ({known})" if known else "")
         sentences.append(f"Adversary: {words}.")

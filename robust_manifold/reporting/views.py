@@ -46,10 +46,12 @@ def views_table(lines: Sequence[ViewsLine]) -> Table:
     ]
     caption = (
         "Share of random views that the bare classifier gets wrong, without the "
-        "sticker and with it: a mean over all images, those that it gets wrong anyway "
+        "sticker and with it, a mean over all images, those that it gets wrong anyway "
         "included. The views are drawn from the attack's own transformations, afresh, "
         "and are the same in both columns."
     )
     heads = ["Images × views", "Without sticker", "With sticker"]
     heads = ["Attack", *(["Adversary", "Made against"] if several else []), *heads]
-    return Table(caption, pd.DataFrame(text, columns=heads), pd.DataFrame(list(lines)))
+    frame = pd.DataFrame(text, columns=heads)
+    numbers = pd.DataFrame(list(lines))
+    return Table("Views of stickered images", caption, frame, numbers)

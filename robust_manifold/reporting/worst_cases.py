@@ -25,11 +25,12 @@ from robust_manifold.reporting.tables import (
     accuracy_text,
     adversary_words,
     images_text,
+    is_aware,
+    is_defended,
     lines_of,
+    oblivious_only,
+    with_threat,
 )
-
-UNAWARE = ("oblivious",)
-"""Adversaries that know nothing of the defence, not even its answers."""
 
 _MEASURES = ("accuracy", "accuracy_low", "accuracy_high", "n")
 
@@ -58,18 +59,24 @@ def headline_table(
     attacked = [r for r in rows if r.attack != CLEAN and r.adversary != WORST_CASE]
     names = list(dict.fromkeys(row.adversary for row in attacked))
     caption = (
-        f"Worst-case accuracy with its {100 * confidence:g} % Wilson interval, "
+        f"Accuracy with its {100 * confidence:g} % Wilson interval, "
         f"{images_text(clean + shown)}: an image counts if it is classified right "
         "untouched and under every stored attack of every adversary whose "
         "perturbation of it lies inside the budget, on pixels in [0, 1]. Adversaries: "
         f"{'; '.join(in_prose(adversary_label(name)) for name in names)}."
     )
-    if set(names) <= set(UNAWARE):
+    if oblivious_only(attacked):
         caption += (
             " None of them knew of the defences: behind a defence, this is no "
             "evidence of robustness against one that does."
         )
+    elif unmet := _unmet(shown, attacked, labels):
+        caption += (
+            f" No adversary that knew of the defence attacked at these budgets: {unmet}"
+            "; that is no evidence of robustness against one that does."
+        )
     return _grid(
+        with_threat("Worst-case accuracy", attacked),
         clean + shown,
         {"Budget": lambda row: budget_label(row.norm, row.epsilon)},
         caption,
@@ -100,11 +107,12 @@ def adversaries_table(
         f"{in_prose(adversary_label(name))}: {words}" for name, words in known.items()
     )
     caption = (
-        f"Accuracy by adversary with its {100 * confidence:g} % Wilson interval, "
+        f"Accuracy with its {100 * confidence:g} % Wilson interval, "
         f"{images_text(rows)}: an image counts if it is right untouched and under all "
         f"attacks of the adversary inside the budget. {told[:1].upper()}{told[1:]}."
     )
-    return _grid(rows, _BUDGET_AND_ADVERSARY, caption, labels)
+    title = "Accuracy by adversary"
+    return _grid(title, rows, _BUDGET_AND_ADVERSARY, caption, labels)
 
 
 def alone_table(
@@ -118,12 +126,13 @@ def alone_table(
     shown = _with_rivals(rows)
     telling = {(_budget(row), row.adversary) for row in shown if row.alone}
     caption = (
-        f"Images that one adversary alone breaks, of {images_text(rows)}: right "
+        f"Of {images_text(rows)}, those that are right "
         "untouched and under all attacks of the others inside the budget. Adversaries "
         "that are not named at a budget break none alone there: without any one of "
         f"them the worst case would be the same. {MISSING}: no other one attacks there."
     )
     return _grid(
+        "Images that one adversary alone breaks",
         [row for row in shown if (_budget(row), row.adversary) in telling],
         _BUDGET_AND_ADVERSARY,
         caption,
@@ -161,7 +170,7 @@ def every_table(
     if not rows:
         raise UsageError("results hold no line; allowed: 1 or more.")
     caption = (
-        f"All attacks, accuracy with its {100 * confidence:g} % Wilson interval, "
+        f"Accuracy with its {100 * confidence:g} % Wilson interval, "
         f"{images_text(rows)}. A budget of – is that of attacks that look for the "
         "least perturbation: they have none."
     )
@@ -169,7 +178,27 @@ def every_table(
         **_BUDGET_AND_ADVERSARY,
         "Attack": lambda row: attack_label(row.attack, labels),
     }
-    return _grid(rows, heads, caption, labels)
+    title = with_threat("All attacks of all adversaries", rows)
+    return _grid(title, rows, heads, caption, labels)
+
+
+def _unmet(
+    worst: Sequence[Any], attacked: Sequence[Any], labels: Mapping[str, str] | None
+) -> str:
+    """Returns the budgets at which a defence met none that knew of it, by column."""
+    heads = column_heads((column_of(row) for row in worst), labels)
+    met: dict[Column, set[Any]] = {}
+    for row in attacked:
+        if is_aware(row):
+            met.setdefault(column_of(row), set()).add(_budget(row))
+    told: dict[str, list[str]] = {}
+    for row in worst:
+        # An attack without a budget serves all of its norm.
+        places = {_budget(row), (row.norm, None)}
+        if is_defended(row) and not places & met.get(column_of(row), set()):
+            name = heads[column_of(row)]
+            told.setdefault(name, []).append(budget_label(row.norm, row.epsilon))
+    return "; ".join(f"{name} at {', '.join(at)}" for name, at in told.items())
 
 
 _BUDGET_AND_ADVERSARY: dict[str, Callable[[Any], str]] = {
@@ -181,6 +210,7 @@ _BUDGET_AND_ADVERSARY: dict[str, Callable[[Any], str]] = {
 
 
 def _grid(
+    title: str,
     rows: Sequence[Any],
     heads: Mapping[str, Callable[[Any], str]],
     caption: str,
@@ -207,6 +237,7 @@ def _grid(
     number_heads = [f"{h} {measure}" for h in columns.values() for measure in measures]
     counts = {head: "Int64" for head in number_heads if head.endswith((" n", " alone"))}
     return Table(
+        title,
         caption,
         pd.DataFrame(shown, columns=[*heads, *columns.values()]),
         pd.DataFrame(behind, columns=[*heads, *number_heads]).astype(counts),

@@ -71,7 +71,7 @@ def beside_table(
         "stand at the end of the page."
     )
     frame = pd.DataFrame(lines)
-    return Table(caption, frame, frame, names=4)
+    return Table("", caption, frame, frame, names=4)
 
 
 def published_table(published: Iterable[Published]) -> Table:
@@ -86,7 +86,7 @@ def published_table(published: Iterable[Published]) -> Table:
             for figure in published
         ]
     )
-    return Table("", frame, frame, names=2)
+    return Table("", "", frame, frame, names=2)
 
 
 def _pairs(

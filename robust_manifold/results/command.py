@@ -25,6 +25,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.results.document import document
 from robust_manifold.results.groups import Group, differences, group_runs
 from robust_manifold.results.records import Run, read_records, read_run, record
+from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import write_atomically
 
@@ -49,18 +50,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = _with_records(own, records) if given.record or not own else own
         groups = group_runs(runs)
         text = document(groups, _texts(Path(given.docs) / "results")).encode()
+        if given.check:
+            return _check(page, text)
+        # Nothing is recorded before all of it has given a page.
+        for run in own if given.record else ():
+            _tell_replaced(run, records)
+            record(run, records)
+        write_atomically(page, text)
     except UsageError as error:
-        print(f"robust_manifold: {error}", file=sys.stderr)
-        return 2
-    if given.check:
-        return _check(page, text)
-    # Nothing is recorded before all of it has given a page.
-    for run in own if given.record else ():
-        _tell_replaced(run, records)
-        record(run, records)
-    write_atomically(page, text)
+        return _refuse(error)
+    except OSError as error:
+        return _refuse(storage.refused(error, given.docs))
     print(f"{page}: {_count(groups, 'experiment')}, {_count(runs, 'run')}")
     return 0
+
+
+def _refuse(error: UsageError) -> int:
+    print(f"robust_manifold: {error}", file=sys.stderr)
+    return 2
 
 
 def _check(page: Path, text: bytes) -> int:

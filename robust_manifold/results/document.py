@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from robust_manifold.reporting import Table, to_markdown
-from robust_manifold.reporting.tables import escape_markdown
+from robust_manifold.reporting.tables import escape_markdown, markdown_caption
 from robust_manifold.results.beside import published_table
 from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import facts_table, times_table
@@ -13,6 +13,7 @@ from robust_manifold.results.groups import Group, differences
 from robust_manifold.results.published import PUBLISHED, SOURCES
 from robust_manifold.results.side_by_side import side_by_side
 from robust_manifold.results.tables import Part, parts_of
+from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
 _HEAD = """\
@@ -63,14 +64,15 @@ def _contents(groups: Iterable[Group]) -> str:
         for group in groups
     ]
     frame = pd.DataFrame(lines)
-    return _markdown(Table("", frame, frame, names=3))
+    return _markdown(Table("", "", frame, frame, names=3))
 
 
 def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
     """Yields the section of an experiment: words first, then each group's figures."""
     first = groups[0].first
     titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
-    yield f"## {first.experiment}{f': {titles[0]}' if len(titles) == 1 else ''}\n"
+    title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
+    yield f"## {first.experiment}{title}\n"
     if first.purpose:
         yield f"{first.purpose}\n"
     yield f"### What it says\n\n{words.strip() or _NO_WORDS}\n"
@@ -97,8 +99,13 @@ def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
 def _figures(group: Group, level: str) -> Iterator[str]:
     """Yields how a group's runs were made, and what they measured."""
     yield f"{level} How it was run\n"
+    # Calls that differ in what no result depends on are one command.
     commands = "\n".join(
-        command_line(run.status["command"], run.name, run.config) for run in group.runs
+        dict.fromkeys(
+            command_line(command, run.name, run.config)
+            for run in group.runs
+            for command in provenance.commands_of(run.computed)
+        )
     )
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))
@@ -143,4 +150,4 @@ def _list(table: Table) -> str:
     """Returns a table whose last column holds sentences as a list of these."""
     rows = table.text.map(escape_markdown).to_numpy().tolist()
     points = (f"* {', '.join(filter(None, names))}: {told}" for *names, told in rows)
-    return "\n".join([table.caption, "", *points, ""])
+    return "\n".join([markdown_caption(table), "", *points, ""])

@@ -11,6 +11,7 @@ from robust_manifold.reporting.tables import MISSING
 from robust_manifold.results.groups import Group, read_lines
 from robust_manifold.results.origins import blocks_of, told_otherwise
 from robust_manifold.results.records import Run
+from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
 
@@ -27,7 +28,7 @@ def facts_table(group: Group) -> Table:
     }
     rows = [[name, text] for name, text in told.items() if text]
     frame = pd.DataFrame(rows, columns=["Setting", "Value"])
-    return Table("", frame, frame, names=2)
+    return Table("", "", frame, frame, names=2)
 
 
 def times_table(group: Group) -> Table:
@@ -39,7 +40,7 @@ def times_table(group: Group) -> Table:
     heads = ["Stage", *(f"Seed {seed}" for seed in group.seeds)]
     frame = pd.DataFrame(rows, columns=heads)
     caption = "Wall time, of all parts of a stage that was stopped and resumed."
-    return Table(caption, frame, frame)
+    return Table("", caption, frame, frame)
 
 
 def confidence_of(group: Group) -> float:
@@ -124,14 +125,11 @@ def _otherwise(run: Run, name: str) -> str:
 
 
 def _hardware(run: Run) -> str:
-    device = run.status["devices"]
-    told = f"{device['devices']} x {device['kind']}, {device['processes']} process(es)"
-    cores = device.get("cores")  # Not of runs of older versions.
-    return f"{told}, {cores} CPU core(s)" if cores else told
+    return provenance.told(run.computed, provenance.device_text)
 
 
 def _versions(run: Run) -> str:
-    return _listed(f"{name} {text}" for name, text in run.status["versions"].items())
+    return provenance.told(run.computed, provenance.versions_text)
 
 
 def _time(seconds: float | None) -> str:

@@ -5,11 +5,10 @@ trained so.  The runs that they came from say it, as long as these are there.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from robust_manifold.runtime import json_text
-from robust_manifold.runtime.run_folder import config_differences
+from robust_manifold.runtime import DamagedArtefact
+from robust_manifold.runtime.run_folder import config_differences, read_config
 
 NETWORKS = ("classifier", "generator", "encoder")
 _APART = ("from_run", "start")
@@ -61,12 +60,14 @@ def _origin(name: str, folder: str) -> Mapping[str, Any] | None:
     while folder not in passed:
         passed.add(folder)
         try:
-            config = json_text.loads((Path(folder) / "config.json").read_bytes())
+            config = read_config(folder)
             blocks = blocks_of(config)
             if name not in {*blocks, *NETWORKS}:
                 # A run without a classifier of this name gives its own.
                 name = "classifier"
             block, folder = blocks[name], str(blocks[name].get("from_run", ""))
+        except DamagedArtefact:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if not folder:

@@ -18,9 +18,22 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.results.command_lines import read_arguments
 from robust_manifold.results.origins import as_trained, read_origins
 from robust_manifold.results.portable import portable, portable_config, portable_text
-from robust_manifold.runtime import Artefacts, DamagedArtefact, json_text
+from robust_manifold.runtime import (
+    Artefacts,
+    DamagedArtefact,
+    json_text,
+    provenance,
+)
+from robust_manifold.runtime.run_folder import (
+    CONFIG,
+    STATUS,
+    read_config,
+    read_status,
+    stands,
+)
 
-CONFIG, STATUS, EXPERIMENT = "config.json", "status.json", "experiment.json"
+EXPERIMENT = "experiment.json"
+_LOG = "metrics.jsonl"
 
 MEASURED = (
     *("results.csv", "worst_cases.csv", "detection.csv", "measures.csv"),
@@ -37,7 +50,7 @@ _NEEDED = {
 }
 _DEVICES = {"devices", "kind", "processes"}
 _ABOUT = ("experiment", "argument", "purpose", "origins")
-_KEPT_STATUS = ("state", "started", "command", "versions", "devices", "stage_seconds")
+_KEPT_STATUS = ("state", "started", "stage_seconds")
 
 
 class Run(NamedTuple):
@@ -78,6 +91,11 @@ class Run(NamedTuple):
         """What its record is called: "celeba_gender-small-0"."""
         parts = (self.experiment, self.argument, str(self.seed))
         return re.sub(r"[^\w.=+-]+", "-", "-".join(filter(None, parts)))
+
+    @property
+    def computed(self) -> dict[str, list[provenance.Part]]:
+        """Where the stages ran that results depend on; see `provenance.parts_of`."""
+        return provenance.results_of(self.status)
 
     @property
     def stages(self) -> list[str]:
@@ -146,38 +164,106 @@ def record(run: Run, folder: Path) -> Path:
     kept = Artefacts(partial)
     status = {name: run.status[name] for name in _KEPT_STATUS if name in run.status}
     status["finished_stages"] = {stage: [] for stage in run.stages}
+    status["ran"] = provenance.parts_of(run.status)
     about = {name: getattr(run, name) for name in _ABOUT}
-    kept.write_json(CONFIG, run.config)
-    kept.write_json(STATUS, status)
-    kept.write_json(EXPERIMENT, {**about, "files": sorted(run.files)})
-    for name, contents in sorted(run.files.items()):
-        kept.write_bytes(name, contents)
-    # Whole or not at all: files of two runs side by side would pass for one record.
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        kept.write_json(CONFIG, run.config)
+        kept.write_json(STATUS, status)
+        kept.write_json(EXPERIMENT, {**about, "files": sorted(run.files)})
+        for name, contents in sorted(run.files.items()):
+            kept.write_bytes(name, contents)
+        _replace(target, partial)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return target
 
 
+def _replace(target: Path, partial: Path) -> None:
+    """Puts a folder in the place of an older one, whole or not at all.
+
+    Files of two runs side by side would pass for one record.
+    """
+    old = partial.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    there = target.exists()
+    if there:
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if there:
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _read(stored: Artefacts) -> Run:
-    config = _read_object(stored, CONFIG)
-    status = _status(stored, config)
-    about = _about(stored, status["command"], config)
+    recorded = stored.holds(EXPERIMENT)
+    config, status = _config_and_status(stored, recorded)
+    _check_kinds(stored.path / CONFIG, config, _CONFIG_KINDS)
+    _check_status(stored.path, status, config)
+    computed = provenance.results_of(status)
+    about = _about(stored, provenance.commands_of(computed), config)
     files = {name: stored.read_bytes(name) for name in MEASURED if stored.holds(name)}
     needed = {_NEEDED[x] for x in status["finished_stages"] if x in _NEEDED}
     missing = sorted({*needed, *about.get("files", [])} - files.keys())
+    if not recorded:
+        missing += _missing_outputs(stored, status)
     if missing:
-        raise UsageError(f"{stored.path} lacks {missing[0]}; allowed: a whole run.")
+        raise UsageError(
+            f"{stored.path} lacks {missing[0]}; allowed: a whole run, which the same "
+            "command makes of it."
+        )
     return Run(
         folder=stored.path,
         experiment=about["experiment"],
         argument=about["argument"],
         purpose=about["purpose"],
         config=portable_config(config),
-        status={**status, "command": portable(status["command"])},
+        status=_portable_status(status),
         files={name: _portable_bytes(contents) for name, contents in files.items()},
         # Records of older versions have none.
         origins=portable(about.get("origins", {})),
     )
+
+
+def _config_and_status(
+    stored: Artefacts, recorded: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what a run was asked for and how it ended, checked."""
+    for name in (CONFIG, STATUS):
+        if not (stored.path / name).is_file():
+            raise UsageError(
+                f"{stored.path} lacks {name}; allowed: that of a finished run."
+            )
+    if recorded:
+        return _read_object(stored, CONFIG), _read_object(stored, STATUS)
+    config, status = read_config(stored.path), read_status(stored.path)
+    if "ran" in status and stored.entered(CONFIG) is None:
+        raise UsageError(
+            f"{stored.path / CONFIG} has no checksum; allowed: a finished run, which "
+            "the same command makes of it."
+        )
+    stored.check_log(_LOG)
+    return config, status
+
+
+def _missing_outputs(stored: Artefacts, status: Mapping[str, Any]) -> list[str]:
+    """Returns what finished stages have listed and the folder has not any more."""
+    listed = (o for outputs in status["finished_stages"].values() for o in outputs)
+    return sorted({output for output in listed if not stands(stored, output)})
+
+
+def _portable_status(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a status without what is true of one machine alone."""
+    return {
+        **status,
+        "ran": {
+            stage: [{**part, "command": portable(part["command"])} for part in parts]
+            for stage, parts in provenance.parts_of(status).items()
+        },
+    }
 
 
 def _portable_bytes(contents: bytes) -> bytes:
@@ -187,12 +273,12 @@ def _portable_bytes(contents: bytes) -> bytes:
 
 
 def _about(
-    stored: Artefacts, command: list[str], config: Mapping[str, Any]
+    stored: Artefacts, commands: list[list[str]], config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the fields `_ABOUT` of a run, and of a record the names of its files."""
     if stored.holds(EXPERIMENT):
         return _read_object(stored, EXPERIMENT)
-    given = read_arguments(command)
+    given = read_arguments(commands[-1] if commands else [])
     if not given.experiment:
         raise UsageError(
             f"{stored.path / STATUS} names no experiment in its command; allowed: that "
@@ -215,24 +301,30 @@ def _purpose(file: Path) -> str:
     return told.partition("\n")[0]
 
 
-def _status(stored: Artefacts, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the status of a run, checked to be that of a finished one."""
-    status = _read_object(stored, STATUS)
-    kinds = {"state": str, "command": list, "devices": dict, "versions": dict}
+_CONFIG_KINDS = {"seed": int, "stages": list, "title": str, "data": dict}
+_PART_KINDS = {"command": list, "versions": dict, "devices": dict}
+
+
+def _check_status(
+    folder: Path, status: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    """Raises a `UsageError` unless the status is that of a finished run."""
+    file = folder / STATUS
+    kinds: dict[str, type] = {"state": str}
     kinds |= {"finished_stages": dict, "stage_seconds": dict}
-    _check_kinds(stored.path / STATUS, status, kinds)
-    if not _DEVICES <= status["devices"].keys():
-        raise _lacking(stored.path / STATUS, "devices")
-    kinds = {"seed": int, "stages": list, "title": str, "data": dict}
-    _check_kinds(stored.path / CONFIG, config, kinds)
+    kinds |= {"ran": dict} if "ran" in status else _PART_KINDS
+    _check_kinds(file, status, kinds)
+    for part in (p for parts in provenance.parts_of(status).values() for p in parts):
+        _check_kinds(file, part, _PART_KINDS)
+        if part != provenance.UNKNOWN and not _DEVICES <= part["devices"].keys():
+            raise _lacking(file, "devices")
     missing = [x for x in config["stages"] if x not in status["finished_stages"]]
     if missing or status["state"] != "finished":
         what = f"lacks the stage {missing[0]}" if missing else f"is {status['state']!r}"
         raise UsageError(
-            f"{stored.path} {what}; allowed: a finished run, which the same command "
-            "makes of it."
+            f"{folder} {what}; allowed: a finished run, which the same command makes "
+            "of it."
         )
-    return status
 
 
 def _check_kinds(
@@ -248,18 +340,14 @@ def _lacking(file: Path, name: str) -> UsageError:
 
 
 def _read_object(stored: Artefacts, name: str) -> dict[str, Any]:
-    """Returns the object in a JSON file, checked against its checksum if it has one."""
+    """Returns the object in a JSON file of a record, checked against its checksum."""
     file = stored.path / name
-    if not file.is_file():
-        raise UsageError(
-            f"{stored.path} lacks {name}; allowed: that of a finished run."
-        )
     try:
         data = stored.read_bytes(name) if stored.holds(name) else file.read_bytes()
         found = json_text.loads(data)
     except DamagedArtefact:
         raise
-    except (OSError, ValueError):
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise UsageError(f"{file} is damaged (no JSON object); allowed: a whole run.")

@@ -194,7 +194,7 @@ def _flagged(flags: Sequence[Mapping[str, Any]]) -> Table:
     """Returns the table of flags, of which all have the same verdict."""
     table = audit_table(flags)
     text = table.text.drop(columns="Verdict")
-    return table._replace(caption="", text=text, names=len(text.columns))
+    return table._replace(title="", caption="", text=text, names=len(text.columns))
 
 
 def _measures(group: Group) -> Iterator[Part]:
@@ -224,4 +224,4 @@ def _convergence(group: Group) -> Iterator[Part]:
     text.insert(0, "Distance", list(_DISTANCES.values()))
     steps = ", ".join(f"{n:,}" for n in sorted({x["step"] for x in found.values()}))
     caption = f"At the end of the training, after {steps} steps."
-    yield Part("Convergence", [Table(caption, text, numbers)])
+    yield Part("Convergence", [Table("", caption, text, numbers)])

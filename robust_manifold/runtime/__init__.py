@@ -12,7 +12,7 @@ from robust_manifold.runtime.checkpoints import (
     save_params,
 )
 from robust_manifold.runtime.metrics import MetricsWriter, read_metrics
-from robust_manifold.runtime.progress import Progress
+from robust_manifold.runtime.progress import Heartbeat, Progress, Work
 from robust_manifold.runtime.run_folder import RunFolder
 from robust_manifold.runtime.stopping import Diverged, GracefulStop, Interrupted
 
@@ -22,6 +22,7 @@ __all__ = [
     "DamagedArtefact",
     "Diverged",
     "GracefulStop",
+    "Heartbeat",
     "Interrupted",
     "MetricsWriter",
     "Progress",
@@ -29,6 +30,7 @@ __all__ = [
     "RunFolder",
     "Saved",
     "StoredParams",
+    "Work",
     "console",
     "devices",
     "load_params",

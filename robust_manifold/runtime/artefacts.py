@@ -2,9 +2,12 @@
 
 A file goes to a temporary name beside its place, is renamed, and then entered in
 `checksums.json`.  A file without an entry counts as not written, so a process
-killed at any moment leaves only whole artefacts behind.
+killed at any moment leaves only whole artefacts behind.  Of a file that only grows,
+a log, the beginning is entered: what was appended since is whole lines or a last one
+cut short.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime import json_text
+from robust_manifold.runtime import array_files, json_text
 from robust_manifold.runtime.devices import agreed
 
 _CHECKSUMS = "checksums.json"
@@ -44,7 +47,7 @@ class Artefacts:
         """
         self.path = Path(path)
         self.primary = primary
-        self._sums: dict[str, dict[str, Any]] = {"files": {}, "trees": {}}
+        self._sums: dict[str, dict[str, Any]] = {"files": {}, "trees": {}, "logs": {}}
         self._load()
 
     def write_bytes(self, relative: str, data: bytes) -> Path:
@@ -87,6 +90,10 @@ class Artefacts:
         path = self._inside(relative)
         return relative in self._entries("files") and path.is_file()
 
+    def entered(self, relative: str) -> str | None:
+        """Returns the checksum of an artefact; None if it has none."""
+        return self._entries("files").get(relative)
+
     def read_bytes(self, relative: str) -> bytes:
         """Returns the contents of an artefact, checked.
 
@@ -102,7 +109,8 @@ class Artefacts:
             )
         try:
             data = path.read_bytes()
-        except OSError as error:
+        except IsADirectoryError as error:
+            # Of all else that forbids reading the contents are not to blame.
             raise _damaged(path, f"cannot be read: {error.strerror}") from None
         found = hashlib.sha256(data).hexdigest()
         if found != stored:
@@ -120,8 +128,10 @@ class Artefacts:
     def read_npz(self, relative: str) -> dict[str, np.ndarray]:
         """Returns the arrays that `write_npz` wrote; see `read_bytes`."""
         data = io.BytesIO(self.read_bytes(relative))
-        with np.load(data, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            return array_files.read_all(data)
+        except array_files.Unreadable as error:
+            raise _damaged(self.path / relative, str(error)) from None
 
     def register_tree(self, relative: str) -> None:
         """Enters all files of a folder that something else has written whole."""
@@ -147,6 +157,31 @@ class Artefacts:
             )
         check_tree(path, self._entries("trees")[relative])
 
+    def enter_log(self, relative: str, data: bytes) -> None:
+        """Enters the contents of a file that will only be appended to."""
+        entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if self.primary and self._sums["logs"].get(relative) != entry:
+            self._inside(relative)
+            self._sums["logs"][relative] = entry
+            self._store()
+
+    def forget_log(self, relative: str) -> None:
+        """Drops the entry of a log that is about to be written anew."""
+        if self.primary and relative in self._sums["logs"]:
+            self._forget(self._sums["logs"], relative)
+
+    def check_log(self, relative: str) -> None:
+        """Raises `DamagedArtefact` if what was entered of a log has changed.
+
+        A log that was never entered, or that the user has deleted, is no damage.
+        """
+        path, entry = self._inside(relative), self._entries("logs").get(relative)
+        if entry is None or not path.exists():
+            return
+        stored, found = entry["sha256"], path.read_bytes()[: entry["bytes"]]
+        if (digest := hashlib.sha256(found).hexdigest()) != stored:
+            raise _damaged(path, _differs(digest, stored), LOG_REMEDY)
+
     def verify(self) -> None:
         """Raises `DamagedArtefact` for the first registered file that has changed.
 
@@ -158,6 +193,8 @@ class Artefacts:
         for relative in sorted(self._entries("trees")):
             if (self.path / relative).is_dir():
                 self.verify_tree(relative)
+        for relative in sorted(self._entries("logs")):
+            self.check_log(relative)
 
     def _inside(self, relative: str) -> Path:
         parts = Path(relative).parts
@@ -182,27 +219,49 @@ class Artefacts:
         try:
             sums = json_text.loads(path.read_bytes())
             self._sums = {"files": dict(sums["files"]), "trees": dict(sums["trees"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            raise _damaged(path, "not a list of checksums") from None
+            # Folders of older versions have entered no logs.
+            self._sums["logs"] = dict(sums.get("logs", {}))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _damaged(path, "not a list of checksums", _LIST_REMEDY) from None
 
     def _store(self) -> None:
         text = json_text.dumps(self._sums, indent=1) + "\n"
         write_atomically(self.path / _CHECKSUMS, text.encode())
 
 
+_LIST_REMEDY = (
+    "delete it and run again; what it listed is computed anew, but for the networks"
+)
+LOG_REMEDY = (
+    "put it back, or delete it and run again, which loses lines of the training's "
+    "course and no result"
+)
+
 LONGEST_NAME = 255 - len(f".{_PARTIAL}")
 """Bytes that the name of a file may have, so that its temporary name may still be."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, making its folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all, making its folder if needed.
+
+    Raises:
+      OSError: naming `path`, if it cannot be written; nothing of it is left behind.
+    """
     partial = path.with_name(f".{path.name}{_PARTIAL}")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        # On a full disk what it takes is room that the run's status needs.
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -252,8 +311,8 @@ def check_tree(
         path = folder / relative
         try:
             found = _hash_file(path)
-        except OSError as error:
-            raise _damaged(path, error.strerror or "unreadable", remedy) from None
+        except FileNotFoundError as error:
+            raise _damaged(path, str(error.strerror), remedy) from None
         if found != stored:
             raise _damaged(path, _differs(found, stored), remedy)
 

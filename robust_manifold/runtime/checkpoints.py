@@ -6,11 +6,14 @@ without one was cut short and counts as not written; a file that differs from it
 damage, and is named.
 """
 
+import contextlib
 import hashlib
+import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +25,7 @@ from jax.experimental import multihost_utils
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
-from robust_manifold.runtime import devices, json_text
+from robust_manifold.runtime import devices, json_text, storage
 from robust_manifold.runtime.artefacts import (
     DamagedArtefact,
     check_tree,
@@ -119,7 +122,8 @@ class Checkpoints:
             # The best one first: a run killed in between saves this step again.
             if self._metric is not None and self._is_best(values):
                 self._best.save(step, arrays, keep=1, metrics=values)
-            self._last.save(step, arrays, keep=self._keep, metrics=values)
+            best = max(self._best.steps(), default=None)
+            self._last.save(step, arrays, keep=self._keep, metrics=values, best=best)
         devices.barrier("checkpoint saved")
 
     def restore(self, like: Any) -> Restored | None:
@@ -130,15 +134,29 @@ class Checkpoints:
             Leaves that are placed on certain devices give the result's placement;
             the others can be used on any device.
 
+        A checkpoint whose best one the user has deleted counts as none: to go on from
+        it would keep other parameters than the whole training does.
+
         Raises:
           DamagedArtefact: if a file of it is not what was written.
           UsageError: if it holds other leaves or shapes than `like`.
         """
-        return self._last.restore(like)
+        return None if self._best_is_gone() else self._last.restore(like)
 
     def restore_best(self, like: Any) -> Restored | None:
         """Returns the best checkpoint; see `restore`."""
         return self._best.restore(like)
+
+    def _best_is_gone(self) -> bool:
+        steps = self._last.steps()
+        if self._metric is None or not steps:
+            return False
+        told = self._last.manifest(steps[-1])
+        if "best" not in told:
+            # Of an older version.
+            value = told.get("metrics", {}).get(self._metric, math.nan)
+            return self.best is None and not math.isnan(value)
+        return told["best"] is not None and self.best is None
 
     def _is_best(self, metrics: Mapping[str, float]) -> bool:
         assert self._metric is not None
@@ -212,9 +230,13 @@ class _Store:
 
     def steps(self) -> list[int]:
         """Returns the steps that are whole, in order."""
-        manifests = self.folder.glob(f"*/{_MANIFEST}")
-        names = (path.parent.name for path in manifests)
-        return sorted(int(name) for name in names if name.isdecimal())
+        # Not by `glob`, which takes a folder that cannot be read for an empty one.
+        names = (path.name for path in _inside(self.folder))
+        return sorted(
+            int(name)
+            for name in names
+            if name.isdecimal() and (self.folder / name / _MANIFEST).exists()
+        )
 
     def needed_step(self) -> int:
         steps = self.steps()
@@ -231,25 +253,31 @@ class _Store:
     def sweep(self) -> None:
         """Removes the folders that a killed process left without a manifest."""
         whole = {str(step) for step in self.steps()}
-        for path in self.folder.glob("*/"):
+        for path in _inside(self.folder):
             ours = path.name.isdecimal() or "orbax-checkpoint-tmp" in path.name
-            if ours and path.name not in whole:
+            if ours and path.name not in whole and path.is_dir():
                 shutil.rmtree(path)
 
     def save(self, step: int, arrays: Any, *, keep: int, **extra: Any) -> None:
         self._remove(step)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._manager() as manager:
-            manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
-        folder = self.folder / str(step)
-        content = {
-            **extra,
-            "leaves": _leaves(arrays),
-            "files": hash_tree(folder),
-        }
-        manifest = {"content": content, "sha256": _digest(content)}
-        text = json_text.dumps(manifest, indent=1) + "\n"
-        write_atomically(folder / _MANIFEST, text.encode())
+        try:
+            with self._manager() as manager:
+                manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
+            folder = self.folder / str(step)
+            content = {
+                **extra,
+                "leaves": _leaves(arrays),
+                "files": hash_tree(folder),
+            }
+            manifest = {"content": content, "sha256": _digest(content)}
+            text = json_text.dumps(manifest, indent=1) + "\n"
+            write_atomically(folder / _MANIFEST, text.encode())
+        except OSError:
+            # On a full disk what it takes is room that the run's status needs.
+            with contextlib.suppress(OSError):
+                self.sweep()
+            raise
         # Later steps are of a past that a return to an earlier step has undone.
         steps = self.steps()
         place = steps.index(step)
@@ -263,7 +291,7 @@ class _Store:
             content = manifest["content"]
             if manifest["sha256"] == _digest(content):
                 return content
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, IsADirectoryError, ValueError, KeyError, TypeError):
             pass
         raise DamagedArtefact(
             f"{path} is damaged (not the manifest that was written): "
@@ -300,7 +328,19 @@ class _Store:
         (folder / _MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _manager(self) -> ocp.CheckpointManager:
+    @contextlib.contextmanager
+    def _manager(self) -> Iterator[ocp.CheckpointManager]:
+        """Gives a manager whose errors of the file system are `OSError`s."""
+        try:
+            with _silently(), self._new_manager() as manager:
+                yield manager
+        except Exception as error:
+            found = storage.inside(error, self.folder)
+            if found is None or found is error:
+                raise
+            raise found from error
+
+    def _new_manager(self) -> ocp.CheckpointManager:
         # Each process works alone, on arrays of the host: the barriers are ours.
         this = jax.process_index()
         processes = ocp.options.MultiprocessingOptions(
@@ -313,6 +353,41 @@ class _Store:
             multiprocessing_options=processes,
         )
         return ocp.CheckpointManager(self.folder, options=options)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Returns what a folder holds; nothing where there is no folder."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """Keeps orbax from printing tracebacks of an error that it also raises.
+
+    It logs the error itself.  And at the first one it closes the loop that all writes
+    report to, so that those still under way complain from threads of tensorstore, even
+    when it has long given up: these are kept quiet from then on.
+    """
+    previous = sys.unraisablehook
+
+    def tell(found: Any) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            previous(found)
+
+    sys.unraisablehook = tell
+    logging.getLogger("absl").addFilter(_drop)
+    try:
+        yield
+        sys.unraisablehook = previous
+    finally:
+        logging.getLogger("absl").removeFilter(_drop)
 
 
 def _to_host(leaf: Any) -> np.ndarray:

@@ -32,9 +32,12 @@ def loads(text: str | bytes) -> Any:
     """Returns the value that `dumps` wrote.
 
     Raises:
-      ValueError: if `text` is not JSON.
+      ValueError: if `text` is not JSON, or brackets in brackets without an end.
     """
-    return _with_floats(json.loads(text))
+    try:
+        return _with_floats(json.loads(text))
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply.") from None
 
 
 def _plain(value: Any) -> Any:

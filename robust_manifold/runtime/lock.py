@@ -1,5 +1,6 @@
 """One run per folder at a time, by a lock that a dead process does not keep."""
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -25,7 +26,8 @@ class FolderLock:
           UsageError: if another run holds it, or the file system has no locks.
         """
         # Append mode creates the file and leaves the holder's name in it alone.
-        file = open(folder / "lock", "a+")  # noqa: SIM115
+        self._path = folder / "lock"
+        file = open(self._path, "a+")  # noqa: SIM115
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,16 +44,35 @@ class FolderLock:
                 f"{folder} cannot be locked ({error.strerror}): choose a folder on a "
                 "file system that supports locks."
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        except OSError:
+            # Closing would write again what there was no room for, and fail again.
+            with contextlib.suppress(OSError):
+                file.close()
+            raise
         self._file: IO[str] | None = file
         _held.add(self)
+
+    def in_place(self) -> bool:
+        """Returns whether the folder is still the one that was locked.
+
+        It is not if it was removed or moved, or another one stands in its place.
+        """
+        if self._file is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def release(self) -> None:
         """Frees the folder; releasing twice does nothing."""
         if self._file is not None:
-            self._file.truncate(0)
+            with contextlib.suppress(OSError):
+                self._file.truncate(0)
             self._file.close()
             self._file = None
 

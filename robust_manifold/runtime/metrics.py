@@ -7,7 +7,12 @@ from typing import IO, Any
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import json_text
-from robust_manifold.runtime.artefacts import DamagedArtefact, write_atomically
+from robust_manifold.runtime.artefacts import (
+    LOG_REMEDY,
+    Artefacts,
+    DamagedArtefact,
+    write_atomically,
+)
 
 
 class MetricsWriter:
@@ -23,6 +28,7 @@ class MetricsWriter:
         *,
         primary: bool = True,
         tensorboard: bool = False,
+        entered: Artefacts | None = None,
     ):
         """Opens the file for appending; a last line cut short is removed.
 
@@ -31,29 +37,38 @@ class MetricsWriter:
           primary: whether this process writes; elsewhere nothing happens.
           tensorboard: also write event files, to the folder `tensorboard` beside
             `path`.
+          entered: the artefacts of the folder of `path`, where its lines get a
+            checksum; none by default.
 
         Raises:
           UsageError: if TensorBoard is asked for and tensorboardX is not installed.
-          DamagedArtefact: if a line before the last one is not JSON.
+          DamagedArtefact: if a line before the last one is not JSON, or lines that
+            were entered are not there any more as they were.
         """
         self._path = Path(path)
+        self._entered = entered
         self._file: IO[bytes] | None = None
         self._board: Any = None
         if not primary:
             return
         if tensorboard:
             self._board = _summary_writer(self._path.parent / "tensorboard")
+        if entered is not None:
+            entered.check_log(self._path.name)
         lines = read_metrics(self._path) if self._path.exists() else []
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._rewrite_if_changed(lines)
+        try:
+            self._rewrite_if_changed(lines)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, stage: str, step: int, **values: Any) -> None:
         """Writes one line of scalars."""
         if self._file is None:
             return
         line = {"stage": stage, "step": step, **values}
-        self._file.write(_encode(line))
-        self._file.flush()
+        self._append(_encode(line))
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{stage}/{name}", float(value), step)
@@ -70,6 +85,11 @@ class MetricsWriter:
         self._rewrite_if_changed(
             [line for line in lines if line["stage"] != stage or line["step"] <= step]
         )
+
+    def enter(self) -> None:
+        """Gives the lines so far their checksum: from now on they stay as they are."""
+        if self._file is not None and self._entered is not None:
+            self._entered.enter_log(self._path.name, self._path.read_bytes())
 
     def close(self) -> None:
         """Closes the file."""
@@ -94,8 +114,21 @@ class MetricsWriter:
     def _rewrite_if_changed(self, lines: list[dict[str, Any]]) -> None:
         text = b"".join(map(_encode, lines))
         if not self._path.exists() or self._path.read_bytes() != text:
+            if self._entered is not None:
+                # The old entry must not outlive the old lines, however short it is.
+                self._entered.forget_log(self._path.name)
             write_atomically(self._path, text)
-        self._file = open(self._path, "ab")  # noqa: SIM115
+        # Without a buffer, that nothing is left over from what a full disk refused.
+        self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+        self.enter()
+
+    def _append(self, data: bytes) -> None:
+        assert self._file is not None
+        try:
+            while data:
+                data = data[self._file.write(data) or 0 :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -116,8 +149,8 @@ def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             lines.append({"stage": line["stage"], "step": line["step"], **line})
         except (ValueError, KeyError, TypeError):
             raise DamagedArtefact(
-                f"{path} is damaged (line {number} is not a metrics line): delete "
-                "that line and run again."
+                f"{path} is damaged (line {number} is not a metrics line): "
+                f"{LOG_REMEDY}."
             ) from None
     return lines
 

@@ -1,16 +1,16 @@
 """The folder of one run: its config, its status, its lock and its artefacts."""
 
+import contextlib
 import datetime
-import importlib.metadata
+import hashlib
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime import devices, json_text
+from robust_manifold.runtime import devices, json_text, provenance, storage
 from robust_manifold.runtime.artefacts import (
     Artefacts,
     DamagedArtefact,
@@ -21,7 +21,16 @@ from robust_manifold.runtime.lock import FolderLock
 
 STATES = ("running", "finished", "failed", "diverged", "interrupted")
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "robust_manifold")
+CONFIG, STATUS = "config.json", "status.json"
+
+_SEAL = "sha256"
+"""The entry of a status that holds the checksum of all others.
+
+A status is written often, and must never be without its checksum, nor this without the
+status: both are in one file.
+"""
+_CHECKPOINTS = "checkpoints/"
+"""What lies here has a manifest with checksums of its own."""
 _NAMED_DIFFERENCES = 5
 
 
@@ -47,22 +56,37 @@ class RunFolder(Artefacts):
         self.config = dict(config)
         self._lock = lock
         self._status: dict[str, Any] = {}
+        self._here = provenance.here(command)
         if lock is not None:
             # A folder that is no run folder yet may hold anything: it is left alone.
-            if (path / "config.json").exists():
+            if (path / CONFIG).exists():
                 remove_partial_files(path)
-            started = any(self._sums.values()) or (path / "checkpoints").exists()
-            _check_config(path, self.config, started, free, defaults or {})
-            stored = _stored_status(path)
-            self._status = {
-                "started": stored.get("started", _now()),
-                "finished_stages": stored.get("finished_stages", {}),
-                "stage_seconds": stored.get("stage_seconds", {}),
-                "command": list(command),
-                "versions": _versions(),
-                "devices": devices.describe(),
-            }
+            started = self._started()
+            self._check_config(started, free, defaults or {})
+            self._status = self._continued(started)
             self.set_status("running")
+
+    def _started(self) -> bool:
+        """Returns whether anything has been computed here."""
+        stored = {*self._sums["files"], *self._sums["trees"]} - {CONFIG}
+        return bool(stored) or (self.path / _CHECKPOINTS).exists()
+
+    def _continued(self, started: bool) -> dict[str, Any]:
+        """Returns the status that this process goes on from."""
+        stored = {}
+        if (self.path / STATUS).exists():
+            stored = read_status(self.path)
+        elif started:
+            # What is stored was computed somewhere, and nothing tells where.
+            stored = {"origin_lost": True}
+        kept = ("origin_lost", "stage_seconds", "finished_stages")
+        return {
+            "started": stored.get("started", _now()),
+            "finished_stages": {},
+            "stage_seconds": {},
+            **{name: stored[name] for name in kept if name in stored},
+            "ran": provenance.parts_of(stored),
+        }
 
     @classmethod
     def open(
@@ -81,7 +105,7 @@ class RunFolder(Artefacts):
           path: the folder; it is made if it does not exist.
           config: the run's whole config, as plain values; it must equal the one
             that the folder was first opened with.
-          command: the command line, for the status file.
+          command: the command line, which is stored with the stages it runs.
           primary: whether this is the first process of the job; the others take no
             lock and write nothing.
           free: dotted keys that may differ from the stored ones, because no stored
@@ -92,7 +116,7 @@ class RunFolder(Artefacts):
         Raises:
           UsageError: if the folder cannot be made or written, is in use, or holds
             a run of another config.
-          DamagedArtefact: if one of the folder's own files cannot be read.
+          DamagedArtefact: if one of the folder's own files is not what was written.
         """
         path = Path(path)
         folder = error = None
@@ -100,6 +124,8 @@ class RunFolder(Artefacts):
             folder = cls._open(path, config, command, primary, free, defaults)
         except UsageError as mistake:
             error = mistake
+        except OSError as mistake:
+            error = storage.refused(mistake, path)
         # What one process refuses, all refuse: none may wait for it in vain.
         if devices.any_process(error is not None) or folder is None:
             if folder is not None:
@@ -141,34 +167,87 @@ class RunFolder(Artefacts):
         """The contents of status.json."""
         return dict(self._status)
 
+    def write_bytes(self, relative: str, data: bytes) -> Path:
+        """Writes one artefact; see `Artefacts.write_bytes`.
+
+        Raises:
+          UsageError: if the folder is not there any more.
+        """
+        self.check_in_place()
+        return super().write_bytes(relative, data)
+
+    def check_in_place(self) -> None:
+        """Raises a `UsageError` if the folder was removed, moved or replaced.
+
+        What is written after that would make another folder, or get into another run.
+        """
+        if self._lock is not None and not self._lock.in_place():
+            raise UsageError(
+                f"workdir {str(self.path)!r} was removed, moved or replaced while the "
+                "run was under way: move it back, or give its new place as --workdir, "
+                "and the same command goes on from there; else it begins anew."
+            )
+
     def set_status(self, state: str, **fields: Any) -> None:
         """Writes status.json.
 
         Args:
           state: one of `STATES`.
           **fields: kept beside it until they are set anew, such as `stage`.
+
+        Raises:
+          UsageError: if the folder is not there any more.
         """
         if state not in STATES:
             raise ValueError(f"state is {state!r}; allowed: {', '.join(STATES)}.")
         if self.primary:
+            self.check_in_place()
             self._status |= {"state": state, "updated": _now(), **fields}
-            text = json_text.dumps(self._status, indent=2) + "\n"
-            write_atomically(self.path / "status.json", text.encode())
+            text = json_text.dumps(sealed(self._status), indent=2) + "\n"
+            write_atomically(self.path / STATUS, text.encode())
 
     def stage_done(self, name: str) -> bool:
-        """Returns whether a stage has finished and its outputs are still there."""
+        """Returns whether a stage has finished and its outputs are still there.
+
+        An output that is not entered among the checksums counts as not written.
+        """
         outputs = self._status.get("finished_stages", {}).get(name)
         return devices.agreed(
-            outputs is not None and all((self.path / o).exists() for o in outputs)
+            outputs is not None and all(stands(self, output) for output in outputs)
         )
+
+    def begin_stage(self, name: str, *, anew: bool = False) -> None:
+        """Records that a stage is run here and now, by this process.
+
+        Args:
+          name: of the stage.
+          anew: whether nothing of what was stored before is used.
+        """
+        if self.primary:
+            lost = [provenance.UNKNOWN] if "origin_lost" in self._status else []
+            before = [] if anew else self._status["ran"].get(name, lost)
+            self._status["ran"][name] = provenance.joined(before, self._here)
+            # A process killed halfway must not leave it finished.
+            self._status["finished_stages"].pop(name, None)
+            self.set_status("running", stage=name)
+
+    def add_seconds(self, name: str, seconds: float) -> None:
+        """Counts time that the begun stage took; the next status has it."""
+        if self.primary:
+            *before, part = self._status["ran"][name]
+            part = {**part, "seconds": round(part["seconds"] + seconds, 1)}
+            self._status["ran"][name] = parts = [*before, part]
+            # The time of a stage that was stopped and resumed is the sum of its parts.
+            total = round(sum(each["seconds"] for each in parts), 1)
+            self._status["stage_seconds"][name] = total
 
     def finish_stage(self, name: str, outputs: Iterable[str] = ()) -> None:
         """Records that a stage has finished.
 
         Args:
           name: of the stage.
-          outputs: files or folders, relative to the run folder, without which the
-            stage has to run again.
+          outputs: files, relative to the run folder, without which the stage has to
+            run again.
         """
         if self.primary:
             self._status["finished_stages"][name] = list(outputs)
@@ -189,18 +268,108 @@ class RunFolder(Artefacts):
         traceback: TracebackType | None,
     ) -> None:
         try:
+            if error is None or isinstance(error, Exception):
+                # Whatever else went wrong then, went wrong for that.
+                self.check_in_place()
             if error is None:
-                self._status.pop("error", None)
-                self.set_status("finished")
+                self._end("finished")
             else:
                 stopped = isinstance(error, KeyboardInterrupt)
                 state = "interrupted" if stopped else getattr(error, "state", None)
-                self.set_status(
-                    state if state in STATES else "failed",
-                    error=f"{type(error).__name__}: {error}",
-                )
+                with contextlib.suppress(OSError):
+                    self._end(state if state in STATES else "failed", error)
+        except OSError as refused:
+            with contextlib.suppress(OSError):
+                self._end("failed", refused)
+            raise
         finally:
             self.close()
+
+    def _end(self, state: str, error: BaseException | None = None) -> None:
+        """Writes the last status of this process."""
+        self._status.pop("error", None)
+        if isinstance(error, OSError):
+            error = storage.refused(error, self.path)
+        told = {"error": f"{type(error).__name__}: {error}"} if error else {}
+        self.set_status(state, **told)
+
+    def _check_config(
+        self, started: bool, free: Sequence[str], defaults: Mapping[str, Any]
+    ) -> None:
+        """Stores the config at first; afterwards compares it with the stored one."""
+        file, data = self.path / CONFIG, _text(self.config).encode()
+        entered = self.entered(CONFIG)
+        if not file.exists():
+            known = entered == hashlib.sha256(data).hexdigest()
+            if started and not known:
+                raise DamagedArtefact(
+                    f"{file} is missing although {self.path} holds results: "
+                    f"{_config_remedy(entered)}."
+                )
+            self.write_bytes(CONFIG, data)
+            return
+        stored = read_config(self.path)
+        changed = config_differences(self.config, _completed(stored, defaults))
+        differences = [d for d in changed if d.partition(" ")[0] not in free]
+        if differences and started:
+            named = "; ".join(differences[:_NAMED_DIFFERENCES])
+            more = len(differences) - _NAMED_DIFFERENCES
+            named += f"; and {more} more" if more > 0 else ""
+            raise UsageError(
+                f"{self.path} holds a run of another config ({named}): choose another "
+                "--workdir, or give the stored values."
+            )
+        # What was computed does not depend on what differs, if anything does.
+        if changed or entered is None:
+            self.write_bytes(CONFIG, data if changed else file.read_bytes())
+
+
+def stands(folder: Artefacts, output: str) -> bool:
+    """Returns whether an output of a stage was written whole and is still there."""
+    if output.startswith(_CHECKPOINTS):
+        return (folder.path / output).exists()
+    return folder.holds(output)
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the config of a run, checked.
+
+    Raises:
+      UsageError: if there is none.
+      DamagedArtefact: if it is not what was written.
+    """
+    stored = Artefacts(folder)
+    entered = stored.entered(CONFIG)
+    return _read_object(stored.path / CONFIG, _config_remedy(entered), entered)
+
+
+def read_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the status of a run, checked, without its own checksum.
+
+    Raises:
+      UsageError: if there is none.
+      DamagedArtefact: if it is not what was written.
+    """
+    file = Path(folder) / STATUS
+    status = _read_object(file, _STATUS_REMEDY)
+    seal = status.pop(_SEAL, None)
+    # Those of older versions have no seal, and do not tell where each stage ran.
+    if seal != (_digest(status) if "ran" in status else None):
+        raise DamagedArtefact(
+            f"{file} is damaged (not the status that was written): {_STATUS_REMEDY}."
+        )
+    stages = status.get("finished_stages", {})
+    if not isinstance(stages, dict) or not all(
+        isinstance(outputs, list) and all(isinstance(o, str) for o in outputs)
+        for outputs in stages.values()
+    ):
+        raise DamagedArtefact(f"{file} is damaged (finished_stages): {_STATUS_REMEDY}.")
+    return status
+
+
+def sealed(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a status with its own checksum, as `read_status` expects it."""
+    return {**status, _SEAL: _digest(status)}
 
 
 def config_differences(
@@ -231,39 +400,6 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _check_config(
-    path: Path,
-    config: Mapping[str, Any],
-    has_artefacts: bool,
-    free: Sequence[str],
-    defaults: Mapping[str, Any],
-) -> None:
-    """Stores the config at first; afterwards compares it with the stored one."""
-    file = path / "config.json"
-    if not file.exists():
-        if has_artefacts:
-            raise DamagedArtefact(
-                f"{file} is missing although {path} holds results: put it back, or "
-                "choose another --workdir."
-            )
-        write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
-        return
-    stored = _read_object(file, "put it back, or choose another --workdir")
-    changed = config_differences(config, _completed(stored, defaults))
-    differences = [d for d in changed if d.partition(" ")[0] not in free]
-    if changed and not (differences and has_artefacts):
-        # Nothing was computed with what differs: a mistake just corrected, perhaps.
-        write_atomically(file, (json_text.dumps(config, indent=2) + "\n").encode())
-    elif differences:
-        named = "; ".join(differences[:_NAMED_DIFFERENCES])
-        more = len(differences) - _NAMED_DIFFERENCES
-        named += f"; and {more} more" if more > 0 else ""
-        raise UsageError(
-            f"{path} holds a run of another config ({named}): choose another "
-            "--workdir, or give the stored values."
-        )
-
-
 def _completed(
     stored: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -275,40 +411,41 @@ def _completed(
     return known
 
 
-def _stored_status(path: Path) -> dict[str, Any]:
-    file = path / "status.json"
+_STATUS_REMEDY = (
+    "delete it and run again; what is stored is kept, but not where it was computed"
+)
+
+
+def _config_remedy(entered: str | None) -> str:
+    restored = "delete it and give the command that it was made with, or " * bool(
+        entered
+    )
+    return f"put it back, or {restored}choose another --workdir"
+
+
+def _read_object(file: Path, remedy: str, entered: str | None = None) -> dict[str, Any]:
+    """Returns the JSON object in a file, which has to have the checksum `entered`."""
     if not file.exists():
-        return {}
-    status = _read_object(file, "delete it and run again; what is stored is kept")
-    stages = status.get("finished_stages", {})
-    if not isinstance(stages, dict) or not all(
-        isinstance(outputs, list) and all(isinstance(o, str) for o in outputs)
-        for outputs in stages.values()
-    ):
-        raise DamagedArtefact(f"{file} is damaged (finished_stages): delete it.")
-    return status
-
-
-def _read_object(file: Path, remedy: str) -> dict[str, Any]:
+        raise UsageError(f"{file} cannot be read: there is no such file.")
+    data = file.read_bytes()
+    reason = "not a JSON object"
     try:
-        value = json_text.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DamagedArtefact(f"{file} is damaged ({reason}): {remedy}.") from None
+        value = json_text.loads(data)
+    except ValueError as error:
+        value, reason = None, " ".join(str(error).split())
+    if entered is not None and hashlib.sha256(data).hexdigest() != entered:
+        value, reason = None, "not what was written"
     if not isinstance(value, dict):
-        raise DamagedArtefact(f"{file} is damaged (not a JSON object): {remedy}.")
+        raise DamagedArtefact(f"{file} is damaged ({reason}): {remedy}.")
     return value
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            # The package itself may run from a checkout that is not installed.
-            versions[package] = "not installed"
-    return versions
+def _digest(status: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text.dumps(status).encode()).hexdigest()
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json_text.dumps(value, indent=2) + "\n"
 
 
 def _now() -> str:

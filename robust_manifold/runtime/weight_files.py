@@ -2,10 +2,7 @@
 
 import hashlib
 import io
-import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime import json_text
+from robust_manifold.runtime import array_files, input_files, json_text
 from robust_manifold.runtime.artefacts import npz_bytes, write_atomically
 
 _METADATA = "__metadata__"
@@ -23,6 +20,11 @@ _METADATA = "__metadata__"
 
 _OURS = "robust_manifold"
 _EXTENSIONS = (".npz", ".safetensors")
+
+_OF_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".pickle", ".t7")
+"""How files end that PyTorch writes, in lower case; ".tar" after ".pth"."""
+
+_SAVE = "safetensors.torch.save_file(model.state_dict(), FILE)"
 
 
 class WeightFile(NamedTuple):
@@ -35,10 +37,6 @@ class WeightFile(NamedTuple):
 
     table: dict[str, np.ndarray]
     metadata: dict[str, Any]
-
-
-class _Unreadable(Exception):
-    """Why a file cannot be read, to stand after "is damaged"."""
 
 
 def write(
@@ -88,34 +86,42 @@ def read(path: str | os.PathLike[str]) -> WeightFile:
     """
     path = Path(path)
     form = _read_npz if _extension(path) == ".npz" else _read_safetensors
+    data = b""
     try:
-        table, text = form(path.read_bytes())
+        data = input_files.read_bytes(path)
+        table, text = form(data)
         if text is None:
             return WeightFile(table, {})
         ours = json_text.loads(text)
         metadata = dict(ours["metadata"])
         if ours["sha256"] != _digest(table, metadata):
-            raise _Unreadable("it is damaged: its checksum is not the one written")
+            raise array_files.Unreadable(
+                "it is damaged: its checksum is not the one written"
+            )
         return WeightFile(table, metadata)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
-    except _Unreadable as error:
-        raise UsageError(f"{path} is no file of weights: {error}.") from None
-    except (KeyError, TypeError, ValueError):
+    except array_files.Unreadable as error:
+        reason = str(error)
+        if array_files.is_pickle(data):
+            reason = (
+                "it is a pickle, as torch.save writes it, and is never loaded; in "
+                f"PyTorch, {_SAVE} writes arrays"
+            )
+        raise UsageError(f"{path} is no file of weights: {reason}.") from None
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UsageError(
             f"{path} is no file of weights: its metadata is damaged."
         ) from None
 
 
 def _extension(path: Path) -> str:
-    if path.suffix in _EXTENSIONS:
-        return path.suffix
+    ending = path.suffix.lower()
+    if ending in _EXTENSIONS:
+        return ending
     remedy = ""
-    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        remedy = (
-            ", which in PyTorch safetensors.torch.save_file(model.state_dict(), FILE) "
-            "writes"
-        )
+    if ending in _OF_TORCH:
+        remedy = f", which in PyTorch {_SAVE} writes"
     raise UsageError(
         f"The file of weights is {str(path)!r}; allowed: a name that ends in "
         f"{' or '.join(_EXTENSIONS)}{remedy}."
@@ -123,38 +129,26 @@ def _extension(path: Path) -> str:
 
 
 def _read_npz(data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
-    # Anything that is no archive NumPy would take for a pickle.
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise _Unreadable("it is damaged, or no .npz file")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-            table = {name: stored[name] for name in stored.files}
-    except (EOFError, KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        raise _Unreadable("it is damaged") from None
-    except ValueError as error:
-        pickled = "allow_pickle" in str(error)
-        reason = "it holds pickled objects, not arrays" if pickled else "it is damaged"
-        raise _Unreadable(reason) from None
-    for name, array in table.items():
-        # What is not in NumPy's format comes back as bytes.
-        if not isinstance(array, np.ndarray):
-            raise _Unreadable(f"its entry {name!r} is no array")
+    table = array_files.read_all(io.BytesIO(data))
     metadata = table.pop(_METADATA, None)
     return table, None if metadata is None else str(metadata)
 
 
 def _read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
     try:
+        # It compares the sizes in its header with the bytes that there are.
         table = safetensors.numpy.load(data)
-    except safetensors.SafetensorError:
-        raise _Unreadable("it is damaged, or no .safetensors file") from None
     except KeyError as error:
-        raise _Unreadable(
-            f"it holds numbers of the type {error}, which NumPy has not"
+        remedy = "; in PyTorch, model.float() makes float32 of them"
+        raise array_files.Unreadable(
+            f"it holds numbers of the type {error}, which NumPy has not{remedy}"
         ) from None
+    except (safetensors.SafetensorError, ValueError, TypeError, OverflowError):
+        raise array_files.Unreadable("it is damaged, or no .safetensors file") from None
     # The format: the header's length in 8 bytes, the header, the numbers.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return table, header.get("__metadata__", {}).get(_OURS)
+    header = json_text.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = header.get("__metadata__")
+    return table, metadata.get(_OURS) if isinstance(metadata, dict) else None
 
 
 def _digest(table: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> str:

@@ -1,11 +1,17 @@
 """Stage `attack`: crafts the adversarial images of every row of the table."""
 
-from robust_manifold.runtime import Progress
+from collections.abc import Sequence
+
 from robust_manifold.stages import substitutes
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.crafting import Crafting, together
-from robust_manifold.stages.rounds import compute_rounds_together, round_paths
-from robust_manifold.stages.rows import adversarial_folder, rows
+from robust_manifold.stages.pace import Pace, Part, cost_of_row
+from robust_manifold.stages.rounds import (
+    compute_rounds_together,
+    round_paths,
+    stored_images,
+)
+from robust_manifold.stages.rows import Row, adversarial_folder, rows
 
 
 def run(context: Context) -> list[str]:
@@ -19,38 +25,62 @@ def run(context: Context) -> list[str]:
     targets = substitutes.targets(context)
     taught = {target: substitutes.fit(context, target) for target in targets}
     crafting = Crafting(context, taught)
-    with Progress(len(todo) * context.test.size, "attack", "images") as progress:
-        told = _Told(progress)
-        for group in together(todo):
-            told.row = group[0].name
+    groups = together(todo)
+    with Pace("attack", "images", _parts(context, groups)) as pace:
+        for group in groups:
+            told = _Told(pace, group)
             compute_rounds_together(
                 context,
                 [adversarial_folder(row) for row in group],
-                lambda _, part, group=group: crafting.craft(group, part, told.within),
+                lambda _, part, group=group, told=told: crafting.craft(
+                    group, part, told.within, told.cost
+                ),
                 told.after,
             )
     rounds = round_paths(context, [adversarial_folder(row) for row in todo])
     return [*substitutes.outputs(context, targets), *rounds]
 
 
-class _Told:
-    """Tells how far the stage has come, within a round and after it."""
+def _parts(context: Context, groups: Sequence[Sequence[Row]]) -> dict[Row, Part]:
+    """Returns what is to be made, row by row."""
+    parts = {}
+    for group in groups:
+        stored = stored_images(context, [adversarial_folder(row) for row in group])
+        for row in group:
+            cost = cost_of_row(context, row)
+            parts[row] = Part(context.test.size, cost, stored)
+    return parts
 
-    def __init__(self, progress: Progress):
-        self.row = ""
-        self._progress, self._done = progress, 0
-        self._before, self._last = 0, 0
+
+class _Told:
+    """Tells how far a group of rows has come, within a round and after it."""
+
+    def __init__(self, pace: Pace, group: Sequence[Row]):
+        self._pace, self._group = pace, group
+        self._ready = dict.fromkeys(group, 0)
+        self._costs: dict[Row, float] = {}
+        self._place = 0
 
     def within(self, images: int, of: int) -> None:
         """Is told the images ready; at each budget of a group it counts from 0."""
-        if images < self._last:
-            self._before += of
-        self._last = images
-        ready = self._done + self._before + images
-        self._progress.update(ready, row=self.row)
+        if images < self._ready[self._row] and self._place + 1 < len(self._group):
+            self._ready[self._row] = of
+            self._place += 1
+        self._ready[self._row] = images
+        self._pace.within(self._ready, show=("row", self._row.name))
 
-    def after(self, images: int) -> None:
+    def cost(self, row: Row, passes: float) -> None:
+        """Is told what an image of a row has taken."""
+        self._costs[row] = passes
+
+    def after(self, images: int, stored: bool) -> None:
         """Is told the images of a whole round."""
-        self._done += images
-        self._before = self._last = 0
-        self._progress.update(self._done, row=self.row)
+        for row in self._group:
+            cost, show = self._costs.get(row), ("row", row.name)
+            self._pace.advance(row, images, stored, cost=cost, show=show)
+        self._ready = dict.fromkeys(self._group, 0)
+        self._place = 0
+
+    @property
+    def _row(self) -> Row:
+        return self._group[self._place]

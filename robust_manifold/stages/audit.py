@@ -1,7 +1,8 @@
 """Stage `audit`: the sanity checks of the evaluation, column by column."""
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from robust_manifold.evaluation.audits import (
 )
 from robust_manifold.evaluation.audits.check import skipped
 from robust_manifold.inversion import Inversion
-from robust_manifold.runtime import Interrupted, Progress, devices
+from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages import audit_pairs, trained
 from robust_manifold.stages.audit_rows import (
     Stored,
@@ -35,9 +36,13 @@ from robust_manifold.stages.audit_rows import (
     strongest,
 )
 from robust_manifold.stages.context import Context
+from robust_manifold.stages.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.rows import folder_name
 
 SUMMARY = "audit.json"
+
+Tell = Callable[[int, int], None]
+"""Called with (checks made, all that are computed anew of a column)."""
 
 STEPS = 20
 """At most, of an attack that is made anew."""
@@ -74,11 +79,12 @@ def run(context: Context) -> list[str]:
       Interrupted: if the run was asked to stop.
     """
     found, files = [], []
-    with Progress(len(context.columns), "audit", "columns") as progress:
-        for place, column in enumerate(context.columns):
-            file = f"audit/{folder_name(column.text)}.json"
-            if not context.folder.has(file):
-                checks = [check._asdict() for check in _checks(context, column)]
+    with Pace("audit", "checks", _parts(context)) as pace:
+        for column in context.columns:
+            file = _file(column)
+            if not (stored := context.folder.has(file)):
+                tell = functools.partial(_told, pace, column)
+                checks = [check._asdict() for check in _checks(context, column, tell)]
                 context.folder.write_json(file, checks)
                 devices.barrier(f"{file} written")
             found += [
@@ -86,14 +92,44 @@ def run(context: Context) -> list[str]:
                 for check in context.folder.read_json(file)
             ]
             files.append(file)
-            progress.update(place + 1, column=column.text)
+            count = len(_wanted(context, column))
+            pace.advance(column, count, stored, show=("column", column.text))
             if context.stop.requested:
                 raise Interrupted(f"stopped after {file}")
     context.folder.write_json(SUMMARY, found)
     return [SUMMARY, *files]
 
 
-def _checks(context: Context, column: Column) -> list[Check]:
+def _parts(context: Context) -> dict[Hashable, Part]:
+    """Returns the checks that are computed anew, by column."""
+    parts: dict[Hashable, Part] = {}
+    for column in context.columns:
+        count = len(_wanted(context, column))
+        stored = count if context.folder.has(_file(column)) else 0
+        parts[column] = Part(count, cost_of_column(context, column), stored)
+    return parts
+
+
+def _file(column: Column) -> str:
+    """Returns where the checks of a column are kept."""
+    return f"audit/{folder_name(column.text)}.json"
+
+
+def _told(pace: Pace, column: Column, made: int, of: int) -> None:
+    """Tells how many checks of a column have been made."""
+    del of
+    pace.within({column: made}, show=("column", column.text))
+
+
+def _wanted(context: Context, column: Column) -> set[str]:
+    """Returns the names of the checks that are computed anew of a column."""
+    left_out = set(context.experiment.audit.left_out)
+    if column.bare:
+        return set(evaluation.AUDIT_CHECKS) - {*_OF_PROJECTIONS, *left_out}
+    return set(_OF_DEFENDED) - left_out
+
+
+def _checks(context: Context, column: Column, tell: Tell) -> list[Check]:
     """Returns the checks of one column, in the order in which they are told."""
     rows = stored_rows(context, column)
     of_rows = list(checks_of_rows(context, column, rows))
@@ -103,9 +139,9 @@ def _checks(context: Context, column: Column) -> list[Check]:
         cost = search.stated_cost(most.forwards, most.backwards)
         of_rows.append(cost._replace(sentence=f"{most.text}: {cost.sentence}"))
     if column.bare:
-        anew = _of_bare(context, column, rows)
+        anew = _of_bare(context, column, rows, tell)
     else:
-        anew = _of_defended(context, column, rows)
+        anew = _of_defended(context, column, rows, tell)
     made = [*anew, *of_rows, *audit_pairs.checks_of_pairs(context, column)]
     left_out = context.experiment.audit.left_out
     return _merged(
@@ -148,12 +184,12 @@ def _attack(rows: list[Stored]) -> attacks.Attack:
     return dataclasses.replace(attack, steps=min(attack.steps, STEPS))
 
 
-def _of_bare(context: Context, column: Column, rows: list[Stored]) -> list[Check]:
+def _of_bare(
+    context: Context, column: Column, rows: list[Stored], tell: Tell
+) -> list[Check]:
     """Returns the whole audit of a classifier without a defence."""
     part = _examples(context)
     classifier = context.classifier_of(column.classifier)
-    left_out = {*_OF_PROJECTIONS, *context.experiment.audit.left_out}
-    wanted = set(evaluation.AUDIT_CHECKS) - left_out
     return evaluation.audit(
         classifier.apply,
         trained.load_classifier(context, column.classifier),
@@ -162,8 +198,9 @@ def _of_bare(context: Context, column: Column, rows: list[Stored]) -> list[Check
         key=context.stream(f"audit {column.text}"),
         attack=_attack(rows),
         batched=classifier.apply,
-        checks=wanted,
+        checks=_wanted(context, column),
         examples=part.size,
+        on_check=tell,
     )
 
 
@@ -179,7 +216,9 @@ _OF_PROJECTIONS = (
 )
 
 
-def _of_defended(context: Context, column: Column, rows: list[Stored]) -> list[Check]:
+def _of_defended(
+    context: Context, column: Column, rows: list[Stored], tell: Tell
+) -> list[Check]:
     """Returns what is computed anew of a defended classifier."""
     part, params = _examples(context), trained.load_column(context, column)
     classifier, spanner = context.classifier_of(column.classifier), context.spanner
@@ -209,8 +248,9 @@ def _of_defended(context: Context, column: Column, rows: list[Stored]) -> list[C
         view=_view(context, column),
         undefended=evaluation.Network(_Bare(classifier.apply), params),
         projection=projection,
-        checks=set(_OF_DEFENDED) - set(context.experiment.audit.left_out),
+        checks=_wanted(context, column),
         examples=part.size,
+        on_check=tell,
     )
     return [*checks, _by_key(defended, params, images, part, rows, key)]
 

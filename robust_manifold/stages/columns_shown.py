@@ -4,6 +4,7 @@ from robust_manifold import defenses
 from robust_manifold.config import Column
 from robust_manifold.reporting import columns
 from robust_manifold.reporting.labels import adversary_label, label_of
+from robust_manifold.reporting.tables import UNAWARE
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.rows import Row, folder_name, rows_of, shortened
@@ -55,9 +56,13 @@ def shown_rows(context: Context, column: Column) -> list[Row]:
 
 
 def row_label(context: Context, row: Row) -> str:
-    """Returns the label of a row, with its adversary where there are several."""
+    """Returns the label of a row, with its adversary where that is not plain.
+
+    It is where there is but one, unless that one knows nothing of the defence:
+    pictures are pasted elsewhere without their captions.
+    """
     attack = label_of(row.name, norm=row.attack.norm if row.attack else "")
     alone = len(context.experiment.evaluation.adversaries) == 1
-    if row.attack is None or alone:
+    if row.attack is None or (alone and row.adversary not in UNAWARE):
         return attack
     return f"{attack}, {adversary_label(row.adversary).lower()}"

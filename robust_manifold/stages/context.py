@@ -16,7 +16,13 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import Restarts, as_restarts
-from robust_manifold.runtime import GracefulStop, MetricsWriter, RunFolder, devices
+from robust_manifold.runtime import (
+    GracefulStop,
+    Interrupted,
+    MetricsWriter,
+    RunFolder,
+    devices,
+)
 from robust_manifold.stages import roles, rows
 from robust_manifold.training import Setting, steps_of
 
@@ -46,6 +52,11 @@ class Context:
         """Returns the key of the stream `name`."""
         return keys.stream(self.key, name)
 
+    def _stop_while_decoding(self, done: int, total: int) -> None:
+        # Of this process alone: others may find the images decoded.
+        if self.stop.signal is not None and done < total:
+            raise Interrupted(f"stopped after {done} of {total} images were decoded")
+
     @functools.cached_property
     def dataset(self) -> data.Dataset:
         """The images, loaded once."""
@@ -61,6 +72,7 @@ class Context:
             image_size=block.image_size or None,
             cache_dir=block.cache_dir,
             seed=block.split_seed,
+            on_progress=self._stop_while_decoding,
         )
 
     @functools.cached_property
@@ -295,8 +307,7 @@ class Context:
             raise UsageError(f"config.evaluation.substitute: {error}") from None
 
     def _check_attacks(self) -> None:
-        """Refuses what can't be made, of this run's images or at all."""
-        rows.check_rows(self.experiment.evaluation)
+        """Refuses what can't be made of this run's images."""
         for attack in self.experiment.evaluation.attacks:
             if isinstance(attack, attacks.Patch):
                 try:
@@ -332,7 +343,11 @@ class Context:
         """Raises a `UsageError` for whatever can be seen to fail before any work."""
         if not self.networks:
             return
-        split, stages = self.dataset.test, set(self.experiment.stages)
+        stages = set(self.experiment.stages)
+        if {"attack", "evaluate"} & stages:
+            # Before the images are read, which may take long.
+            rows.check_rows(self.experiment.evaluation)
+        split = self.dataset.test
         if split.size == 0:
             raise UsageError(
                 f"{self.experiment.data.source!r} has no test images of its own; set "

@@ -126,6 +126,7 @@ def table(context: Context) -> tables.Table:
     for column in (first, last):
         text[column] = [f"{value:.3f}" for value in numbers[column]]
     return tables.Table(
+        title="Distances at the start and at the end",
         caption=(
             "Distance of the generator from the data, and of the discriminator from "
             f"1/2 on the smallest set of places that holds {SUPPORT:.0%} of the data."

@@ -15,6 +15,7 @@ from robust_manifold.runtime import console
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.defended import defend, keys_of
+from robust_manifold.stages.pace import asked_passes
 from robust_manifold.stages.rows import (
     LATENT,
     OBLIVIOUS,
@@ -62,6 +63,7 @@ class Crafting:
         group: Sequence[Row],
         part: data.Split,
         tell: Callable[[int, int], None],
+        tell_cost: Callable[[Row, float], None],
     ) -> list[dict[str, np.ndarray]]:
         """Returns what is stored of one round of each row of a group.
 
@@ -69,6 +71,8 @@ class Crafting:
           group: of `together`.
           part: the images of the round.
           tell: called with (images ready, n) whenever some are.
+          tell_cost: called with each row and what an image of it has taken in passes,
+            where that is known.
         """
         context, row = self.context, group[0]
         options = {
@@ -87,6 +91,11 @@ class Crafting:
                 crafted = self._on_view(group, part, options)
         for warning in told:
             console.warning(f"{row.name}: {warning.message}")
+        if kind_of(row.adversary) != LATENT:
+            # How its queries cost is declared: some of them ask another function.
+            for each, made in zip(group, crafted, strict=True):
+                asked = (float(np.mean(count)) for count in made.queries)
+                tell_cost(each, asked_passes(context, each, *asked))
         return [_stored(made) for made in crafted]
 
     def _on_network(self, row: Row, part: data.Split, options) -> attacks.Crafted:

@@ -65,7 +65,9 @@ def worst_case_figures(
         yield (
             "worst-case",
             html.ReportFigure(
-                "Worst-case accuracy against ε",
+                tables.with_threat(
+                    "Worst-case accuracy against ε", tables.lines_of(results)
+                ),
                 "An image counts if it is right untouched and under every stored "
                 "attack of every adversary inside the budget. Bands are the Wilson "
                 "intervals of the table.",
@@ -84,7 +86,7 @@ def attack_figures(
             yield (
                 name,
                 html.ReportFigure(
-                    title,
+                    tables.with_threat(title, tables.lines_of(part)),
                     "Bands are the Wilson intervals of the table. Adversaries: "
                     f"{', '.join(context.experiment.evaluation.adversaries)}.",
                     figures.to_png(figures.accuracy_curves(part)),
@@ -139,7 +141,5 @@ def _generator_passes(context: Context, defence: defenses.Defense) -> float | No
     """Returns the passes of one image's projection if no search ends early."""
     if not isinstance(defence, defenses.ProjectionDefense):
         return None
-    search = defence.search
     (size,) = context.generator.input_shape
-    segments = search.restarts.segments(search.solver.steps)
-    return float(evaluation.cumulated_passes(segments, search.solver.passes(size))[-1])
+    return defenses.search_passes(defence.search, size)

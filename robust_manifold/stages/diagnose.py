@@ -2,19 +2,24 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 
-from robust_manifold import data, evaluation, inversion, models
+from robust_manifold import data, defenses, evaluation, inversion, models
 from robust_manifold.core import batching
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.runtime import Progress
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.pace import Pace, Part
+from robust_manifold.stages.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
 from robust_manifold.stages.rows import folder_name
 
 TABLE = "diagnostics.csv"
@@ -31,18 +36,11 @@ def run(context: Context) -> list[str]:
     """
     params, block = trained.load_spanner(context), context.experiment.diagnostics
     split, n = context.diagnosed, block.recoveries
-    total = (len(block.solvers) + 1) * split.size + n
-    with Progress(total, "diagnose", "images") as progress:
-        done = 0
-
-        def advance(label: str, images: int) -> None:
-            nonlocal done
-            done += images
-            progress.update(done, of=label)
+    with Pace("diagnose", "images", _parts(context)) as pace:
 
         def rounds(label: str, folder: str, compute: Callable, split: data.Split):
-            on_done = functools.partial(advance, label)
-            compute_rounds(context, folder, compute, on_done, split)
+            told = pace.teller(folder, show=("of", label))
+            compute_rounds(context, folder, compute, told, split)
 
         for solver in block.solvers:
             rounds(
@@ -72,6 +70,30 @@ def run(context: Context) -> list[str]:
     stored = round_paths(context, folders, split.size)
     stored += round_paths(context, [RECOVERY], n) if n else []
     return [TABLE, SUMMARY, *stored]
+
+
+def _parts(context: Context) -> dict[Hashable, Part]:
+    """Returns what the stage inverts, by folder."""
+    blocks, size = context.experiment, context.generator.input_shape[0]
+    parts: dict[Hashable, Part] = {}
+
+    def add(folder: str, n: int, cost: float) -> None:
+        stored = stored_images(context, [folder], n) if n else 0
+        parts[folder] = Part(n, cost, stored)
+
+    for solver in blocks.diagnostics.solvers:
+        cost = float(passes_of(context, solver)[-1])
+        if blocks.diagnostics.restarts.halve_at:
+            # Once more, with restarts none of which is dropped.
+            whole = dataclasses.replace(blocks.diagnostics.restarts, halve_at=())
+            search = inversion.Search(solver, whole)
+            cost += defenses.search_passes(search, size)
+        add(solver_folder(solver), context.diagnosed.size, cost)
+    search = inversion.Search(blocks.measures.solver, blocks.measures.restarts)
+    cost = defenses.search_passes(search, size)
+    add(REPETITION, context.diagnosed.size, 2 * cost)
+    add(RECOVERY, blocks.diagnostics.recoveries, cost)
+    return parts
 
 
 def solver_folder(solver: inversion.Solver) -> str:

@@ -1,13 +1,13 @@
 """Stage `evaluate`: classifies every row's images in every column of the table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from robust_manifold import data, defenses, evaluation
 from robust_manifold.config import Column
-from robust_manifold.runtime import Progress, console
+from robust_manifold.runtime import console
 from robust_manifold.stages import (
     given,
     latent_pairs,
@@ -19,7 +19,13 @@ from robust_manifold.stages import (
 )
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.defended import defend
-from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.pace import Pace, Part, cost_of_column
+from robust_manifold.stages.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
 from robust_manifold.stages.rows import (
     SUBSTITUTE,
     Row,
@@ -38,11 +44,8 @@ def run(context: Context) -> list[str]:
     """
     block = context.experiment.evaluation
     cells = [(each, row) for each in block.columns for row in rows_of(each, block)]
-    images = len(cells) * context.test.size
-    images += len(_projecting(context)) * context.validated.size
-    with Progress(images, "evaluate", "images") as progress:
-        told = _Told(progress)
-        stored = _validate(context, told)
+    with Pace("evaluate", "images", _parts(context, cells)) as pace:
+        stored = _validate(context, pace)
         for column in block.columns:
             params = trained.load_column(context, column)
             for row in rows_of(column, block):
@@ -50,7 +53,9 @@ def run(context: Context) -> list[str]:
                     context,
                     outcome_folder(column, row),
                     _classifying(context, column, params, images_of(context, row)),
-                    told.about(f"{column.text} {row.name}"),
+                    pace.teller(
+                        (column, row), show=("cell", f"{column.text} {row.name}")
+                    ),
                 )
     stored += round_paths(context, [outcome_folder(*cell) for cell in cells])
     measured = [_cell(context, *cell) for cell in cells]
@@ -72,20 +77,20 @@ def images_of(context: Context, row: Row) -> np.ndarray:
     return read_rounds(context, adversarial_folder(row))["images"]
 
 
-class _Told:
-    """Tells how far the stage has come."""
-
-    def __init__(self, progress: Progress):
-        self._progress, self._done = progress, 0
-
-    def about(self, cell: str) -> Callable[[int], None]:
-        """Returns what is told the images of each round of a cell."""
-
-        def advance(images: int) -> None:
-            self._done += images
-            self._progress.update(self._done, cell=cell)
-
-        return advance
+def _parts(
+    context: Context, cells: Sequence[tuple[Column, Row]]
+) -> dict[Hashable, Part]:
+    """Returns what the stage classifies and projects, by cells and by defences."""
+    parts: dict[Hashable, Part] = {}
+    n = context.validated.size
+    for defence, column in _projecting(context).items():
+        stored = stored_images(context, [validation_folder(defence)], n) if n else 0
+        parts[defence] = Part(n, cost_of_column(context, column), stored)
+    for column, row in cells:
+        cost = cost_of_column(context, column)
+        stored = stored_images(context, [outcome_folder(column, row)])
+        parts[column, row] = Part(context.test.size, cost, stored)
+    return parts
 
 
 def _projecting(context: Context) -> dict[defenses.Defense, Column]:
@@ -97,7 +102,7 @@ def _projecting(context: Context) -> dict[defenses.Defense, Column]:
     return found
 
 
-def _validate(context: Context, told: _Told) -> list[str]:
+def _validate(context: Context, pace: Pace) -> list[str]:
     """Stores the errors of clean validation images, for thresholds; returns files."""
     split, every = context.validated, _projecting(context)
     if not split.size:
@@ -113,7 +118,8 @@ def _validate(context: Context, told: _Told) -> list[str]:
 
         text = f"{defenses.registry.to_string(defence)} validation"
         folder = validation_folder(defence)
-        compute_rounds(context, folder, errors, told.about(text), split)
+        told = pace.teller(defence, show=("cell", text))
+        compute_rounds(context, folder, errors, told, split)
     return round_paths(context, map(validation_folder, every), split.size)
 
 

@@ -4,19 +4,23 @@ Part of stage `evaluate`.  They were made from images of their own, so they stan
 table of their own, beside these.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from robust_manifold import data, evaluation
 from robust_manifold.config import Column
-from robust_manifold.runtime import Progress
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.defended import defend
 from robust_manifold.stages.judges import neighbour_judge, told
-from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.pace import Pace, Part, Told, cost_of_column
+from robust_manifold.stages.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
 from robust_manifold.stages.rows import folder_name
 
 SUMMARY = "given.json"
@@ -33,13 +37,17 @@ def classify(context: Context) -> list[str]:
     every, columns = context.given, context.columns
     if not every:
         return []
-    total = sum(len(SETS) * len(columns) * len(given.labels) for given in every)
+    parts = {
+        (place, column): _part(context, place, column)
+        for place in range(len(every))
+        for column in columns
+    }
     lines: list[dict[str, Any]] = []
     files: list[str] = []
-    with Progress(total, "given", "images") as progress:
-        told_of = _Told(progress)
+    with Pace("given", "images", parts) as pace:
         for place, given in enumerate(every):
             for column in columns:
+                told_of = pace.teller((place, column), show=("column", column.text))
                 _compute(context, place, column, told_of)
                 lines.append(_line(context, place, column))
                 folders = [folder_of(context, place, column, name) for name in SETS]
@@ -47,6 +55,14 @@ def classify(context: Context) -> list[str]:
                 files.append(verdicts_file(context, place, column))
     context.folder.write_json(SUMMARY, lines)
     return [SUMMARY, *files]
+
+
+def _part(context: Context, place: int, column: Column) -> Part:
+    """Returns what a column classifies of a file."""
+    n = len(context.given[place].labels)
+    folders = [folder_of(context, place, column, name) for name in SETS]
+    stored = sum(stored_images(context, [folder], n) for folder in folders)
+    return Part(len(SETS) * n, cost_of_column(context, column), stored)
 
 
 def names_of(context: Context) -> list[str]:
@@ -99,21 +115,7 @@ def outcomes_of(
     return before, after
 
 
-class _Told:
-    """Tells how far it has come."""
-
-    def __init__(self, progress: Progress):
-        self._progress, self._done = progress, 0
-
-    def about(self, column: Column) -> Callable[[int], None]:
-        def advance(images: int) -> None:
-            self._done += images
-            self._progress.update(self._done, column=column.text)
-
-        return advance
-
-
-def _compute(context: Context, place: int, column: Column, told_of: _Told) -> None:
+def _compute(context: Context, place: int, column: Column, told_of: Told) -> None:
     """Stores what a column makes of a file's originals and images."""
     given, params = context.given[place], trained.load_column(context, column)
     for name in SETS:
@@ -131,7 +133,7 @@ def _compute(context: Context, place: int, column: Column, told_of: _Told) -> No
             return stored
 
         folder = folder_of(context, place, column, name)
-        compute_rounds(context, folder, outcomes, told_of.about(column), split)
+        compute_rounds(context, folder, outcomes, told_of, split)
 
 
 def _line(context: Context, place: int, column: Column) -> dict[str, Any]:

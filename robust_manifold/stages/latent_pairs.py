@@ -16,11 +16,17 @@ import numpy as np
 from robust_manifold import attacks, evaluation, models
 from robust_manifold.config import CLASSIFIER
 from robust_manifold.evaluation.intervals import Interval
-from robust_manifold.runtime import Interrupted, Progress, devices
+from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.judges import NEIGHBOURS, judges_of, told
-from robust_manifold.stages.rounds import read_rounds, round_files, round_paths
+from robust_manifold.stages.pace import Pace, Part
+from robust_manifold.stages.rounds import (
+    read_rounds,
+    round_files,
+    round_paths,
+    stored_images,
+)
 from robust_manifold.stages.rows import folder_name
 
 SUMMARY = "pairs.json"
@@ -41,9 +47,18 @@ def find(context: Context) -> list[str]:
     every, n = list(searched(context)), context.experiment.overpowered.pairs
     if not every:
         return []
-    with Progress(len(every) * n, "pairs", "pairs") as progress:
-        for number, (name, spec) in enumerate(every):
-            _compute(context, name, spec, progress, number * n)
+    # A step of a restart of a pair passes through two networks and back.
+    parts = {
+        (name, spec): Part(
+            n,
+            8.0 * spec.restarts * spec.steps,
+            stored_images(context, [folder_of(name, spec)], n),
+        )
+        for name, spec in every
+    }
+    with Pace("pairs", "pairs", parts) as pace:
+        for name, spec in every:
+            _compute(context, name, spec, pace)
     lines = [_judged(context, *each) for each in every]
     context.folder.write_json(SUMMARY, lines)
     rounds = round_paths(context, [folder_of(*each) for each in every], n)
@@ -89,8 +104,7 @@ def _compute(
     context: Context,
     name: str,
     spec: attacks.Overpowered,
-    progress: Progress,
-    done: int,
+    pace: Pace,
 ) -> None:
     """Stores the rounds of one search that are not stored yet."""
     n = context.experiment.overpowered.pairs
@@ -99,7 +113,7 @@ def _compute(
         trained.load_spanner(context), trained.load_classifier(context, name)
     )
     for file, place in round_files(context, folder_of(name, spec), n):
-        if not context.folder.has(file):
+        if not (stored := context.folder.has(file)):
             ids, start = np.arange(place.start, place.stop), time.perf_counter()
             found = attacks.find_pairs(
                 spec,
@@ -115,7 +129,8 @@ def _compute(
             arrays = {k: np.asarray(v) for k, v in found._asdict().items()}
             seconds = np.asarray(time.perf_counter() - start)
             context.folder.write_npz(file, arrays | {"seconds": seconds})
-        progress.update(done + place.stop, search=text)
+        pairs = place.stop - place.start
+        pace.advance((name, spec), pairs, stored, show=("search", text))
         if context.stop.requested:
             raise Interrupted(f"stopped after {file}")
     devices.barrier("pairs stored")

@@ -12,10 +12,15 @@ from robust_manifold.config import Data
 from robust_manifold.core import batching
 from robust_manifold.core.prior import Prior, Uniform
 from robust_manifold.core.types import Latent, Params, PRNGKey, Scalar
-from robust_manifold.runtime import Progress
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.pace import Pace, Part
+from robust_manifold.stages.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
 
 FOLDER = "measures/inversion"
 PICTURES = "measures/pictures.npz"
@@ -30,19 +35,14 @@ def run(context: Context) -> list[str]:
     """Writes `measures.csv`, `measures/inversion/` and `measures/pictures.npz`."""
     networks = {name: trained.load(context, name) for name in context.networks}
     split = context.measured
-    with Progress(split.size, "measure", "images") as progress:
-        done = 0
-
-        def advance(images: int) -> None:
-            nonlocal done
-            done += images
-            progress.update(done)
-
+    stored = stored_images(context, [FOLDER], split.size)
+    parts = {FOLDER: Part(split.size, stored=stored)}
+    with Pace("measure", "images", parts) as pace:
         compute_rounds(
             context,
             FOLDER,
             lambda _, part: _invert(context, networks, part),
-            advance,
+            pace.teller(FOLDER),
             split,
         )
     samples = _samples(context, networks["generator"])

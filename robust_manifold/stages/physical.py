@@ -6,10 +6,15 @@ import numpy as np
 
 from robust_manifold import attacks, data
 from robust_manifold.reporting import Table, ViewsLine, views_table
-from robust_manifold.runtime import Progress
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rounds import compute_rounds, read_rounds, round_paths
+from robust_manifold.stages.pace import Pace, Part
+from robust_manifold.stages.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
 from robust_manifold.stages.rows import Row, adversarial_folder, rows
 
 VIEWS = 100
@@ -24,20 +29,18 @@ def measure(context: Context) -> list[str]:
     todo = _physical(context)
     if not todo:
         return []
-    with Progress(len(todo) * context.test.size, "views", "images") as progress:
-        for place, row in enumerate(todo):
+    parts = {
+        row: Part(context.test.size, stored=stored_images(context, [_folder(row)]))
+        for row in todo
+    }
+    with Pace("views", "images", parts) as pace:
+        for row in todo:
             stickered = read_rounds(context, adversarial_folder(row))["images"]
-            done = [place * context.test.size]
-
-            def advance(images: int, row: Row = row, done: list[int] = done) -> None:
-                done[0] += images
-                progress.update(done[0], row=row.name)
-
             compute_rounds(
                 context,
                 _folder(row),
                 _counter(context, row, stickered),
-                advance,
+                pace.teller(row, show=("row", row.name)),
             )
     return round_paths(context, [_folder(row) for row in todo])
 

@@ -29,10 +29,10 @@ from robust_manifold.runtime import (
     Interrupted,
     Progress,
     console,
-    json_text,
 )
 from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
+from robust_manifold.runtime.run_folder import read_config
 from robust_manifold.stages import projection_files, stored_networks
 from robust_manifold.stages.stored_networks import StoredNetwork
 
@@ -270,23 +270,38 @@ def _wanted(request: Request, generator: StoredNetwork) -> Wanted:
     """Returns what the images have to be."""
     height, width, channels = generator.model.output_shape
     shape = (height, width, channels)
-    if not request.resize:
+    if request.resize:
+        return Wanted(shape, _framing(request, height, width))
+    try:
+        _framing(request, height, width)
+    except UsageError:
+        # To give --resize would be no help.
         return Wanted(shape)
+    return Wanted(shape, resizable=True)
+
+
+def _framing(request: Request, height: int, width: int) -> Framing:
+    """Returns how the run's images were cut and resized.
+
+    Raises:
+      UsageError: if that is not known, or gives other images than the generator's.
+    """
     file = request.run / "config.json"
     try:
-        block = json_text.loads(file.read_bytes())["data"]
+        block = read_config(request.run)["data"]
         crop, side = crop_side(block["crop"]), int(block["image_size"])
     except (OSError, ValueError, LookupError, TypeError):
         raise UsageError(
             f"{file} is missing or damaged; allowed with --resize: a run that says "
             "how its images were cut and resized."
         ) from None
-    if not side and height != width:
+    if height != width or side not in (0, height):
         raise UsageError(
-            f"--resize is given, but the run's images of {height}x{width} pixels are "
-            "not square; allowed: images of that size, without --resize."
+            f"--resize is given, but the generator's images of {height}x{width} pixels "
+            "are no squares of config.data.image_size; allowed: images of that size, "
+            "without --resize."
         )
-    return Wanted(shape, Framing(crop, side or height))
+    return Framing(crop, side or height)
 
 
 def _read(

@@ -1,7 +1,7 @@
 """Publishes a network of a finished run: its weights, its model card, its checksums."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,16 @@ from robust_manifold.config import CLASSIFIER
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import model_card
 from robust_manifold.runtime import (
+    Artefacts,
+    DamagedArtefact,
     json_text,
+    provenance,
     published,
     read_metrics,
     read_params_metadata,
     weight_files,
 )
+from robust_manifold.runtime.run_folder import read_config, read_status
 from robust_manifold.stages import roles, stored_networks, trained
 
 LARGEST = 3_000_000
@@ -128,9 +132,11 @@ def find_training(run: Path, role: str, sha256: str) -> Source:
 def _card(
     source: Source, file: Path, data: bytes, metadata: Mapping[str, Any], size: int
 ) -> model_card.Card:
-    config, status = (_read(source.run, f) for f in ("config.json", "status.json"))
-    splits = _read(source.run, "data.json")
+    splits = _read_json(source.run, "data.json")
+    config, status = _read(read_config, source.run), _read(read_status, source.run)
     lines = _own_lines(source)
+    stage = roles.stage(source.role)
+    parts = {stage: provenance.of_stage(status, stage)}
     return model_card.Card(
         name=file.stem,
         role=metadata["role"],
@@ -151,10 +157,9 @@ def _card(
             *_validation(source, lines, config, splits),
             *_measured(source),
         ],
-        command=status["command"],
+        commands=provenance.commands_of(parts),
         seconds=_seconds(source, config, status),
-        versions=status["versions"],
-        devices=status["devices"],
+        made_with=provenance.told(parts, model_card.made_with),
         remarks=_made_for(file, metadata),
     )
 
@@ -179,7 +184,23 @@ def _made_for(file: Path, metadata: Mapping[str, Any]) -> list[str]:
     return [f"It was made for the generator with the digest `{wanted}`."]
 
 
-def _read(run: Path, name: str) -> Any:
+def _read(of: Callable[[Path], Any], run: Path) -> Any:
+    """Returns what one of the readers of a run's records finds."""
+    try:
+        return of(run)
+    except DamagedArtefact:
+        raise
+    except UsageError as error:
+        # There is none.
+        raise UsageError(
+            f"{str(error).rstrip('.')}; allowed: --run of a run with its records."
+        ) from None
+
+
+def _read_json(run: Path, name: str) -> Any:
+    stored = Artefacts(run)
+    if stored.holds(name):
+        return stored.read_json(name)
     try:
         return json_text.loads((run / name).read_bytes())
     except (OSError, ValueError):
@@ -206,6 +227,7 @@ def _seconds(
 
 def _own_lines(source: Source) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl that the network's training wrote."""
+    Artefacts(source.run).check_log("metrics.jsonl")
     lines = read_metrics(source.run / "metrics.jsonl")
     return [line for line in lines if line["stage"] == f"fit_{source.role}"]
 

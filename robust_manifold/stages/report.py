@@ -7,9 +7,22 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_manifold import data, evaluation, models
-from robust_manifold.reporting import figures, html, measures_table, tables
-from robust_manifold.runtime import console, devices, load_params, read_metrics
+from robust_manifold import data, defenses, evaluation, models
+from robust_manifold.reporting import (
+    explanations,
+    figures,
+    html,
+    measures_table,
+    tables,
+)
+from robust_manifold.reporting.labels import name_label
+from robust_manifold.runtime import (
+    console,
+    devices,
+    load_params,
+    provenance,
+    read_metrics,
+)
 from robust_manifold.stages import (
     audit_shown,
     convergence,
@@ -70,10 +83,11 @@ def _report(context: Context) -> None:
     if results is not None:
         # Not in table.*: a run that is made again gives those to the last byte.
         timed = list(defences_shown.timed_tables(context))
-        folded.append(tables.cost_table(results))
+        if context.experiment.evaluation.attacks:
+            folded.append(tables.cost_table(results))
     _write_page(context, _Parts([*shown, *timed], folded, sections, pictures))
     for table in [*told, *timed]:
-        console.show(tables.to_console(table))
+        console.show(f"\n{tables.to_console(table)}")
     console.show(f"Report: {context.folder.path / 'report' / 'report.html'}")
 
 
@@ -216,10 +230,14 @@ def _reconstructions(context: Context) -> html.ReportFigure:
     block = context.experiment.measures
     return html.ReportFigure(
         "Reconstructions of test images",
-        f"G(z*) of the best of {block.restarts.count} starts. Under each image: the "
+        f"G(z*) of the {_starts(block.restarts.count)}. Under each image: the "
         "class that the classifier gives it and its probability.",
         figures.to_png(figures.projection_sheet(groups, class_names=names)),
     )
+
+
+def _starts(count: int) -> str:
+    return f"best of {count} starts" if count > 1 else "one start"
 
 
 def _samples(context: Context) -> html.ReportFigure:
@@ -241,24 +259,44 @@ def _sample_figure(images: np.ndarray) -> html.ReportFigure:
 
 def _write_page(context: Context, parts: _Parts) -> None:
     status = context.folder.status
-    environment = {
-        **status["versions"],
-        "devices": f"{status['devices']['devices']} x {status['devices']['kind']}",
-        "processes": status["devices"]["processes"],
-    }
+    computed = provenance.results_of(status)
+    stages, evaluated = context.experiment.stages, _evaluated(context)
+    title = context.experiment.title or explanations.heading_of(stages, evaluated)
     page = html.Report(
-        title=context.experiment.title,
+        title=title,
         tables=parts.shown,
         figures=parts.pictures,
         sections=parts.sections,
         stage_seconds=status.get("stage_seconds", {}),
         config=context.folder.config,
-        environment=environment,
-        command=_command(status["command"]),
-        explanation=html.explanation_of(context.experiment.stages),
+        environment=provenance.environment_of(computed),
+        command="\n".join(map(_command, provenance.commands_of(computed))),
+        explanation=explanations.explanation_of(stages, evaluated),
         folded_tables=parts.folded,
+        notice=audit_shown.notice(context),
     )
     context.folder.write_text("report/report.html", html.render_html(page))
+
+
+def _evaluated(context: Context) -> explanations.Evaluated:
+    """Returns what the columns of the tables are."""
+    defended = [column for column in context.columns if not column.bare]
+    names = {
+        projects: list(
+            dict.fromkeys(
+                name_label(defenses.registry.name_of(column.defence))
+                for column in defended
+                if column.projects is projects
+            )
+        )
+        for projects in (True, False)
+    }
+    return explanations.Evaluated(
+        projecting=names[True],
+        other=names[False],
+        bare=len(defended) < len(context.columns),
+        attacked=bool(context.experiment.evaluation.attacks),
+    )
 
 
 def _command(command: list[str]) -> str:

@@ -32,11 +32,29 @@ def round_paths(
     return [file for folder in folders for file, _ in round_files(context, folder, n)]
 
 
+def stored_images(
+    context: Context, folders: Sequence[str], n: int | None = None
+) -> int:
+    """Returns of how many images the rounds of all these folders are stored.
+
+    Args:
+      context: the run.
+      folders: of rounds that are computed together.
+      n: as for `round_files`.
+    """
+    every = zip(*(round_files(context, f, n) for f in folders), strict=True)
+    return sum(
+        files[0][1].stop - files[0][1].start
+        for files in every
+        if all(context.folder.has(file) for file, _ in files)
+    )
+
+
 def compute_rounds(
     context: Context,
     folder: str,
     compute: Callable[[slice, data.Split], Mapping[str, np.ndarray]],
-    on_done: Callable[[int], None],
+    on_done: Callable[[int, bool], None],
     split: data.Split | None = None,
 ) -> None:
     """Stores what `compute` returns for each round that is not stored yet.
@@ -45,7 +63,8 @@ def compute_rounds(
       context: the run.
       folder: of the rounds, relative to the run folder.
       compute: from a round's place among the images, and these, to arrays.
-      on_done: called with the number of images of each round, stored ones included.
+      on_done: called with the number of images of each round, and whether it was
+        stored before.
       split: the images; by default `context.test`.
     """
     compute_rounds_together(
@@ -61,7 +80,7 @@ def compute_rounds_together(
     context: Context,
     folders: Sequence[str],
     compute: Callable[[slice, data.Split], Sequence[Mapping[str, np.ndarray]]],
-    on_done: Callable[[int], None],
+    on_done: Callable[[int, bool], None],
     split: data.Split | None = None,
 ) -> None:
     """Stores, round by round, what is computed for several folders at once.
@@ -71,7 +90,7 @@ def compute_rounds_together(
       folders: of the rounds, relative to the run folder.
       compute: as for `compute_rounds`, but to the arrays of each folder; they are told
         equal shares of the time.  It is called where one of them is not stored yet.
-      on_done: as for `compute_rounds`, told the images of all folders.
+      on_done: as for `compute_rounds`, told the images of one folder.
       split: the images; by default `context.test`.
     """
     split = split or context.test
@@ -88,7 +107,7 @@ def compute_rounds_together(
                 if absent:
                     stored = {"ids": part.ids, **arrays, "seconds": seconds}
                     context.folder.write_npz(file, stored)
-        on_done(len(part.labels) * len(folders))
+        on_done(len(part.labels), not any(missing))
         if context.stop.requested:
             raise Interrupted(f"stopped after {files[-1][0]}")
     # What follows may read them in every process.

@@ -122,8 +122,9 @@ def check_rows(evaluation: Evaluation) -> None:
     """Refuses adversaries and attacks that would be left out without a word.
 
     Raises:
-      UsageError: if an adversary can make none of the attacks, no adversary can make
-        an attack, or two entries of a list would be stored in one place.
+      UsageError: if an adversary can make none of the attacks, or meets none of the
+        columns or one that it cannot meet, no adversary can make an attack, or two
+        entries of a list would be stored in one place.
     """
     specs = {text: defenses.adversaries.build(text) for text in evaluation.adversaries}
     names = [attacks.registry.to_string(attack) for attack in evaluation.attacks]
@@ -137,6 +138,8 @@ def check_rows(evaluation: Evaluation) -> None:
                 f"{', '.join(names)}; allowed: with an attack that sees "
                 f"{' or '.join(spec.threat_models)}{budget}."
             )
+        if evaluation.attacks:
+            _check_targets(text, spec, evaluation)
     for attack, name in zip(evaluation.attacks, names, strict=True):
         if not any(spec.suits(attack.threat_model) for spec in specs.values()):
             raise UsageError(
@@ -157,6 +160,24 @@ def check_rows(evaluation: Evaluation) -> None:
                     f"config.evaluation.{key}: {other!r} and {text!r} would be stored "
                     f"in one folder, {folder_name(text)!r}; allowed: one of them."
                 )
+
+
+def _check_targets(text: str, spec: defenses.Adversary, evaluation: Evaluation) -> None:
+    """Refuses an adversary that meets no column, or one that it cannot meet."""
+    place = f"config.evaluation.adversaries: {text!r}"
+    targets = _targets(text, evaluation)
+    if not targets:
+        columns = ", ".join(column.text for column in evaluation.columns)
+        wanted = "one that projects" if kind_of(text) == LATENT else "one"
+        raise UsageError(
+            f"{place} has no defence to attack among the columns {columns}; allowed: "
+            f"with {wanted}, such as 'invert_and_classify'."
+        )
+    for target in targets:
+        try:
+            spec.check_meets(target.defence)
+        except UsageError as error:
+            raise UsageError(f"{place} cannot meet {target.text!r}: {error}") from None
 
 
 def _meets(adversary: str, target: Column, column: Column) -> bool:

@@ -51,7 +51,11 @@ def write(context: Context, measured: Sequence[Measured]) -> list[str]:
     confidence = context.experiment.evaluation.confidence
     outcomes = [each.outcome for each in measured]
     cells = [each.cell for each in measured]
-    worst = evaluation.worst_cases(outcomes, confidence=confidence)
+    worst = [
+        cell
+        for cell in evaluation.worst_cases(outcomes, confidence=confidence)
+        if cell.adversary == evaluation.WORST_CASE
+    ]
     lines = evaluation.adversary_lines(outcomes, confidence=confidence)
     context.folder.write_text(RESULTS, evaluation.to_csv([*cells, *worst]))
     context.folder.write_text(WORST_CASES, evaluation.adversary_lines_to_csv(lines))

@@ -45,6 +45,7 @@ def save(
     context: Context, name: str, params: Params, metadata: Mapping[str, Any]
 ) -> None:
     """Stores the parameters of a network by the name of its role."""
+    context.folder.check_in_place()
     save_params(context.folder.path / folder(name), params, metadata)
 
 
@@ -94,7 +95,12 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
 
 
 def check_available(context: Context, stages: Sequence[str]) -> None:
-    """Refuses stages that use a network which is not there and none of them makes."""
+    """Refuses stages that use what is not there and none of them makes.
+
+    Raises:
+      UsageError: for a network, attacked images, an evaluation or what a report is
+        made of, which no stage that runs will write.
+    """
     for name in context.networks_of(stages):
         if roles.stage(name) not in stages:
             _check_finished(context, name)
@@ -111,6 +117,24 @@ def check_available(context: Context, stages: Sequence[str]) -> None:
                 f"{context.folder.path} holds no evaluation to audit; run the stage "
                 "evaluate first, by config.stages and, where it is given, --stages."
             )
+
+    if "report" in stages:
+        for stage in _REPORTED:
+            own = context.experiment.stages
+            if stage in own and stage not in stages:
+                _check_reported(context, stage)
+
+
+_REPORTED = ("convergence", "measure", "diagnose", "evaluate")
+"""Stages that a report shows the figures of, where config.stages has them."""
+
+
+def _check_reported(context: Context, stage: str) -> None:
+    if not context.folder.stage_done(stage):
+        raise UsageError(
+            f"{context.folder.path} holds no results of the stage {stage} to report; "
+            "run it first, by --stages, or leave it out of config.stages."
+        )
 
 
 def _check_finished(context: Context, name: str) -> None:

@@ -90,11 +90,13 @@ def train(context: Context, task: Task) -> Any:
                 measured = dict(task.validate(task.params(state)))
                 if measured:
                     _log(context, stage, step, measured)
+                context.folder.check_in_place()
                 checkpoints.save(step, state, measured)
             # In a job of several processes asking is a collective, so it is rarer.
             asked = jax.process_count() == 1 or step % every.log_every == 0
             if asked and context.stop.requested:
                 _check_finite(stage, step, task.params(state))
+                context.folder.check_in_place()
                 checkpoints.save(step, state)
                 raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
     best = checkpoints.restore_best(state)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from robust_manifold import models
 from robust_manifold.core import batching, keys
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import checked_images, checked_key, checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Image, Label, Params, PRNGKey
@@ -166,6 +166,17 @@ def train_substitute(
         answers that are no classes.
     """
     images = checked_images(seeds)
+    checked_key(key)
+    if not isinstance(substitute, Substitute):
+        raise UsageError(
+            f"substitute is {substitute!r}; allowed: a Substitute(), or "
+            "training.substitutes.build('substitute')."
+        )
+    if not callable(label):
+        raise UsageError(f"label is {label!r}; allowed: a function of images.")
+    if not is_whole(classes, 2):
+        raise UsageError(f"classes is {classes!r}; allowed: a whole number, 2 or more.")
+    classes = int(classes)
     if len(images) < substitute.seeds:
         raise UsageError(
             f"Substitute.seeds is {substitute.seeds}; allowed: at most the "

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import APGD, Problem, apgd, registry
+from robust_manifold.attacks import APGD, Problem, apgd, craft, registry
 from robust_manifold.core.errors import UsageError
+from tests.attacks.hard_cases import most
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
 KEY = jax.random.key(0)
@@ -316,3 +317,45 @@ def test_bad_fields_give_one_sentence(text, words):
     with pytest.raises(UsageError) as error:
         registry.build(text)
     assert words in str(error.value)
+
+
+def test_pixels_at_the_box_do_not_hold_up_an_l1_search():
+    """The steepest go to the box, and what is left of the budget to the next ones."""
+    rng = np.random.default_rng(2)
+    slopes = rng.normal(size=40)
+    images = rng.integers(0, 2, (8, 5, 8, 1)).astype(np.float32)
+
+    def classify(slopes, image):
+        return jnp.stack([jnp.float32(100), jnp.sum(image.reshape(-1) * slopes)])
+
+    clean = images.reshape(8, -1)
+    made = craft(
+        APGD(2.5, "l1", steps=40),
+        classify,
+        slopes.astype(np.float32),
+        images,
+        np.zeros(8, int),
+        key=jax.random.key(0),
+    )
+    gained = made.logits[:, 1] - clean @ slopes
+    rooms = np.where(slopes > 0, 1 - clean, clean)
+    optimum = [most(slopes, room, "l1", 2.5) for room in rooms]
+    assert np.min(gained / np.array(optimum)) > 0.95
+
+
+def test_pixels_of_one_slope_do_not_hold_up_an_l1_search():
+    """As where a classifier sees means: equal steps of all would change nothing."""
+    slopes = jnp.array([8.0, 4.0] + 14 * [2.0])
+
+    def classify(slopes, image):
+        return jnp.stack([jnp.float32(100), jnp.sum(image.reshape(-1) * slopes)])
+
+    made = craft(
+        APGD(0.9, "l1", steps=40),
+        classify,
+        slopes,
+        np.zeros((4, 4, 4, 1), np.float32),
+        np.zeros(4, int),
+        key=jax.random.key(0),
+    )
+    np.testing.assert_allclose(made.logits[:, 1], 0.9 * 8, rtol=1e-5)

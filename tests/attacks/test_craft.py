@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 from typing import ClassVar
@@ -98,6 +99,62 @@ def test_nan_logits_are_no_success():
     assert not crafted.success.any()
     np.testing.assert_array_equal(crafted.images, IMAGES)
     assert np.isnan(crafted.logits).any()
+
+
+@dataclasses.dataclass(frozen=True)
+class Parted(Ensemble):
+    """Two members, of which the second goes on with what the first has left."""
+
+    epsilon: float
+    norm: str = "linf"
+
+    def members(self, classes):
+        return FGSM(self.epsilon / 2), PGD(self.epsilon, steps=2)
+
+
+@contextlib.contextmanager
+def counted_programs():
+    """Yields a list that grows by one for each program that is compiled."""
+    found = []
+
+    def note(event, duration, **more):
+        del duration, more
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
+def _of_number(call, apply, n):
+    images = np.linspace(0.4, 0.6, 4 * n, dtype=np.float32).reshape(n, 2, 2, 1)
+    labels = (images.sum(axis=(1, 2, 3)) > 2).astype(int)
+    call(apply=apply, params=jnp.float32(1), images=images, labels=labels, key=KEY)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        functools.partial(craft, PGD(0.07, steps=3, stop=True)),
+        functools.partial(craft, Parted(0.03)),
+        functools.partial(craft_grid, Parted(0.0), epsilons=[0.02, 0.05, 0.06]),
+        functools.partial(craft_grid, DeepFool(), epsilons=[0.02, 0.05, 0.06]),
+    ],
+    ids=["alone", "ensemble", "grid", "nearest"],
+)
+def test_another_number_of_images_compiles_nothing(call):
+    """All that is compiled has the size of a tile: 32 images here."""
+    fresh = dataclasses.make_dataclass("Fresh", [], frozen=True)
+    fresh.__call__ = lambda self, params, image: apply(params, image)
+    with counted_programs() as first:
+        _of_number(call, fresh(), 9)
+    with counted_programs() as later:
+        for n in (7, 40, 3):
+            _of_number(call, fresh(), n)
+    assert len(first) >= 3 and not later
 
 
 def _scalar(params, image):
@@ -476,17 +533,27 @@ def test_a_grid_of_a_nearest_attack_asks_once():
         jnp.float32(1),
         IMAGES + 0.02,
         LABELS * 0 + 1,
-        [0.01, 9.0],
+        [0.01, 2.0],
         key=KEY,
     )
     np.testing.assert_array_equal(grid.success, [[0] * 3, [1] * 3])
     assert grid.queries.forwards[0].all() and not grid.queries.forwards[1].any()
 
 
-@pytest.mark.parametrize("epsilons", [[-0.1, 0.1], [0.1, np.nan], [np.inf]])
+@pytest.mark.parametrize(
+    "epsilons",
+    [
+        *([-0.1, 0.1], [0.1, np.nan], [np.inf], [0.2, 0.1], [], [[0.1, 0.2]]),
+        *(None, "0.1", [None], ["0.1"], [True], [[0.1], [0.1, 0.2]]),
+    ],
+    ids=repr,
+)
 def test_a_grid_is_of_budgets(epsilons):
-    with pytest.raises(UsageError, match="rising, finite, from 0"):
-        craft_grid(DeepFool(), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+    # Without the checks of types that tests add to it.
+    grid = getattr(craft_grid, "__wrapped__", craft_grid)
+    with pytest.raises(UsageError, match="^epsilons are .*; allowed: ") as error:
+        grid(DeepFool(), apply, jnp.float32(1), IMAGES, LABELS, epsilons, key=KEY)
+    assert "nan" not in str(error.value) or np.nan in epsilons
 
 
 @pytest.mark.parametrize(
@@ -496,6 +563,7 @@ def test_a_grid_is_of_budgets(epsilons):
         ({"attack": FGSM}, "allowed: an attack, such as PGD"),
         ({"apply": None}, "apply is None; allowed: a function"),
         ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"key": jax.random.split(KEY)}, r"key is an array \(2,\) of type key<fry>"),
         ({"ids": np.arange(9)}, "ids have shape"),
         ({"batch_size": 0}, "batch_size is 0; allowed: a whole number"),
     ],

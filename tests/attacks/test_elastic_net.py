@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import ElasticNet, craft, registry
+from robust_manifold.attacks import AttackWarning, ElasticNet, craft, registry
 from robust_manifold.core.errors import UsageError
 
 KEY = jax.random.key(0)
@@ -58,7 +58,8 @@ def test_an_adversarial_image_stays_as_it_is():
 
 
 def test_without_success_the_image_stays_as_it_is():
-    crafted = craft(ElasticNet(), linear, 0.0, IMAGES, 0 * LABELS, key=KEY, tile=8)
+    with pytest.warns(AttackWarning, match="gradients of apply are zero"):
+        crafted = craft(ElasticNet(), linear, 0.0, IMAGES, 0 * LABELS, key=KEY, tile=8)
     assert not crafted.success.any()
     np.testing.assert_array_equal(crafted.images, IMAGES)
 

@@ -156,6 +156,20 @@ def test_no_attack_is_left_out():
     assert sorted(CASES) == attacks.registry.names
 
 
+def test_a_star_import_brings_every_attack():
+    """And every mask and set of transformations that configs can name."""
+    registries = (
+        attacks.registry,
+        attacks.masks_registry,
+        attacks.overpowered_registry,
+        attacks.transformations_registry,
+    )
+    classes = {
+        registry[name].__name__ for registry in registries for name in registry.names
+    }
+    assert classes - set(attacks.__all__) == set()
+
+
 @every_attack
 def test_specs_are_values(spec):
     text = attacks.registry.to_string(spec)

@@ -1,10 +1,12 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import FMN, registry
+from robust_manifold.attacks import FMN, craft, registry
 from robust_manifold.core import norms
 from robust_manifold.core.errors import UsageError
+from tests.attacks import boxed
 from tests.attacks.single import attempt
 
 WEIGHTS = np.linspace(0.5, 1.5, 9, dtype=np.float32).reshape(3, 3, 1)
@@ -54,6 +56,64 @@ def test_no_gradient_returns_the_image(norm, value):
 
     image = attempt(FMN(norm, steps=5), flat, GREY, jnp.int32(0)).image
     np.testing.assert_array_equal(image, GREY)
+
+
+def affine(weights, image):
+    return weights @ image.reshape(-1)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_what_the_box_takes_from_a_step_is_made_up_for(norm):
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(3, 16)).astype(np.float32)
+    images = rng.uniform(0.05, 0.95, size=(200, 4, 4, 1)).astype(np.float32)
+    logits = images.reshape(200, 16) @ weights.T
+    labels = logits.argmax(-1)
+    crafted = craft(FMN(norm), affine, weights, images, labels, key=jax.random.key(0))
+    assert crafted.success.all()
+    optimum = np.full(200, np.inf)
+    for place, (image, own, label) in enumerate(
+        zip(images, logits, labels, strict=True)
+    ):
+        for other in {0, 1, 2} - {int(label)}:
+            slopes, gap = weights[other] - weights[label], own[label] - own[other]
+            way = boxed.distance(norm, image, slopes, gap)
+            optimum[place] = min(optimum[place], way)
+    ratio = np.asarray(crafted.distance) / optimum
+    assert ratio.min() >= 1 - 1e-4
+    assert np.median(ratio) <= 1.005 and ratio.max() <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("norm", "distance"), [("linf", 0.5), ("l2", 1.25**0.5), ("l1", 2.5), ("l0", 3)]
+)
+@pytest.mark.parametrize("steepness", [1.0, 10.0])
+def test_pixels_at_the_box_count_nowhere(norm, distance, steepness):
+    """Five black pixels can move; the 95 white ones would have to leave the box."""
+    free = jnp.arange(100) < 5
+    white = jnp.where(free, 0.0, 1.0).reshape(10, 10, 1)
+
+    def classify(image):
+        slopes = jnp.where(free, 1.0, steepness)
+        score = (image - white).reshape(-1) @ slopes - 2.5
+        return jnp.stack([-score, score])
+
+    made = attempt(FMN(norm), classify, white, jnp.int32(0))
+    assert int(jnp.argmax(classify(made.image))) == 1
+    size = float(norms.norm(made.image - white, norm))
+    assert distance * (1 - 1e-5) <= size <= 1.01 * distance
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_level_logits_are_no_end(norm):
+    """The two logits are equal around the image, as coarse ones are."""
+
+    def coarse(image):
+        score = jnp.sum((image - 0.5) * WEIGHTS)
+        return jnp.stack([0 * score, score]) / 8 + 1e6
+
+    image = attempt(FMN(norm), coarse, GREY, jnp.int32(0)).image
+    assert int(jnp.argmax(coarse(image))) == 1
 
 
 @pytest.mark.parametrize(

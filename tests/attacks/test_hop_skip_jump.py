@@ -39,6 +39,21 @@ def test_a_linear_boundary_is_reached_by_labels_alone(norm, dual):
     np.testing.assert_array_equal(crafted.queries.backwards, [0] * 4)
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_few_pixels_are_bisected_as_finely(norm):
+    """The distance is 0.2 for one pixel, to a hundredth of the way."""
+    grey = np.full((4, 1, 1, 1), 0.5, np.float32)
+
+    def above(threshold, image):
+        sign = jnp.where(image.sum() > threshold, 1.0, -1.0)
+        return sign * jnp.array([-1.0, 1.0])
+
+    attack = HopSkipJump(norm, queries=2000)
+    crafted = craft(attack, above, jnp.float32(0.7), grey, [0] * 4, key=KEY)
+    assert crafted.success.all()
+    assert (np.asarray(crafted.distance) <= 1.02 * 0.2).all()
+
+
 def test_more_queries_only_come_nearer():
     distances = [
         craft(

@@ -9,6 +9,7 @@ import pytest
 
 from robust_manifold import attacks
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner, SpannerParams
 from tests.attacks import linear_manifold as linear
 
 KEY = jax.random.key(0)
@@ -79,7 +80,8 @@ def test_a_perfect_projector_falls_at_the_shortest_move_in_the_range(off):
 def test_images_are_in_their_ball_and_box_whatever_is_asked(norm):
     params = linear.make(2, 20.0)
     images, labels = linear.images_off_range(params, 4, 0.3)
-    for epsilon in (0.0, 0.05, 5.0):
+    # At last, a ball that holds every image.
+    for epsilon in (0.0, 0.05, 4.0 if norm == "l2" else 1.0):
         made = find(params, images, labels, epsilon, norm)
         delta = (np.float64(made.images) - images).reshape(4, -1)
         size = np.linalg.norm(delta, ord=2 if norm == "l2" else np.inf, axis=1)
@@ -161,3 +163,60 @@ def test_what_is_not_allowed_is_named():
         (field,) = wrong
         with pytest.raises(UsageError, match=rf"LatentSearch\.{field} is"):
             attacks.LatentSearch(**wrong)
+
+
+def sigmoid_pixels(params, latent):
+    return jax.nn.sigmoid(latent).reshape(2, 2, 1)
+
+
+def four_pixels(weights, image):
+    return weights @ image.reshape(-1)
+
+
+@pytest.mark.parametrize(
+    "search, epsilon",
+    [
+        (attacks.LatentSearch(steps=20), 0.0),
+        (attacks.LatentSearch(steps=10), 1e-3),
+        (attacks.LatentSearch(steps=20, spread=2.0), 1e-2),
+        (attacks.LatentSearch(steps=100), 0.5),
+    ],
+    ids=str,
+)
+def test_a_perfect_projector_falls_inside_the_budget_alone(search, epsilon):
+    """The class of the largest of three pixels: the shortest way is to level two."""
+    latents = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    images = np.asarray(jax.vmap(sigmoid_pixels, (None, 0))(None, latents))
+    pixels = np.sort(np.float64(images).reshape(8, -1)[:, :3], axis=1)
+    least = (pixels[:, 2] - pixels[:, 1]) / np.sqrt(2)
+    labels = images.reshape(8, -1)[:, :3].argmax(axis=1)
+    made = attacks.find_on_manifold(
+        search,
+        "l2",
+        epsilon,
+        Spanner(sigmoid_pixels, (4,)),
+        four_pixels,
+        attacks.ManifoldParams(SpannerParams(None), jnp.eye(3, 4)),
+        images,
+        labels,
+        key=KEY,
+        latents=latents,
+    )
+    assert least.min() > 1.2e-2
+    np.testing.assert_array_equal(made.success, least < epsilon)
+    # What is handed over does what is said of it.
+    seen = jax.vmap(four_pixels, (None, 0))(jnp.eye(3, 4), made.images)
+    np.testing.assert_allclose(seen, made.logits, atol=1e-5)
+    assert (np.asarray(made.distance) <= epsilon + 1e-6).all()
+
+
+def test_an_image_off_the_range_is_moved_as_its_projection_is():
+    # The nearest image of the ball to G(z) would be projected to nearer than G(z).
+    params = linear.make(2)
+    images, labels = linear.images_off_range(params, 4, 0.3)
+    least = shortest_moves(params, images)
+    made = find(params, images, labels, float(1.01 * least.max()), apply=None)
+    seen = jax.vmap(projected, (None, 0))(params, made.images)
+    assert made.success.all()
+    np.testing.assert_array_equal(np.argmax(seen, -1) != labels, made.success)
+    np.testing.assert_allclose(seen, made.logits, atol=1e-4)

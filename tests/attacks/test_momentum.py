@@ -25,6 +25,19 @@ def test_without_memory_it_is_plain_ascent(norm):
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
 
+def test_pixels_at_the_box_take_no_share_of_an_l2_step():
+    """Half the pixels are held: the others reach the ball's edge all the same."""
+    signs = jnp.where(jnp.arange(8) % 2, 1.0, -1.0).reshape(4, 2, 1)
+
+    def classify(image):
+        return jnp.stack([jnp.float32(1.99), jnp.sum(image * signs)])
+
+    image = jnp.zeros((4, 2, 1))
+    # Four pixels by 0.5 each are at l2 distance 1.
+    moved = MomentumPGD(1.0, "l2")(KEY, classify, image, jnp.int32(0))
+    np.testing.assert_allclose(moved, jnp.where(signs > 0, 0.5, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("scaling", "second"),
     [

@@ -97,7 +97,7 @@ def test_fmn_linf(targeted, problem):
     """
     params, images, labels = problem
     wanted = (labels + 1) % 4 if targeted else labels
-    spec = FMN("linf", steps=40, loss="difference")
+    spec = FMN("linf", steps=40, loss="difference", inside_box=False)
     walk, adversarial, ours = _walked(spec, params, images, wanted, targeted)
     attack = foolbox.attacks.LInfFMNAttack(steps=40)
     expected = _theirs(attack, problem, wanted if targeted else None)

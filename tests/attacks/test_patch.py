@@ -1,5 +1,7 @@
 """The sticker: where it lies, what it costs, closed forms, and views of it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from robust_manifold import attacks
 from robust_manifold.attacks import Patch, SquareMask, StickersMask, Transformations
 from robust_manifold.attacks.base import Problem
+from robust_manifold.attacks.masks import Mask, pixels_of
 from robust_manifold.attacks.patch import Judged, best_judged
 from robust_manifold.attacks.stickers import non_printability, total_variation
 from robust_manifold.core.errors import UsageError
@@ -29,7 +32,8 @@ def _craft(attack, params, images, labels, apply=_linear, **kwargs):
 @pytest.mark.parametrize(
     ("mask", "rows", "columns"),
     [
-        (SquareMask(0.5), range(2, 6), range(4, 8)),
+        # sqrt(8 * 12) = 9.8 pixels are the whole.
+        (SquareMask(0.5), range(2, 7), range(4, 9)),
         (SquareMask(0.25, row=0.0, column=1.0), range(0, 2), range(10, 12)),
         (SquareMask(0.01), range(4, 5), range(6, 7)),
     ],
@@ -38,6 +42,14 @@ def test_squares_lie_where_they_should(mask, rows, columns):
     expected = np.zeros((8, 12), bool)
     expected[np.ix_(rows, columns)] = True
     np.testing.assert_array_equal(mask.pixels(8, 12), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 128), (128, 2)])
+def test_a_square_that_does_not_fit_keeps_its_area(shape):
+    pixels = SquareMask(0.5).pixels(*shape)
+    assert pixels.sum() == 64
+    assert pixels.any(np.argmax(shape)).all()
+    assert SquareMask(1.0).pixels(*shape).all()
 
 
 def test_stickers_are_two_bars():
@@ -86,12 +98,13 @@ def test_a_target_is_reached_from_the_other_side(linear):
 
 def test_where_nothing_has_a_gradient_the_sticker_stays_grey(linear):
     weights, images, labels = linear
-    crafted = _craft(
-        Patch(SquareMask(0.5), steps=3, transformations=STILL),
-        0 * weights,
-        images,
-        labels,
-    )
+    with pytest.warns(attacks.AttackWarning, match="gradients of apply are zero"):
+        crafted = _craft(
+            Patch(SquareMask(0.5), steps=3, transformations=STILL),
+            0 * weights,
+            images,
+            labels,
+        )
     assert np.isfinite(crafted.images).all()
     mask = SquareMask(0.5).pixels(6, 6)
     np.testing.assert_array_equal(crafted.images[:, mask], 0.5)
@@ -99,14 +112,15 @@ def test_where_nothing_has_a_gradient_the_sticker_stays_grey(linear):
 
 def test_no_logit_no_success(linear):
     weights, images, labels = linear
-    crafted = _craft(
-        Patch(SquareMask(0.5), steps=2, transformations=STILL),
-        weights,
-        images,
-        labels,
-        # Finite on the clean images, which have no pixel at 0.5.
-        apply=_broken_under_a_sticker,
-    )
+    with pytest.warns(attacks.AttackWarning, match="gradients of apply are zero"):
+        crafted = _craft(
+            Patch(SquareMask(0.5), steps=2, transformations=STILL),
+            weights,
+            images,
+            labels,
+            # Finite on the clean images, which have no pixel at 0.5.
+            apply=_broken_under_a_sticker,
+        )
     assert not crafted.success.any()
     assert np.isfinite(crafted.images).all()
 
@@ -331,3 +345,36 @@ def test_colours_are_those_of_the_images():
     attack.check_images(3)
     with pytest.raises(UsageError, match="allowed: grey levels, or tuples of 1 level"):
         attack.check_images(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given(Mask):
+    """A mask of the user's own, whatever the image."""
+
+    shape: tuple[int, ...]
+    kind: str = "bool"
+
+    def pixels(self, height, width):
+        return np.ones(self.shape, self.kind)
+
+
+class Nothing(Mask):
+    def pixels(self, height, width):
+        return np.zeros((height, width), bool)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (Given((2, 2)), r"gives an array \(2, 2\) of type bool that covers 4 pixels"),
+        (Given((4, 4, 1)), r"gives an array \(4, 4, 1\) of type bool"),
+        (Given((4, 4), "float32"), r"of type float32 .*; allowed: bools of the shape"),
+        (Nothing(), r"that covers 0 pixels; allowed: bools of the shape \(4, 4\)"),
+    ],
+    ids=["size", "rank", "type", "nothing"],
+)
+def test_a_mask_of_the_users_own_fits_the_image(mask, words):
+    untyped = getattr(pixels_of, "__wrapped__", pixels_of)
+    with pytest.raises(UsageError, match=words):
+        untyped(mask, 4, 4)
+    assert pixels_of(Given((4, 4)), 4, 4).all()

@@ -37,6 +37,14 @@ def test_a_linear_classifier_is_beaten_with_the_fewest_pixels(scale):
     assert (changed <= np.add(optimum, 1)).all()
 
 
+def test_a_tie_that_the_label_wins_is_broken_by_one_pixel():
+    """Both logits are 0 on the grey image: there is no shortfall, but no success."""
+    grey = np.full((1, 8, 8, 1), 0.5, np.float32)
+    crafted = craft(SigmaZero(steps=300), linear, 1.0, grey, np.array([0]), key=KEY)
+    assert crafted.success.all()
+    np.testing.assert_array_equal(crafted.distance, [1])
+
+
 def test_a_target_is_reached():
     crafted = craft(
         SigmaZero(steps=100),

@@ -27,10 +27,10 @@ def test_the_estimate_is_a_linear_losss_gradient_on_average():
     assert np.abs(estimate - 2 * WEIGHTS).max() > 0
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_a_linear_score_rises_to_the_dual_norm(norm):
     """The unbroken image is the best met: the corner of the ball, nearly."""
-    order = {"linf": 1, "l2": 2}[norm]
+    order = {"linf": 1, "l2": 2, "l1": np.inf}[norm]
     dual = np.linalg.norm(WEIGHTS.ravel(), order)
     # A success needs a score of 1.
     out_of_reach = SPSA(0.02, norm, steps=60, samples=64, learning_rate=0.002)
@@ -38,7 +38,7 @@ def test_a_linear_score_rises_to_the_dual_norm(norm):
         out_of_reach, linear, jnp.float32(1), GREY[None], np.array([0]), key=KEY
     )
     gained = float(jnp.sum((crafted.images[0] - 0.5) * WEIGHTS)) / (0.02 * dual)
-    assert 0.9 <= gained <= 1 + 1e-5
+    assert 0.95 <= gained <= 1 + 1e-5
     assert not crafted.success.any()
     assert int(crafted.queries.forwards[0]) == 1 + 60 * 129
     assert int(crafted.queries.backwards[0]) == 0

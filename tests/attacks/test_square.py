@@ -1,11 +1,21 @@
 """Square attack: its windows, its schedule, and closed forms."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import Problem, Square, craft, registry, square
+from robust_manifold.attacks import (
+    Problem,
+    Square,
+    craft,
+    hyperplane,
+    registry,
+    square,
+)
 from robust_manifold.core import norms
 from robust_manifold.core.errors import UsageError
 
@@ -19,9 +29,9 @@ def test_bumps_are_those_of_the_paper():
     expected = np.concatenate(
         [upper / np.linalg.norm(upper), -lower / np.linalg.norm(lower)]
     )
-    bumps = square.bumps(3, "l2")
+    bumps = square.bumps(3, 3, "l2")
     np.testing.assert_allclose(bumps, expected / np.sqrt(2), rtol=1e-12)
-    assert np.abs(square.bumps(7, "l1")).sum() == pytest.approx(1)
+    assert np.abs(square.bumps(7, 7, "l1")).sum() == pytest.approx(1)
 
 
 def test_the_schedule_is_the_papers():
@@ -35,9 +45,12 @@ def test_the_schedule_is_the_papers():
     np.testing.assert_array_equal(unscaled._phases, attack._phases)
     # sqrt(0.8 * 28 * 28) = 25.04, and so on; l2 has odd sides of 3 or more.
     sides = [25, 18, 13, 9, 6, 4, 3, 2, 2, 1]
-    np.testing.assert_array_equal(attack._sizes(28, 28), sides)
+    image = jnp.zeros((28, 28, 1))
+    squares = np.stack([sides, sides], axis=1)
+    np.testing.assert_array_equal(attack._windows(image), squares)
     odd = [25, 19, 13, 9, 7, 5, 3, 3, 3, 3]
-    np.testing.assert_array_equal(Square(1.0, "l2")._sizes(28, 28), odd)
+    squares = np.stack([odd, odd], axis=1)
+    np.testing.assert_array_equal(Square(1.0, "l2")._windows(image), squares)
 
 
 def _problem(epsilon):
@@ -61,10 +74,95 @@ def test_tiles_fill_the_ball(norm):
     assert (np.abs(delta) > 1e-6).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 256), (256, 1), (2, 128), (60, 5), (3, 40)])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_windows_of_elongated_images_have_the_promised_area(norm, shape):
+    """As many pixels as `p_init` says, to the nearest whole row or column."""
+    windows = Square(0.1, norm)._windows(jnp.zeros((*shape, 1)))
+    assert (windows >= 1).all() and (windows <= shape).all()
+    promised = 0.8 / 2.0 ** np.arange(10) * shape[0] * shape[1]
+    if norm == "l2":
+        # Its least windows are of 3 by 3 pixels.
+        promised = np.maximum(promised, 9)
+    longer = np.sqrt(promised) > min(shape) + 1
+    assert longer.any()
+    left = np.abs(windows.prod(1) - promised)[longer]
+    np.testing.assert_array_less(left, min(shape) / 2 + 1e-6)
+
+
+def test_an_elongated_image_takes_no_more_queries_than_a_square_one():
+    """One function of 256 pixels in three shapes; in linf the boundary is at 1/32."""
+    waves = np.repeat([1, -1] * 4, 32).astype(np.float32) / 16
+
+    def wavy(params, image):
+        return jnp.stack([0.0, image.reshape(-1) @ waves - params])
+
+    queries = {}
+    for shape in [(16, 16, 1), (1, 256, 1), (256, 1, 1)]:
+        grey = np.full((8, *shape), 0.5, np.float32)
+        attack = Square(0.06, queries=400)
+        crafted = craft(attack, wavy, 0.5, grey, [0] * 8, key=KEY)
+        assert crafted.success.all()
+        queries[shape] = np.median(crafted.queries.forwards)
+    assert max(queries.values()) == queries[16, 16, 1]
+
+
+def test_stripes_lie_across_a_long_image():
+    """A column of pixels has no two vertical stripes."""
+    problem = _problem(0.2)
+    tall = dataclasses.replace(problem, image=jnp.full((40, 2, 2), 0.5))
+    first = np.asarray(Square(0.2)._first(tall, KEY))
+    assert (first == first[:, :1]).all()
+    assert not (first == first[:1]).all()
+
+
+def test_tiles_of_a_row_are_as_long_as_those_of_a_square_are_large():
+    """256 pixels: 3 by 3 in a square, 9 in a row, with a bump or with two."""
+    row = dataclasses.replace(_problem(0.2), image=jnp.full((1, 256, 1), 0.5))
+    delta = np.asarray(Square(0.2, "l2")._first(row, KEY) - 0.5).reshape(-1)
+    tiles = np.abs(delta[2:-2].reshape(28, 9))
+    upright = np.abs(square.bumps(1, 9, "l2")).reshape(-1)
+    lying = np.abs(square.bumps(9, 1, "l2")).reshape(-1)
+    tiles /= np.linalg.norm(tiles, axis=1, keepdims=True)
+    kinds = [np.abs(tiles - kind).max(1) < 1e-4 for kind in (upright, lying)]
+    assert kinds[0].any() and kinds[1].any()
+    assert (kinds[0] | kinds[1]).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 2, 1), (3, 4, 3), (9, 1, 3)])
+def test_small_images_fall_at_1_3_times_the_exact_distance(norm, shape):
+    """Of a linear classifier in the box, the distance of which is known."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=shape).astype(np.float32)
+    images = rng.uniform(size=(8, *shape)).astype(np.float32)
+    scores = np.einsum("nhwc,hwc->n", images - 0.5, weights)
+    labels = (scores > 0).astype(int)
+
+    def classify(weights, image):
+        score = jnp.sum(weights * (image - 0.5))
+        return jnp.stack([0 * score, score])
+
+    ways = np.where(labels[:, None, None, None] == 1, -weights, weights)
+    step = functools.partial(hyperplane.step, norm=norm)
+    shortest = jax.vmap(step)(images, ways, np.abs(scores))
+    assert shortest.reached.all()
+    missed = []
+    for place, delta in enumerate(shortest.delta):
+        attack = Square(1.3 * float(norms.norm(delta, norm)), norm)
+        one = slice(place, place + 1)
+        crafted = craft(
+            attack, classify, weights, images[one], labels[one], key=KEY, tile=1
+        )
+        if not crafted.success[0]:
+            missed.append(place)
+    assert not missed
+
+
 def test_one_window_changes_to_one_end():
     problem = _problem(0.2)
     attack = Square(0.2)
-    side = int(attack._sizes(10, 10)[2])
+    side = int(attack._windows(problem.image)[2, 0])
     for place in range(20):
         key = jax.random.fold_in(KEY, place)
         image = attack._changed(problem, key, problem.image, jnp.int32(2))
@@ -126,8 +224,9 @@ def test_a_window_takes_what_the_ball_has_left(norm, channels):
     """What lies outside both windows stays; the first gets all the rest."""
     rng = np.random.default_rng(2)
     delta = jnp.asarray(rng.normal(size=(10, 10, channels)), jnp.float32)
-    first = square._window(delta, jnp.int32(1), jnp.int32(2), jnp.int32(5))
-    second = square._window(delta, jnp.int32(4), jnp.int32(4), jnp.int32(5))
+    size = jnp.array([5, 5])
+    first = square._window(delta.shape, jnp.array([1, 2]), size)
+    second = square._window(delta.shape, jnp.array([4, 4]), size)
     bump = jnp.where(first, jnp.asarray(rng.normal(size=delta.shape), jnp.float32), 0)
     epsilon = 2 * norms.norm(delta, norm)
     after = Square(1.0, norm)._moved(delta, bump, first, second, epsilon)

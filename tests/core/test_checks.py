@@ -1,8 +1,15 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import (
+    checked_budgets,
+    checked_images,
+    checked_key,
+    checked_labels,
+    checked_radius,
+)
 from robust_manifold.core.errors import UsageError
 
 
@@ -52,3 +59,21 @@ def test_bad_labels_give_one_sentence(labels, words):
     with pytest.raises(UsageError) as error:
         checked_labels(labels, 3, 3)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_one_key_is_taken_of_either_form(kind):
+    for key in (jax.random.key(0, impl=kind), jax.random.PRNGKey(0, impl=kind)):
+        assert checked_key(key) is key
+        for several in (jnp.stack([key, key]), key[None]):
+            with pytest.raises(UsageError, match="key is an array .*, and only one"):
+                checked_key(several)
+
+
+def test_budgets_of_any_library_are_numbers():
+    for budgets in ([0.25, 0.5], (0.25, np.float32(0.5)), jnp.asarray([0.25, 0.5])):
+        assert checked_budgets(budgets) == [0.25, 0.5]
+    for budget in (0.5, np.float32(0.5), jnp.float32(0.5)):
+        assert checked_budgets(budget) == [0.5]
+        assert checked_radius("epsilon", budget) == 0.5
+    assert checked_radius("epsilon", np.int64(0)) == 0.0

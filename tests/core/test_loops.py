@@ -146,6 +146,11 @@ def test_equal_loops_compile_once():
     assert len(traces) == 2
 
 
+def test_no_form_is_the_compiled_one():
+    one, other = (run(ALWAYS, 3, form=form) for form in (None, "scan"))
+    np.testing.assert_array_equal(one["place"], other["place"])
+
+
 def test_a_wrong_form_is_refused():
     with pytest.raises(UsageError, match="loop is 'fori'; allowed: scan, python"):
         run(ALWAYS, 3, form="fori")

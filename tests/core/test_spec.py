@@ -1,10 +1,13 @@
 import dataclasses
 from typing import Literal
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from robust_manifold.core import spec
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import Registry, check
+from robust_manifold.core.spec import Registry, check, is_whole, name_fields
 
 inner = Registry("inner")
 outer = Registry("outer")
@@ -98,13 +101,20 @@ def test_to_string_is_short():
         ("a.b()", "cannot be read"),
         ("__import__('os').system('true')", "cannot be read"),
         ("", "cannot be read"),
+        ("full(" * 3000, "cannot be read"),
+        ("(" * 9000, "cannot be read"),
+        ("full(" + "-" * 9000 + "1)", "cannot be read"),
+        ("full(" + "not " * 2000 + "1)", "cannot be read"),
+        ("full(epsilon=" + "1+" * 4000 + "1)", "cannot be read"),
+        ("full(part=" * 33 + ")" * 33, "cannot be read"),
+        ("a" * 10_001, "cannot be read"),
     ],
 )
 def test_bad_texts_give_one_sentence(text, words):
     with pytest.raises(UsageError) as error:
         outer.build(text)
     assert words in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_a_text_is_needed():
@@ -121,3 +131,104 @@ def test_names_and_classes():
     assert outer.names == ["full", "simple"]
     assert outer["simple"] is Simple
     assert outer.name_of(Simple()) == "simple"
+
+
+@name_fields
+@dataclasses.dataclass(frozen=True)
+class Named:
+    epsilon: float
+    steps: int = 3
+    key_only: int = dataclasses.field(default=1, kw_only=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"eps": 1.0}, "Named has no field 'eps'; allowed: epsilon, steps, key_only."),
+        ({"eps": 1.0}, "Did you mean 'epsilon'?"),
+        ({"epsilon": 1.0, "step": 3}, "Did you mean 'steps'?"),
+        ({}, "Named lacks the field 'epsilon'; allowed: epsilon, steps"),
+        ({"args": (1.0, 2, 3)}, "3 values without their names; allowed: at most 2,"),
+        ({"args": (1.0,), "epsilon": 2.0}, "is given the field 'epsilon' twice"),
+    ],
+)
+def test_other_fields_give_one_sentence(arguments, words):
+    args = arguments.pop("args", ())
+    for kind in (UsageError, TypeError):
+        with pytest.raises(kind) as error:
+            Named(*args, **arguments)
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert isinstance(error.value.__cause__, TypeError)
+
+
+def test_an_error_of_a_specs_own_is_passed_on():
+    @name_fields
+    @dataclasses.dataclass(frozen=True)
+    class Broken:
+        def __post_init__(self):
+            raise TypeError("its own")
+
+    with pytest.raises(TypeError, match="its own"):
+        Broken()
+
+
+def test_every_registered_spec_names_its_fields():
+    from robust_manifold import config  # noqa: F401  it imports all registries
+
+    assert len(spec._REGISTRIES) > 60
+    for cls in spec._REGISTRIES:
+        with pytest.raises(UsageError, match="has no field 'nonsense'; allowed: "):
+            cls(nonsense=1)
+
+
+@inner.register("counted")
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    count: int = 1
+    rate: float = 0.5
+    limit: int | None = None
+    steps: tuple[int, ...] = ()
+    other: float | str = "unit"
+
+    def __post_init__(self):
+        check(self.count >= 1, self, "count", "1 or more")
+        check(0 < self.rate, self, "rate", "above 0")
+
+
+@pytest.mark.parametrize(
+    "number", [np.int64(3), np.uint8(3), np.asarray(3), jnp.asarray(3)], ids=repr
+)
+def test_numbers_of_other_libraries_are_numbers(number):
+    """One spec, however its numbers were computed: equal, and written alike."""
+    assert is_whole(number, 3) and not is_whole(number, 4)
+    spec = Counted(number, rate=np.float64(0.25), limit=number, steps=(number, 4))
+    assert spec == Counted(3, 0.25, 3, (3, 4))
+    assert hash(spec) == hash(Counted(3, 0.25, 3, (3, 4)))
+    text = inner.to_string(spec)
+    assert text == "counted(count=3, rate=0.25, limit=3, steps=(3, 4))"
+    assert inner.build(text) == spec
+    assert dataclasses.replace(spec, rate=jnp.asarray(0.5)).rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"count": True}, "Counted.count is True; allowed: a whole number."),
+        ({"count": np.True_}, "Counted.count is True; allowed: a whole number."),
+        ({"count": 2.5}, "Counted.count is 2.5; allowed: a whole number."),
+        ({"count": np.float32(2)}, "Counted.count is 2.0; allowed: a whole number."),
+        ({"count": "3"}, "Counted.count is '3'; allowed: a whole number."),
+        ({"count": None}, "Counted.count is None; allowed: a whole number."),
+        ({"count": 0}, "Counted.count is 0; allowed: 1 or more."),
+        ({"rate": "fast"}, "Counted.rate is 'fast'; allowed: a number."),
+        ({"rate": True}, "Counted.rate is True; allowed: a number."),
+        ({"rate": None}, "Counted.rate is None; allowed: a number."),
+        ({"limit": 1.5}, "Counted.limit is 1.5; allowed: a whole number or None."),
+    ],
+)
+def test_what_is_no_number_is_named(fields, words):
+    with pytest.raises(UsageError) as error:
+        Counted(**fields)
+    assert str(error.value) == words
+    for value in fields.values():
+        assert not is_whole(value, 1)

@@ -73,6 +73,17 @@ def test_what_is_prepared_is_read_back(tmp_path, idx_folder, digits, capsys):
     assert main(["mnist", f"--data_dir={folder}"]) == 0
 
 
+def test_other_files_for_what_is_prepared_are_refused(prepared, idx_folder, capsys):
+    arguments = ["mnist", f"--data_dir={prepared}", f"--manual_dir={idx_folder}"]
+    says = ("already holds the data set (60 train, 20 test images)", "delete that")
+    assert_refused(capsys, arguments, str(idx_folder), *says)
+    # Without them it says what is there, and how much.
+    assert main(["mnist", f"--data_dir={prepared}"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Prepared before: ")
+    assert out.endswith("(60 train, 20 test images)\n")
+
+
 def test_kin_of_mnist(tmp_path, idx_folder):
     prepare("fashion_mnist", tmp_path / "prepared", idx_folder)
     dataset = data.load("tfds:fashion_mnist", data_dir=tmp_path / "prepared")
@@ -345,6 +356,15 @@ def break_faces(folder, how):
         case "word":
             lines[3] = lines[3].replace("-1", "no", 1)
             attributes.write_text("\n".join(lines))
+        case "bytes":
+            partition.write_bytes(partition.read_bytes() + b"\xff\xfe 1\n\x89PNG")
+        case "bytes instead":
+            attributes.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+        case "locked":
+            data = bytearray(archive.read_bytes())
+            for sign, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+                data[data.index(sign) + place] |= 1
+            archive.write_bytes(bytes(data))
         case "no row":
             attributes.write_text("\n".join(lines[:-1]))
         case "no face":
@@ -372,6 +392,9 @@ def break_faces(folder, how):
         ("header", "list_attr_celeba.txt, line 2, names 2 columns; allowed: 40"),
         ("row", "list_attr_celeba.txt, line 6, cannot be read"),
         ("word", "list_attr_celeba.txt, line 4, cannot be read"),
+        ("bytes", "list_eval_partition.txt, line 6, cannot be read"),
+        ("bytes instead", "list_attr_celeba.txt, line 2, names 1 columns; allowed: 40"),
+        ("locked", "000001.jpg is not a whole JPEG file"),
         ("no row", "list_attr_celeba.txt lacks 000004.jpg"),
         ("no face", "img_align_celeba.zip lacks 000005.jpg"),
         ("not jpeg", "000001.jpg is not a whole JPEG file"),

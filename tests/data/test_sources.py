@@ -11,6 +11,7 @@ from robust_manifold import data
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.sources import tfds as tfds_source
 from robust_manifold.data.sources import tfds_features
+from robust_manifold.runtime import console
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 5, 4), np.uint8)
 LABELS = np.arange(12) % 3
@@ -197,7 +198,7 @@ def with_nan():
         ),
         (
             {"images": IMAGES[:0], "labels": LABELS[:0]},
-            ["images has the shape (0, 5, 4, 1)"],
+            ["images has the shape (0, 5, 4, 1); allowed: 1 image"],
         ),
         (
             {"images": IMAGES.astype(np.int64), "labels": LABELS},
@@ -237,7 +238,7 @@ def with_nan():
         ),
         (
             {"images": IMAGES.astype(object), "labels": LABELS},
-            ["images is damaged or holds pickled objects"],
+            ["its array 'images' holds pickled objects"],
         ),
     ],
 )
@@ -249,13 +250,73 @@ def test_bad_archives_are_one_sentence(tmp_path, arrays, says):
     assert_one_sentence(error, str(path), *says)
 
 
-def test_archives_that_cannot_be_cropped_are_one_sentence(tmp_path):
+def test_images_have_one_channel_or_three(tmp_path):
     two = np.stack([IMAGES] * 2, axis=-1)
     source = save(tmp_path / "a.npz", images=two, labels=LABELS)
-    assert data.load(source).image_shape == (5, 4, 2)
+    for options in ({}, {"crop": 2}):
+        with pytest.raises(UsageError) as error:
+            data.load(source, **options)
+        assert_one_sentence(error, "(12, 5, 4, 2); allowed: ", "1 or 3 channels].")
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """Returns the warnings that are printed."""
+    lines = []
+    monkeypatch.setattr(console, "warning", lines.append)
+    return lines
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_that_come_first_are_told(tmp_path, channels):
+    images = np.stack([IMAGES] * channels, axis=1)
+    source = save(tmp_path / "a.npz", images=images, labels=LABELS)
     with pytest.raises(UsageError) as error:
-        data.load(source, crop=2)
-    assert_one_sentence(error, "have 2 channels; allowed with a crop or size: 1 or 3")
+        data.load(source)
+    assert_one_sentence(error, f"(12, {channels}, 5, 4)", "transpose(0, 2, 3, 1)")
+    turned = images.transpose(0, 2, 3, 1)
+    source = save(tmp_path / "b.npz", images=turned, labels=LABELS)
+    assert data.load(source).image_shape == (5, 4, channels)
+
+
+@pytest.mark.parametrize(
+    "images, says",
+    [
+        (IMAGES > 99, "has the type bool"),
+        ((IMAGES > 99).astype(np.uint8), "no pixel above 1, where white is 255"),
+        (IMAGES / 255 / 255, "no pixel above 0.0039, where white is 1"),
+    ],
+)
+def test_pixels_that_mean_something_else_are_refused(tmp_path, images, says):
+    source = save(tmp_path / "a.npz", images=images, labels=LABELS)
+    with pytest.raises(UsageError) as error:
+        data.load(source)
+    assert_one_sentence(error, says)
+
+
+def test_classes_without_an_image_are_told(tmp_path, warned):
+    data.load(save(tmp_path / "a.npz", images=IMAGES, labels=LABELS))
+    assert not warned
+    data.load(save(tmp_path / "a.npz", images=IMAGES, labels=LABELS + 1))
+    assert "of the 4 classes" in warned[0] and "no image of 0;" in warned[0]
+    assert "subtract 1" in warned[0]
+    data.load(save(tmp_path / "a.npz", images=IMAGES, labels=2 * LABELS))
+    assert "no image of 1, 3." in warned[1] and len(warned) == 2
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path, warned):
+    train = {"x_train": IMAGES, "y_train": LABELS}
+    data.load(save(tmp_path / "a.npz", **train, x_val=IMAGES, y_val=LABELS))
+    assert "x_val, y_val are not used" in warned[0]
+    assert "x_validation, y_validation" in warned[0]
+    data.load(save(tmp_path / "a.npz", images=IMAGES, labels=LABELS, **train))
+    assert "x_train, y_train are not used, but images, labels;" in warned[1]
+    # What is not used need not be plain.
+    more = np.array([{}], dtype=object)
+    data.load(save(tmp_path / "a.npz", images=IMAGES, labels=LABELS, more=more))
+    assert "more is not used" in warned[2]
+    data.load(save(tmp_path / "a.npz", **train, x_test=IMAGES, y_test=LABELS))
+    assert len(warned) == 3
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "text", "npy", "empty"])
@@ -279,7 +340,7 @@ def test_damaged_archives_are_one_sentence(tmp_path, how):
         data.load(source)
     assert_one_sentence(error, str(path), "allowed:")
     if how == "flipped":
-        assert_one_sentence(error, f"{path}: images is damaged")
+        assert_one_sentence(error, "its array 'images' is damaged")
 
 
 # ---------------------------------------------------------------- folder
@@ -297,6 +358,19 @@ def test_folder_reads_classes_in_order_of_name(image_folder):
     assert seen == [(6, 6)]
 
 
+def test_folder_that_does_not_fit_into_memory_is_one_sentence(
+    image_folder, monkeypatch
+):
+    def full(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("robust_manifold.data.images.np.empty", full)
+        with pytest.raises(UsageError) as error:
+            data.load(f"folder:{image_folder}")
+    assert_one_sentence(error, "6 images of the shape (6, 4, 1)", "image_size")
+
+
 def test_folder_evens_out_sizes_when_asked_to(image_folder):
     pil.fromarray(np.zeros((9, 9), np.uint8)).save(image_folder / "dog" / "3.png")
     dataset = data.load(f"folder:{image_folder}", image_size=4)
@@ -309,8 +383,6 @@ def break_folder(folder: Path, how: str) -> Path:
     match how:
         case "size":
             pil.fromarray(np.zeros((5, 4), np.uint8)).save(file)
-        case "mode":
-            pil.fromarray(np.zeros((6, 4, 3), np.uint8)).save(file)
         case "alpha":
             pil.fromarray(np.zeros((6, 4, 4), np.uint8)).save(file)
         case "truncated":
@@ -336,13 +408,12 @@ def break_folder(folder: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     "how, says",
     [
-        ("size", "has the shape (5, 4, 1); allowed: (6, 4, 1)"),
-        ("mode", "has the shape (6, 4, 3); allowed: (6, 4, 1)"),
-        ("alpha", "has the mode RGBA; allowed: L"),
+        ("size", "has 5x4 pixels; allowed: 6x4, those of Image"),
+        ("alpha", "has an alpha channel (mode RGBA); allowed: images without"),
         ("truncated", "is damaged or of another format"),
         ("text", "is damaged or of another format"),
         ("folder", "cannot be read"),
-        ("other", "is not an image file; allowed: .png, .jpg, .jpeg"),
+        ("other", "is not an image file; allowed: .png, .apng, .jpg"),
         ("empty class", "is empty; allowed: PNG or JPEG files"),
         ("no class", "holds no sub-folder; allowed: one sub-folder of images a class"),
     ],

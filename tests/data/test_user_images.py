@@ -5,13 +5,12 @@ import pytest
 from PIL import Image as pil
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.data.images import Framing, ImageError
+from robust_manifold.data.images import Framing
 from robust_manifold.data.user_images import (
     UserImages,
     Wanted,
     as_float,
     content_id,
-    decoded,
 )
 
 GREY = np.random.default_rng(0).integers(0, 256, (6, 8, 1), np.uint8)
@@ -24,58 +23,6 @@ def encode(image, form="png", **options):
         image = pil.fromarray(image.squeeze())
     image.save(stream, format=form, **options)
     return stream.getvalue()
-
-
-@pytest.mark.parametrize("pixels", [GREY, COLOUR])
-def test_nothing_is_lost_by_decoding(pixels):
-    np.testing.assert_array_equal(decoded(encode(pixels)), pixels)
-    palette = pil.fromarray(pixels.squeeze()).convert("P")
-    np.testing.assert_array_equal(
-        decoded(encode(palette)), np.asarray(palette.convert("RGB"))
-    )
-
-
-def test_black_and_white_becomes_grey():
-    bits = pil.fromarray(GREY.squeeze()).convert("1")
-    found = decoded(encode(bits))
-    assert found.shape == (6, 8, 1) and set(np.unique(found)) == {0, 255}
-
-
-def sixteen_bit_colour():
-    """Returns a PNG file whose header says 16 bits, which Pillow reads as 8."""
-    import struct
-    import zlib
-
-    def chunk(kind, data):
-        checksum = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
-    rows = zlib.compress((b"\0" + bytes(range(12))) * 2)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
-BAD = {
-    "16-bit colour": (sixteen_bit_colour(), "has 16 bits"),
-    "16-bit grey": (encode(GREY.astype(np.uint16) * 257), "has 16 bits"),
-    "grey with alpha": (encode(pil.new("LA", (2, 2))), "alpha channel .mode LA"),
-    "a transparent colour": (encode(COLOUR, transparency=(0, 0, 0)), "alpha channel"),
-    "a transparent palette": (
-        encode(pil.fromarray(COLOUR).convert("P"), transparency=0),
-        "alpha channel",
-    ),
-    "four inks": (encode(pil.new("CMYK", (2, 2)), "jpeg"), "has the mode CMYK"),
-    "half a file": (encode(COLOUR, "jpeg")[:200], "is damaged"),
-    "another format": (encode(COLOUR, "bmp"), "another format"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_kept_is_refused(name):
-    encoded, reason = BAD[name]
-    with pytest.raises(ImageError, match=reason):
-        decoded(encoded)
 
 
 @pytest.fixture

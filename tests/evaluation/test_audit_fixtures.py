@@ -234,3 +234,10 @@ def test_misuse_is_one_sentence():
         evaluation.OwnAttack(print, -1.0)
     with pytest.raises(UsageError, match="OwnAttack.norm is 'l0'"):
         evaluation.OwnAttack(print, 1.0, "l0")
+
+
+def test_each_check_is_told_of():
+    told = []
+    wanted = {gradients.PROBABILITIES, gradients.CROSS_ENTROPY}
+    audit(checks=wanted, on_check=lambda made, of: told.append((made, of)))
+    assert told == [(1, 2), (2, 2)]

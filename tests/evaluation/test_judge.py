@@ -82,3 +82,41 @@ def test_what_is_not_allowed_is_named():
         evaluation.ClassifierJudge("a", brightest, None, 1.5)
     with pytest.raises(UsageError, match="labels of b are 4 for 3 images"):
         evaluation.NeighbourJudge("b", TRAINING[:3], np.arange(4))
+
+
+class Careless:
+    name = "careless"
+
+    def read(self, images):
+        return np.zeros(len(images) + 1, int)
+
+
+def in_batches(params, images):
+    return params * images.reshape(len(images), -1)[:, :3]
+
+
+def test_judges_that_cannot_read_are_named():
+    judge = getattr(evaluation.judge_pairs, "__wrapped__", evaluation.judge_pairs)
+    for wrong, words in (
+        (3, "a judge is 3; allowed: what has a name and a method read"),
+        (Careless(), r"'careless' reads 8 images as an array \(9,\); allowed: one cl"),
+        (
+            evaluation.ClassifierJudge("batches", in_batches, jnp.float32(1.0)),
+            r"judge 'batches': apply takes a batch of images; allowed: a function of",
+        ),
+        (
+            evaluation.NeighbourJudge("broken", TRAINING * np.nan, [0, 1, 2, 0]),
+            "images hold a pixel that is not finite",
+        ),
+    ):
+        with pytest.raises(UsageError, match=words):
+            judge([wrong], FIRST, SECOND)
+    nearest = evaluation.nearest_neighbours
+    with pytest.raises(UsageError, match=r"images have the shape \(1, 2, 1\); allowed"):
+        getattr(nearest, "__wrapped__", nearest)(FIRST, TRAINING[:, :, :2])
+    for labels in (None, [[0], [1], [2], [0]]):
+        with pytest.raises(UsageError, match=r"labels of b are an array \(.*\) for 4"):
+            evaluation.NeighbourJudge("b", TRAINING, labels)
+    # One alone is a judge, too, and its images may be rows of numbers.
+    alone = evaluation.NeighbourJudge("alone", TRAINING.tolist(), [0, 1, 2, 0], 0.1)
+    assert list(judge(alone, FIRST, SECOND).reads) == ["alone"]

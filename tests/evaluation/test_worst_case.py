@@ -18,6 +18,7 @@ from robust_manifold.evaluation import (
     wilson_interval,
     worst_cases,
 )
+from robust_manifold.reporting.figures import worst_case_curves
 
 N = 60
 CLEAN = Outcome("cnn", "none", "none", "clean", np.array([True, True, True, False]))
@@ -47,10 +48,36 @@ def drawn(seed):
     return [clean, *rows]
 
 
+def only_worst(rows, **options):
+    """Returns the worst cases without the clean cells before them."""
+    cells = worst_cases(rows, **options)
+    return [cell for cell in cells if cell.adversary == WORST_CASE]
+
+
+def test_a_curve_begins_at_the_clean_accuracy():
+    """The clean row that is handed in comes back, before its column's budgets."""
+    rows = [CLEAN, CLEAN._replace(defence="inc"), attacked([0, 1, 1, 1])]
+    cells = worst_cases([*rows, attacked([0, 0, 1, 1], epsilon=0.3)], confidence=0.9)
+    found = [(c.defence, c.attack, c.norm, c.epsilon, c.correct) for c in cells]
+    assert found == [
+        ("none", "clean", "", None, 3),
+        ("none", "any_attack(norm='linf', epsilon=0.1)", "linf", 0.1, 2),
+        ("none", "any_attack(norm='linf', epsilon=0.3)", "linf", 0.3, 1),
+        ("inc", "clean", "", None, 3),
+    ]
+    clean = cells[0]
+    assert (clean.adversary, clean.n, clean.accuracy) == ("none", 4, 0.75)
+    interval = (clean.accuracy_low, clean.accuracy_high)
+    assert interval == wilson_interval(3, 4, 0.9)
+    figure = worst_case_curves(read_results(to_csv(cells)))
+    (line,) = figure.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_xydata(), [(0, 0.75), (0.1, 0.5), (0.3, 0.25)])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_it_is_never_above_clean_or_any_row_inside_its_budget(seed):
     rows = drawn(seed)
-    for cell in worst_cases(rows):
+    for cell in only_worst(rows):
         for row in rows:
             inside = row.norm == cell.norm and row.epsilon is not None
             if row.attack == "clean" or (inside and row.epsilon <= cell.epsilon):
@@ -104,13 +131,13 @@ def test_a_distance_that_is_not_a_number_breaks_nothing():
         [0, 0, 0, 0], norm="l2", epsilon=None, sizes={"l2": np.full(4, np.nan)}
     )
     known = attacked([1, 1, 1, 1], norm="l2", epsilon=1.0)
-    (cell,) = worst_cases([CLEAN, known, row])
+    (cell,) = only_worst([CLEAN, known, row])
     assert cell.correct == 3
 
 
 def test_cells_of_worst_cases_are_lines_of_results():
     rows = [CLEAN, attacked([0, 1, 1, 0]), attacked([1, 0, 1, 1], adversary="unrolled")]
-    (cell,) = worst_cases(rows, confidence=0.9)
+    (cell,) = only_worst(rows, confidence=0.9)
     assert (cell.adversary, cell.attack) == (
         WORST_CASE,
         "any_attack(norm='linf', epsilon=0.1)",
@@ -125,7 +152,7 @@ def test_every_column_is_counted_at_the_budgets_of_all_that_attack_it():
     other = attacked([0, 1, 1, 1], epsilon=0.2, defence="inc")
     rows = [CLEAN, attacked([1, 0, 1, 1]), CLEAN._replace(defence="inc"), other]
     assert budgets_of(rows) == [Budget("linf", 0.1), Budget("linf", 0.2)]
-    found = {(c.defence, c.epsilon): c.correct for c in worst_cases(rows)}
+    found = {(c.defence, c.epsilon): c.correct for c in only_worst(rows)}
     # Nothing attacked the second at 0.1: that it is right there was not shown.
     assert found == {("none", 0.1): 2, ("none", 0.2): 2, ("inc", 0.2): 2}
 
@@ -175,7 +202,7 @@ def test_lines_of_adversaries_bound_the_worst_case(seed):
     lines = adversary_lines(rows)
     worst = {(x.norm, x.epsilon): x for x in lines if x.adversary == WORST_CASE}
     assert {key: x.correct for key, x in worst.items()} == {
-        (c.norm, c.epsilon): c.correct for c in worst_cases(rows)
+        (c.norm, c.epsilon): c.correct for c in only_worst(rows)
     }
     for line in lines:
         together = worst[line.norm, line.epsilon]

@@ -156,3 +156,58 @@ def test_bad_calls_give_one_sentence(linear, kwargs, words):
     with pytest.raises(UsageError) as error:
         _invert(linear, **kwargs)
     assert words in str(error.value)
+
+
+class Unhashable:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other):
+        return self is other
+
+    def __call__(self, params, latent):
+        return (latent @ params["A"] + params["b"]).reshape(4, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"key": jax.random.split(KEY)}, "key is an array (2,) of type"),
+        ({"latent_shape": 3}, "latent_shape is 3; allowed: one positive size"),
+        ({"latent_shape": None}, "latent_shape is None; allowed: one positive size"),
+        ({"latent_shape": (5,)}, "generate fails on one latent of shape (5,)"),
+        ({"restarts": True}, "restarts is True; allowed: 1 or more."),
+        ({"prior": "normal"}, "prior is 'normal'; allowed: a prior, such as Normal()"),
+        ({"encode": 3}, "encode is 3; allowed: a function of parameters and one im"),
+        ({"loop": ""}, "loop is ''; allowed: scan, python or None."),
+        ({"generate": 3}, "generate is 3; allowed: a function of parameters and one"),
+        ({"generate": Unhashable()}, "generate cannot be hashed; allowed: a function"),
+        ({"generate": lambda p, z: z}, "generate gives (3,) for one latent; allowed"),
+        ({"params": None}, "generate fails on one latent of shape (3,) (TypeError: "),
+        ({"images": [[0.0], [0.0, 1.0]]}, "images are of type list, and no array"),
+        ({"images": np.full((1, 4, 5, 1), np.nan, np.float32)}, "no NaN"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_give_one_sentence(linear, kwargs, words):
+    given = {
+        "generate": linear.generate,
+        "params": linear.params,
+        "images": linear.images,
+        "key": KEY,
+        "solver": STAY,
+        "restarts": 1,
+        "latent_shape": (3,),
+    } | kwargs
+    # Without the checks of types that tests add to it.
+    invert = getattr(inversion.invert, "__wrapped__", inversion.invert)
+    with pytest.raises(UsageError) as error:
+        invert(**given)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_image_is_not_broadcast_against_the_generators(linear):
+    untyped = getattr(invert_one, "__wrapped__", invert_one)
+    with pytest.raises(UsageError, match=r"image has the shape \(4, 5\); allowed: \(4"):
+        untyped(_manifold(linear), jnp.asarray(linear.images[0, :, :, 0]), KEY)
+    with pytest.raises(UsageError, match="key is 0; allowed: a key such as"):
+        untyped(_manifold(linear), jnp.asarray(linear.images[0]), 0)

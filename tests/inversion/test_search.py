@@ -272,3 +272,68 @@ def test_defaults_and_texts():
     spec = dataclasses.replace(inversion.DEFAULT_SOLVER, constraint="box(2.0)")
     text = inversion.registry.to_string(spec)
     assert inversion.as_solver(text) == spec
+
+
+def _trap(params, latent):
+    """z to the right of 0; to its left 0.1, where the first step leads to NaN."""
+    trapped = latent[0] < 0
+    # The root of 0 is 0, but its slope times 0 is NaN.
+    root = jnp.sqrt(jnp.where(trapped, 0 * latent[0], 1.0))
+    pixel = jnp.where(trapped, 0.1 + root, params + latent[0])
+    return pixel.reshape(1, 1, 1)
+
+
+def _with_traps(solver, restarts, images=8):
+    """Inverts black images, about half of whose starts are trapped."""
+    return inversion.invert(
+        _trap,
+        jnp.float32(0.0),
+        np.zeros((images, 1, 1, 1), np.float32),
+        key=KEY,
+        solver=solver,
+        restarts=restarts,
+        latent_shape=(1,),
+    )
+
+
+def test_runs_that_can_go_on_are_followed_before_those_that_died():
+    """Half-way a trapped run is the better one, but it will never improve."""
+    halves = GradientDescent(steps=20, learning_rate=0.25, momentum=0.0, decay=1.0)
+    whole = _with_traps(halves, 4)
+    halved = _with_traps(halves, Restarts(4, halve_at=(1, 2)))
+    died = np.asarray(whole.restart_status) == Status.NON_FINITE
+    some = ~died.all(axis=1)
+    assert some.any() and (died.sum(axis=1) >= 2)[some].any()
+    # Each start is halved by every step, and its square is the error.
+    assert (np.asarray(halved.error)[some] < 1e-9).all()
+    np.testing.assert_allclose(np.asarray(halved.error)[~some], 0.01, rtol=1e-5)
+    kept = np.asarray(halved.restart_status) == Status.FINISHED
+    assert not (kept & died).any() and (kept.sum(axis=1)[some] == 1).all()
+
+
+def test_what_a_run_found_before_it_died_is_not_lost():
+    """The others stay where they are, and are farther away."""
+    stay = dataclasses.replace(STAY, steps=3)
+    whole = _with_traps(stay, 4)
+    halved = _with_traps(stay, Restarts(4, halve_at=(1, 2)))
+    np.testing.assert_array_equal(halved.error, whole.error)
+    np.testing.assert_allclose(halved.latent, whole.latent, rtol=1e-6)
+    np.testing.assert_array_equal(halved.status, whole.status)
+    ended = np.asarray(halved.restart_status) == Status.NON_FINITE
+    died = np.asarray(whole.restart_status) == Status.NON_FINITE
+    np.testing.assert_array_equal(ended, died)
+    assert died.any() and not died.all()
+    np.testing.assert_allclose(np.asarray(halved.restart_errors)[died], 0.01, rtol=1e-5)
+    # Once an image has enough, that stays so when its run is no longer followed.
+    restarts = Restarts(4, halve_at=(1, 2), enough=0.02)
+    enough = _with_traps(stay, restarts)
+    np.testing.assert_array_equal(enough.error, whole.error)
+    search = inversion.Search(stay, restarts)
+    manifold = Manifold(lambda z: _trap(jnp.float32(0.0), z), (1,))
+    key = jax.random.fold_in(KEY, int(np.argmax(died.any(axis=1))))
+    image = jnp.zeros((1, 1, 1))
+    state = search.searched(manifold, image, key)
+    assert bool(search.has_enough(state)) and int(state.taken) <= 1
+    winner = int(search.winner(manifold, image, state))
+    found = search.finish(manifold, image, state)
+    assert float(found.restart_errors[winner]) == float(found.error)

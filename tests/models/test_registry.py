@@ -475,3 +475,26 @@ def test_other_misuse():
         model.train(params, jnp.zeros(DIGITS), jax.random.key(0))
     with pytest.raises(NotImplementedError):
         module.ModelSpec().module(DIGITS, 10)
+
+
+def test_the_sentence_on_sides_is_true():
+    """The rule of the strided networks, as its error gives it, on all small sizes."""
+
+    def fits(height, width):
+        return any(
+            all(side % k == 0 and 3 <= side // k <= 8 for side in (height, width))
+            for k in (2, 4, 8, 16)
+        )
+
+    for height in range(1, 70):
+        for width in range(1, 70):
+            shape = (height, width, 1)
+            try:
+                models.build(
+                    "dcgan_generator(latent_size=2, width=1)", image_shape=shape
+                )
+                built = True
+            except UsageError as error:
+                assert "3 to 8 times the same one of 2, 4, 8, ..." in str(error)
+                built = False
+            assert built == fits(height, width), shape

@@ -194,6 +194,18 @@ def test_one_message_lists_all_that_differs():
     )
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.net."])
+@pytest.mark.parametrize("more", [{}, {"mean": np.zeros(3, np.float32)}])
+def test_a_wrapper_is_named_by_its_prefix(prefix, more):
+    state = draw(models.torch_table("wong_cnn"))
+    wrapped = {prefix + name: array for name, array in state.items()}
+    with pytest.raises(UsageError) as raised:
+        models.from_torch("wong_cnn", wrapped | more)
+    message = str(raised.value)
+    assert f"names begin with {prefix!r}, as torch.nn.DataParallel" in message
+    assert "missing" not in message and message.endswith("off the names.")
+
+
 @pytest.mark.parametrize(
     "text", ["residual_cnn", "dcgan_discriminator(spectral_norm=True)"]
 )

@@ -45,7 +45,7 @@ def test_each_defence_has_a_table_with_a_line_for_each_row(lines):
     assert first.text["Attack"].tolist() == ["Clean", "PGD ε=0.1"]
     assert first.text["AUC"].tolist()[0] == "–"
     assert second.text["Adversary"].tolist() == ["–", "Oblivious", "Unrolled"]
-    assert "INC" in first.caption and "Defense-GAN" in second.caption
+    assert "INC" in first.title and "Defense-GAN" in second.title
     assert len(first.numbers) == 2 and len(second.numbers) == 3
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import (
+    Notice,
     Report,
     ReportFigure,
     Section,
@@ -17,11 +18,12 @@ from robust_manifold.reporting import (
     sample_grid,
     to_png,
 )
-from robust_manifold.reporting.html import (
-    CONVERGENCE_EXPLANATION,
-    EXPLANATION,
-    GENERATOR_EXPLANATION,
+from robust_manifold.reporting.explanations import (
+    CONVERGENCE,
+    GENERATOR,
+    Evaluated,
     explanation_of,
+    heading_of,
 )
 
 HOSTILE = "<script>alert(\"x\")</script><img src='http://evil.example/x.png'>"
@@ -181,9 +183,8 @@ def test_an_animation_moves_only_where_it_may(report):
 @pytest.mark.parametrize(
     ("stages", "explanation"),
     [
-        (("fit_generator", "measure", "attack", "evaluate", "report"), EXPLANATION),
-        (("fit_classifier", "fit_generator", "measure"), GENERATOR_EXPLANATION),
-        (("convergence", "report"), CONVERGENCE_EXPLANATION),
+        (("fit_classifier", "fit_generator", "measure"), GENERATOR),
+        (("convergence", "report"), CONVERGENCE),
         (("fit_classifier",), ""),
     ],
 )
@@ -192,6 +193,81 @@ def test_the_explanation_suits_what_was_run(report, stages, explanation):
     text = render_html(report._replace(explanation=explanation_of(stages)))
     assert explanation in html_text.unescape(text)
     assert ("<p>" in text.partition("</header>")[0]) is bool(explanation)
+
+
+INC = "Invert and Classify"
+COLUMNS = {
+    "one that projects": (
+        Evaluated([INC]),
+        r"Invert and Classify replaces an image x by its projection G\(z\*\), .*, and "
+        "classifies the projection. .* with and without a defence. Their captions say",
+    ),
+    "two that project, nothing bare": (
+        Evaluated([INC, "Defense-GAN"], bare=False),
+        "Invert and Classify and Defense-GAN replace an image .* and classify the "
+        "projection. .*, behind a defence.",
+    ),
+    "nothing that projects": (
+        Evaluated(other=["Smoothing"]),
+        "The tables give the accuracy on clean and on adversarial images, with and",
+    ),
+    "no defence": (
+        Evaluated(),
+        "The tables give the accuracy .*, of classifiers without a defence. Accuracy "
+        "under the attacks",
+    ),
+    "no attack": (
+        Evaluated([INC], attacked=False),
+        "Invert and Classify .*on clean images, with and without a defence.$",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_explanation_speaks_of_the_columns_that_are_there(name):
+    evaluated, pattern = COLUMNS[name]
+    text = explanation_of(["measure", "evaluate", "report"], evaluated)
+    assert re.match(pattern, text), text
+    if INC not in evaluated.projecting:
+        assert INC not in text
+        assert INC not in heading_of(["evaluate"], evaluated)
+    if not evaluated.projecting:
+        assert "G(z*)" not in text
+    if not evaluated.attacked:
+        assert "attack" not in text
+
+
+def test_a_notice_stands_under_the_heading_and_leads_down(report):
+    checks = audit_table(
+        [{"name": "steps", "verdict": "FLAG", "value": 1.0, "sentence": "Too few."}]
+    )
+    section = Section("Sanity checks", "", [checks])
+    notice = Notice("1 of 9 checks says <that>: steps.", "Sanity checks")
+    text = render_html(report._replace(sections=[section], notice=notice))
+    head = text.partition("</h1>")[2].lstrip()
+    assert head.startswith(
+        '<p class="notice"><a href="#sanity-checks">1 of 9 checks says &lt;that&gt;'
+    )
+    assert {"id": "sanity-checks"} in Page(text).of("section")
+    assert 'class="notice"' not in render_html(report)
+
+
+def test_every_table_has_a_heading(report, results):
+    text = render_html(report)
+    tables = re.findall(r"(<h3>[^<]+</h3>\s*)?<div class=\"scroll\">", text)
+    assert len(tables) == 2 and all(tables)
+    assert "<h3>Accuracy by attack, oblivious attacks only</h3>" in text
+
+
+def test_sentences_have_the_whole_width_of_a_phone(report):
+    checks = audit_table(
+        [{"name": "steps", "verdict": "FLAG", "value": 1.0, "sentence": "Too few."}]
+    )
+    text = render_html(report._replace(tables=[checks]))
+    assert "told" in Page(text).of("table")[0]["class"].split()
+    narrow = re.search(r"@media \(max-width: 640px\) \{(.*?)\n\}", text, re.S)
+    assert re.search(r"\.told td \{ display: block; \}", narrow[1])
+    assert "td.prose { min-width: 0; }" in narrow[1]
 
 
 def test_equal_reports_give_equal_text(report):

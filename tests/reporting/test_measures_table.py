@@ -215,6 +215,7 @@ def test_no_generators_are_refused():
 def test_values_stand_beside_their_names():
     table = values_table(
         {"Total variation": 0.0123456, "Steps": 3000, "Data": "normal"},
+        title="Distances",
         caption="At the end.",
     )
     assert rows_of(table) == {

@@ -22,8 +22,10 @@ CAPTION = (
     "ε is the ℓ∞ budget on pixels in [0, 1] unless a row names another norm."
 )
 
+TITLE = "Accuracy by attack, oblivious attacks only"
+
 MARKDOWN = f"""\
-{CAPTION}
+**{TITLE}.** {CAPTION}
 
 | Attack                 |          No defence |   Invert and Classify |
 |:-----------------------|--------------------:|----------------------:|
@@ -36,7 +38,7 @@ MARKDOWN = f"""\
 LATEX = r"""% \usepackage{booktabs}
 \begin{table}[htbp]
 \centering
-\caption{Accuracy of Small CNN with its 95 \% Wilson interval, n = 500 test images. Adversary: oblivious (the attack sees the bare classifier, not the defence). \ensuremath{\varepsilon} is the \ensuremath{\ell_\infty} budget on pixels in [0, 1] unless a row names another norm.}
+\caption{Accuracy by attack, oblivious attacks only. Accuracy of Small CNN with its 95 \% Wilson interval, n = 500 test images. Adversary: oblivious (the attack sees the bare classifier, not the defence). \ensuremath{\varepsilon} is the \ensuremath{\ell_\infty} budget on pixels in [0, 1] unless a row names another norm.}
 \begin{tabular}{lrr}
 \toprule
 Attack & No defence & Invert and Classify \\
@@ -50,7 +52,9 @@ PGD \ensuremath{\ell_2} \ensuremath{\varepsilon}=1.5, 40 steps & 20.0 \% [16.7, 
 \end{table}
 """  # noqa: E501
 
-CONSOLE = """\
+CONSOLE = f"""\
+{TITLE}
+
  Attack                            No defence   Invert and Classify
  ──────────────────────────────────────────────────────────────────
  Clean                    99.0 % [97.7, 99.6]   84.2 % [80.7, 87.1]

@@ -95,7 +95,30 @@ def test_the_headline_has_a_row_for_each_budget_and_a_column_for_each_defence(co
 
 def test_a_headline_without_an_adversary_that_knows_says_so(columns):
     blind = columns[~columns["adversary"].str.startswith("unrolled")]
-    assert "no evidence of robustness" in headline_table(blind).caption
+    table = headline_table(blind)
+    assert table.title == "Worst-case accuracy, oblivious attacks only"
+    assert "no evidence of robustness" in table.caption
+    assert headline_table(columns).title == "Worst-case accuracy"
+    # In whatever is pasted elsewhere, captions of LaTeX and Markdown included.
+    for suffix in ("md", "tex", "txt"):
+        assert "oblivious attacks only" in WRITERS[suffix](table), suffix
+        assert "oblivious attacks only" not in WRITERS[suffix](headline_table(columns))
+
+
+def test_without_a_defence_there_is_none_to_be_oblivious_of(columns):
+    bare = columns[columns["defence"] == "none"]
+    assert headline_table(bare).title == "Worst-case accuracy"
+    assert "knew" not in headline_table(bare).caption
+
+
+def test_a_headline_names_the_budgets_that_no_adversary_who_knows_had(columns):
+    knows = columns["adversary"].str.startswith("unrolled")
+    plain = knows & columns["attack"].str.startswith("deepfool")
+    assert "No adversary" not in headline_table(columns[~plain]).caption
+    missing = knows & (columns["epsilon"] == 0.2) & (columns["classifier"] == "robust")
+    unmet = columns[~plain & ~missing]
+    caption = headline_table(unmet).caption
+    assert "at these budgets: Invert and Classify, Robust at ℓ∞ ε=0.2; that" in caption
 
 
 def test_adversaries_stand_under_their_budget(lines):

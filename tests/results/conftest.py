@@ -73,7 +73,8 @@ def lines_of(found, worst=True):
         for row in found
     ]
     if worst:
-        cells += evaluation.worst_cases(found)
+        known = evaluation.worst_cases(found)
+        cells += [c for c in known if c.adversary == evaluation.WORST_CASE]
     lines = evaluation.adversary_lines(found)
     return {
         "results.csv": evaluation.to_csv(cells),
@@ -99,7 +100,8 @@ def make_run(tmp_path):
             elif value is not None:
                 stored.write_json(file, value)
         whole = CONFIG | {"seed": seed} | (config or {})
-        told = STATUS | {"finished_stages": dict.fromkeys(whole["stages"], ["x"])}
+        written = [name for name, value in kept.items() if value is not None]
+        told = STATUS | {"finished_stages": dict.fromkeys(whole["stages"], written)}
         (folder / "config.json").write_text(json.dumps(whole))
         (folder / "status.json").write_text(json.dumps(told | (status or {})))
         return str(folder)

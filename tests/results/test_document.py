@@ -171,12 +171,12 @@ def test_tables_of_many_columns_are_turned():
     heads = [f"Column {place}" for place in range(7)]
     rows = [["ℓ2", "PGD", *heads], ["", "FGSM", *heads]]
     text = pd.DataFrame(rows, columns=["Budget", "Attack", *heads])
-    table = turned(Table("Of it.", text, text, names=2))
+    table = turned(Table("", "Of it.", text, text, names=2))
     assert table.caption == "Of it." and table.names == 1
     assert list(table.text.columns) == ["Defence", "ℓ2, PGD", "ℓ2, FGSM"]
     assert table.text.to_numpy().tolist() == [[head] * 3 for head in heads]
-    narrow = Table("", text.iloc[:, :-1], text, names=2)
-    tall = Table("", pd.concat([text] * 4), text, names=2)
+    narrow = Table("", "", text.iloc[:, :-1], text, names=2)
+    tall = Table("", "", pd.concat([text] * 4), text, names=2)
     assert turned(narrow) is narrow and turned(tall) is tall
 
 
@@ -402,7 +402,7 @@ def test_of_several_seeds_the_first_is_told(make_run, page, lines):
     runs = manifolds(make_run, lines)
     command = ["main.py", "--config=e/manifolds.py:f0"]
     again = make_run("again", seed=1, status={"command": command})
-    assert "Seed 0 of each. Worst-case" in together(page(*runs, again))
+    assert "Seed 0 of each. Accuracy" in together(page(*runs, again))
 
 
 def test_an_argument_of_two_configs_is_left_out(make_run, page, row_of, lines):

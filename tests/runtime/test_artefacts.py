@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 import signal
@@ -14,6 +15,7 @@ from robust_manifold.runtime.artefacts import (
     DamagedArtefact,
     npz_bytes,
     remove_partial_files,
+    write_atomically,
 )
 
 
@@ -129,7 +131,7 @@ def test_npz_refuses_what_needs_pickle():
 def test_pickled_contents_are_never_read(store):
     np.savez(store.path / "evil.npz", a=np.array([{}], dtype=object))
     store.write_bytes("evil.npz", (store.path / "evil.npz").read_bytes())
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    with pytest.raises(ValueError, match="its array 'a' holds pickled objects"):
         store.read_npz("evil.npz")
 
 
@@ -249,3 +251,34 @@ while True:
             if store.has(f"rounds/{i}.npz"):
                 turn = store.read_npz(f"rounds/{i}.npz")["turn"]
                 assert (turn == turn[0]).all()
+
+
+def test_a_full_disk_leaves_nothing_but_what_was_there(store, monkeypatch):
+    store.write_text("a.txt", "a")
+
+    def refuse(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        for name in ("a.txt", "b/c.txt"):
+            with pytest.raises(OSError) as error:
+                write_atomically(store.path / name, b"b")
+            assert error.value.errno == errno.ENOSPC
+            assert error.value.filename == str(store.path / name)
+    assert store.read_text("a.txt") == "a"
+    assert not list(store.path.rglob(".*"))
+
+
+def test_what_may_not_be_read_is_no_damage(store, monkeypatch):
+    path = store.write_text("a.txt", "a")
+
+    def refuse(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", refuse)
+        for read in (lambda: store.read_text("a.txt"), lambda: Artefacts(store.path)):
+            # Its remedy would be to delete what is whole.
+            with pytest.raises(PermissionError):
+                read()

@@ -1,7 +1,11 @@
+import errno
+import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import types
 from typing import NamedTuple
 
 import jax
@@ -11,6 +15,7 @@ import optax
 import pytest
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import checkpoints as checkpoints_module
 from robust_manifold.runtime.artefacts import DamagedArtefact
 from robust_manifold.runtime.checkpoints import (
     Checkpoints,
@@ -404,3 +409,85 @@ def test_parameters_are_nested_dicts(tmp_path, params):
         params = (params,)
     with pytest.raises(TypeError, match="is not in nested dicts"):
         save_params(tmp_path, params, {})
+
+
+def full_disk(*_, **__):
+    raise ValueError("Failed to write: No space left on device [os_error_code='28']")
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    Checkpoints(tmp_path).save(1, make_state(1))
+    kept = files_of(tmp_path)
+    for where, refuse in (
+        (checkpoints_module.ocp.CheckpointManager, "save"),
+        (checkpoints_module, "write_atomically"),
+    ):
+        with monkeypatch.context() as patch:
+            error = full_disk if refuse == "save" else no_room
+            patch.setattr(where, refuse, error)
+            with pytest.raises(OSError) as found:
+                Checkpoints(tmp_path).save(2, make_state(2))
+            assert found.value.errno == errno.ENOSPC
+        # What it took is room that others need.
+        assert files_of(tmp_path) == kept
+    assert Checkpoints(tmp_path).restore(make_state()).step == 1
+    Checkpoints(tmp_path).save(2, make_state(2))
+    assert_same(Checkpoints(tmp_path).restore(make_state()).state, make_state(2))
+
+
+def no_room(path, data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_what_comes_after_a_full_disk_is_not_told(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    monkeypatch.setattr(checkpoints_module.ocp.CheckpointManager, "save", full_disk)
+    with pytest.raises(OSError):
+        Checkpoints(tmp_path).save(1, make_state(1))
+    # As threads do that orbax no longer waits for.
+    for text in ("Event loop is closed", "a defect"):
+        found = types.SimpleNamespace(exc_value=RuntimeError(text))
+        sys.unraisablehook(found)
+    assert told == [found]
+
+
+def test_a_defect_is_no_full_disk(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("a shape")
+
+    monkeypatch.setattr(checkpoints_module.ocp.CheckpointManager, "save", fail)
+    with pytest.raises(ValueError, match="a shape"):
+        Checkpoints(tmp_path).save(1, make_state(1))
+
+
+def test_without_its_best_a_training_begins_anew(tmp_path):
+    def open_again():
+        return Checkpoints(tmp_path, best="score")
+
+    open_again().save(1, make_state(1), {"score": float("nan")})
+    # There has not been any yet.
+    assert open_again().restore(make_state()).step == 1
+    open_again().save(2, make_state(2), {"score": 0.5})
+    open_again().save(3, make_state(3))
+    assert open_again().restore(make_state()).step == 3
+    # As the sentence of a damaged one says.
+    shutil.rmtree(tmp_path / "best" / "2")
+    assert open_again().restore(make_state()) is None
+    open_again().save(2, make_state(2), {"score": 0.5})
+    assert open_again().restore(make_state()).step == 2
+
+
+@pytest.mark.parametrize("score", [0.5, float("nan")])
+def test_the_best_of_an_older_version_is_missed_too(tmp_path, score):
+    checkpoints = Checkpoints(tmp_path, best="score")
+    checkpoints.save(2, make_state(2), {"score": score})
+    file = tmp_path / "last" / "2" / "manifest.json"
+    content = json.loads(file.read_text())["content"]
+    del content["best"]
+    stored = {"content": content, "sha256": checkpoints_module._digest(content)}
+    file.write_text(json.dumps(stored))
+    shutil.rmtree(tmp_path / "best", ignore_errors=True)
+    again = Checkpoints(tmp_path, best="score")
+    assert (again.restore(make_state()) is None) == (score == 0.5)

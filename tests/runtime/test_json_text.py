@@ -39,3 +39,9 @@ def test_what_json_lacks_becomes_plain(value, plain):
 def test_other_types_are_refused():
     with pytest.raises(TypeError, match="JSON cannot hold .* of type object"):
         json_text.dumps({"a": object()})
+
+
+def test_brackets_in_brackets_are_no_json():
+    for text in ("[" * 100_000, '{"a":' * 100_000, "[" * 990 + "]" * 990):
+        with pytest.raises(ValueError):
+            json_text.loads(text)

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import sys
 import types
 
@@ -6,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime.artefacts import DamagedArtefact
+from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
 from robust_manifold.runtime.metrics import MetricsWriter, read_metrics
 
 
@@ -107,3 +109,57 @@ def test_tensorboard_gets_every_scalar(tmp_path, monkeypatch):
     (board,) = made
     assert board.folder == str(tmp_path / "tensorboard")
     assert board.scalars == [("fit/loss", 0.5, 7)] and board.closed
+
+
+def test_lines_that_were_entered_stay_as_they_are(tmp_path):
+    path, stored = tmp_path / "m", Artefacts(tmp_path)
+    with MetricsWriter(path, entered=stored) as metrics:
+        metrics.write("fit", 1, loss=0.5)
+        metrics.enter()
+        metrics.write("fit", 2, loss=0.25)
+    stored.verify()
+    whole = path.read_text()
+    # What was appended since may be cut short, and is dropped.
+    path.write_text(whole[:-3])
+    MetricsWriter(path, entered=Artefacts(tmp_path)).close()
+    assert len(read_metrics(path)) == 1
+    path.write_text(whole.replace("0.5", "0.1"))
+    with pytest.raises(DamagedArtefact, match=r"m is damaged .*or delete it and run"):
+        MetricsWriter(path, entered=Artefacts(tmp_path))
+    with pytest.raises(DamagedArtefact, match="m is damaged"):
+        Artefacts(tmp_path).check_log("m")
+    # The remedy works.
+    path.unlink()
+    with MetricsWriter(path, entered=Artefacts(tmp_path)) as metrics:
+        metrics.write("fit", 3, loss=0.125)
+        metrics.enter()
+    Artefacts(tmp_path).verify()
+
+
+class Full:
+    """A file on a full disk: takes the beginning of a line, and then no more."""
+
+    def __init__(self, file):
+        self._file, self._taken = file, False
+
+    def write(self, data):
+        if self._taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._taken = True
+        return self._file.write(data[:5])
+
+    def close(self):
+        self._file.close()
+
+
+def test_a_full_disk_names_the_file_and_leaves_whole_lines(tmp_path):
+    path = tmp_path / "m"
+    with MetricsWriter(path) as metrics:
+        metrics.write("fit", 1, loss=0.5)
+        metrics._file = Full(metrics._file)
+        with pytest.raises(OSError) as error:
+            metrics.write("fit", 2, loss=0.25)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(path))
+    with MetricsWriter(path) as metrics:
+        metrics.write("fit", 2, loss=0.25)
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]

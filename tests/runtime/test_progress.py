@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import pytest
 
 from robust_manifold.runtime import console
-from robust_manifold.runtime.progress import Progress, duration
+from robust_manifold.runtime.progress import Heartbeat, Progress, Work, duration
 
 
 class Clock:
@@ -127,3 +127,71 @@ def test_chunks_tell_the_total_themselves(clock, log_file):
         clock.now += 10
         progress.chunk(64, 100)
     assert lines(log_file)[0] == "attack  64/100 images  64 %  3.2 images/s  ETA 11 s"
+
+
+def test_a_silent_loop_is_told_of_within_half_a_minute(clock, log_file):
+    with Progress(10, "attack", "images", clock=clock) as progress:
+        clock.now += 20
+        progress.update(2, row="fgsm", loss=Unready())
+        clock.now += 40
+        progress.update(4, row="fgsm", loss=1.0)
+        for _ in range(60):  # Nothing is ready for five minutes.
+            clock.now += 5
+            Heartbeat("attack", clock=clock).beat()
+        clock.now += 1
+    told = lines(log_file)
+    # Told at 20 and 60 seconds; from then on every half minute, and at the end.
+    assert len(told) == 2 + 10 + 1
+    assert told[1].endswith("0.05 images/s  ETA 2 min 00 s  row fgsm loss 1")
+    assert (
+        told[2] == "attack  4/10 images  40 %  0.05 images/s  ETA 1 min 30 s  row fgsm"
+    )
+    assert told[7] == told[2].replace("ETA 1 min 30 s", "later than told")
+
+
+class Unready:
+    """A value that is not waited for while nothing goes on."""
+
+    def __float__(self):
+        return 0.0
+
+
+def test_before_the_first_update_a_line_says_for_how_long(clock, log_file):
+    with Progress(10, "audit", "checks", clock=clock):
+        beat = Heartbeat("audit", clock=clock)
+        for _ in range(7):
+            clock.now += 5
+            beat.beat()
+    assert lines(log_file) == ["audit  0/10 checks  0 %  running for 30 s"]
+
+
+def test_a_stage_without_a_loop_is_told_of_too(clock, log_file):
+    beat = Heartbeat("report", clock=clock)
+    for _ in range(13):
+        clock.now += 5
+        beat.beat()
+    assert lines(log_file) == [
+        "report  running for 30 s",
+        "report  running for 1 min 00 s",
+    ]
+
+
+def test_a_heartbeat_ends_with_its_stage(clock):
+    with Heartbeat("report", clock=clock) as beat:
+        thread = beat._thread
+        assert thread.is_alive() and thread.daemon
+    assert not thread.is_alive()
+    with Heartbeat("report", enabled=False, clock=clock) as beat:
+        assert beat._thread is None
+
+
+def test_uneven_work_tells_no_time_left_before_a_twentieth_is_done(clock):
+    progress = Progress(4, "attack", "images", clock=clock)
+    clock.now += 10
+    progress.update(1, work=Work(1.0, 99.0))
+    clock.now += 10
+    progress.update(2, work=Work(2.0, 98.0))
+    assert progress.line() == "2/4 images  2 % of the work"
+    clock.now += 80
+    progress.update(3, work=Work(10.0, 90.0))
+    assert progress.line() == "3/4 images  10 % of the work  ETA 15 min 00 s"

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -7,8 +9,15 @@ import numpy as np
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.runtime.artefacts import DamagedArtefact
-from robust_manifold.runtime.run_folder import RunFolder, config_differences
+from robust_manifold.runtime import devices, provenance
+from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
+from robust_manifold.runtime.metrics import MetricsWriter
+from robust_manifold.runtime.run_folder import (
+    RunFolder,
+    config_differences,
+    read_config,
+    read_status,
+)
 from robust_manifold.runtime.stopping import Diverged, Interrupted
 
 CONFIG = {"name": "quick", "classifier": {"epochs": 3, "rates": (0.1, 0.2)}, "f": {}}
@@ -27,16 +36,17 @@ def test_first_open_writes_config_and_status(tmp_path):
     path = tmp_path / "runs" / "one"
     with open_folder(path) as run:
         assert status(path)["state"] == "running"
-        run.set_status("running", stage="fit_generator")
+        run.begin_stage("fit_generator")
         assert status(path)["stage"] == "fit_generator" == run.status["stage"]
     assert json.loads((path / "config.json").read_text())["classifier"]["epochs"] == 3
     stored = status(path)
     assert stored["state"] == "finished"
-    assert stored["command"] == COMMAND
-    assert stored["devices"]["platform"] == "cpu"
+    (part,) = stored["ran"]["fit_generator"]
+    assert part["command"] == COMMAND
+    assert part["devices"]["platform"] == "cpu"
     names = {"python", "jax", "jaxlib", "flax", "optax", "numpy", "robust_manifold"}
-    assert stored["versions"].keys() == names
-    assert stored["versions"]["numpy"] == np.__version__
+    assert part["versions"].keys() == names
+    assert part["versions"]["numpy"] == np.__version__
 
 
 def test_reopening_keeps_what_was_done(tmp_path):
@@ -156,9 +166,13 @@ def test_damaged_files_of_its_own_are_named_and_kept(tmp_path, name, text):
 def test_a_missing_config_beside_results_is_named(tmp_path):
     with open_folder(tmp_path) as run:
         run.write_text("a.txt", "a")
+    data = (tmp_path / "config.json").read_bytes()
     (tmp_path / "config.json").unlink()
     with pytest.raises(DamagedArtefact, match=r"config\.json is missing although"):
-        open_folder(tmp_path)
+        open_folder(tmp_path, {"name": "other"})
+    # The one that was entered is as good as the file.
+    open_folder(tmp_path).close()
+    assert (tmp_path / "config.json").read_bytes() == data
 
 
 @pytest.mark.parametrize("relative", ["file", "file/below"])
@@ -202,3 +216,310 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert status(tmp_path)["state"] == "running"
     with open_folder(tmp_path, {"a": 1}) as run:
         assert run.stage_done("fit") and run.read_text("a.txt") == "a"
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Returns a function that moves the process to another machine."""
+
+    def move(name):
+        there = {"platform": "gpu", "kind": name, "devices": 1, "processes": 1}
+        monkeypatch.setattr(devices, "describe", lambda: there)
+
+    return move
+
+
+def run_stage(folder, name, seconds=1.0, *, anew=False):
+    folder.begin_stage(name, anew=anew)
+    folder.add_seconds(name, seconds)
+    folder.finish_stage(name)
+
+
+def kinds(path):
+    return {
+        stage: [(part["devices"]["kind"], part["seconds"]) for part in parts]
+        for stage, parts in read_status(path)["ran"].items()
+    }
+
+
+def test_what_computed_a_stage_is_not_rewritten_by_a_later_call(tmp_path, machine):
+    machine("A")
+    with open_folder(tmp_path) as run:
+        run_stage(run, "fit")
+        run_stage(run, "report", anew=True)
+    machine("B")
+    with open_folder(tmp_path) as run:
+        run_stage(run, "report", 5.0, anew=True)
+    assert kinds(tmp_path) == {"fit": [("A", 1.0)], "report": [("B", 5.0)]}
+    assert status(tmp_path)["stage_seconds"] == {"fit": 1.0, "report": 5.0}
+
+
+def test_a_stage_that_went_on_elsewhere_has_its_parts_in_order(tmp_path, machine):
+    for name, seconds in (("A", 1.0), ("A", 2.0), ("B", 4.0)):
+        machine(name)
+        with pytest.raises(Interrupted), open_folder(tmp_path) as run:
+            run.begin_stage("attack")
+            run.add_seconds("attack", seconds)
+            raise Interrupted("no")
+    machine("A")
+    with open_folder(tmp_path) as run:
+        run_stage(run, "attack", 8.0)
+    assert kinds(tmp_path) == {"attack": [("A", 3.0), ("B", 4.0), ("A", 8.0)]}
+    assert status(tmp_path)["stage_seconds"] == {"attack": 15.0}
+    told = provenance.told(read_status(tmp_path)["ran"], provenance.device_text)
+    assert told == (
+        "1 x A, 1 process(es) (part 1 and 3 of attack); "
+        "1 x B, 1 process(es) (part 2 of attack)"
+    )
+
+
+def test_a_deleted_status_takes_its_knowledge_with_it(tmp_path, machine):
+    machine("A")
+    with open_folder(tmp_path) as run:
+        run.write_text("a.txt", "a")
+        run_stage(run, "fit")
+    (tmp_path / "status.json").unlink()
+    machine("B")
+    with open_folder(tmp_path) as run:
+        run_stage(run, "fit")
+    found = read_status(tmp_path)["ran"]
+    assert found["fit"][0] == provenance.UNKNOWN
+    told = provenance.told(found, provenance.device_text)
+    assert told == "not known (part 1 of fit); 1 x B, 1 process(es) (part 2 of fit)"
+
+
+OLD = {
+    "state": "finished",
+    "started": "2026-01-01T00:00:00+00:00",
+    "finished_stages": {"fit": ["a.txt"]},
+    "stage_seconds": {"fit": 7.0},
+    "command": ["main.py", "--config=a.py"],
+    "versions": {"jax": "0.1"},
+    "devices": {"kind": "old", "devices": 1, "processes": 1},
+}
+
+
+def make_old(path):
+    """Makes the folder that an older version left behind, without newer checksums."""
+    with open_folder(path) as run:
+        run.write_text("a.txt", "a")
+    sums = json.loads((path / "checksums.json").read_text())
+    files = {"a.txt": sums["files"]["a.txt"]}
+    text = json.dumps({"files": files, "trees": {}})
+    (path / "checksums.json").write_text(text)
+    (path / "status.json").write_text(json.dumps(OLD))
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path, machine):
+    make_old(tmp_path)
+    assert read_status(tmp_path) == OLD and read_config(tmp_path)["name"] == "quick"
+    machine("B")
+    with open_folder(tmp_path) as run:
+        assert run.stage_done("fit")
+        run_stage(run, "attack")
+    assert kinds(tmp_path) == {"fit": [("old", 7.0)], "attack": [("B", 1.0)]}
+    found = read_status(tmp_path)
+    assert found["started"] == OLD["started"]
+    assert found["ran"]["fit"][0]["command"] == OLD["command"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"seconds": 1.0', '"seconds": 2.0'), ('"fit": 1.0', '"fit": 2.0')]
+    + [(f'"numpy": "{np.__version__}"', '"numpy": "9.9"'), ("finished", "diverged")]
+    + [('"sha256": "', '"sha257": "')],
+)
+def test_a_status_changed_by_hand_is_damage(tmp_path, old, new):
+    with open_folder(tmp_path) as run:
+        run_stage(run, "fit")
+    file = tmp_path / "status.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    for read in (read_status, open_folder):
+        with pytest.raises(
+            DamagedArtefact, match=r"status\.json is damaged .*delete it"
+        ):
+            read(tmp_path)
+    file.unlink()
+    open_folder(tmp_path).close()
+
+
+def test_a_config_changed_by_hand_is_damage(tmp_path):
+    open_and_work(tmp_path)
+    file = tmp_path / "config.json"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"epochs": 3', b'"epochs": 5'))
+    changed = {**CONFIG, "classifier": {"epochs": 5, "rates": (0.1, 0.2)}}
+    for read in (read_config, open_folder, lambda path: open_folder(path, changed)):
+        with pytest.raises(
+            DamagedArtefact, match=r"config\.json is damaged .*delete it"
+        ):
+            read(tmp_path)
+    file.unlink()
+    with pytest.raises(DamagedArtefact, match="give the command that it was made with"):
+        open_folder(tmp_path, changed)
+    open_folder(tmp_path).close()
+    assert file.read_bytes() == data
+
+
+def test_what_is_not_entered_was_not_finished(tmp_path):
+    with open_folder(tmp_path) as run:
+        run.write_text("a.txt", "a")
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "manifest.json").write_text("{}")
+        run.finish_stage("attack", ["a.txt"])
+        run.finish_stage("fit", ["checkpoints/manifest.json"])
+    (tmp_path / "checksums.json").unlink()
+    with open_folder(tmp_path) as run:
+        # Checkpoints have checksums of their own.
+        assert run.stage_done("fit") and not run.stage_done("attack")
+        run.write_text("a.txt", "a")
+        assert run.stage_done("attack")
+
+
+def _remove(path):
+    shutil.rmtree(path)
+
+
+def _move(path):
+    path.rename(path.with_name("moved"))
+
+
+def _replace(path):
+    _move(path)
+    path.mkdir()
+    (path / "lock").touch()
+
+
+@pytest.mark.parametrize("take", [_remove, _move, _replace])
+@pytest.mark.parametrize("error", [None, Interrupted("no"), FileNotFoundError("no")])
+def test_a_folder_taken_away_is_no_finished_run(tmp_path, take, error):
+    path = tmp_path / "run"
+    with (
+        pytest.raises(UsageError, match="^workdir .* was removed, moved or replaced"),
+        open_folder(path) as run,
+    ):
+        take(path)
+        for write in (
+            lambda: run.write_text("a.txt", "a"),
+            lambda: run.finish_stage("fit"),
+        ):
+            with pytest.raises(UsageError, match="was removed, moved or replaced"):
+                write()
+        if error is not None:
+            raise error
+    # Nothing is put into what stands there now.
+    assert not path.exists() or os.listdir(path) == ["lock"]
+    if take is not _remove:
+        (open_folder(tmp_path / "moved")).close()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: from then on nothing is written."""
+
+
+def kill_at(monkeypatch, number, after):
+    """Ends the process before or after it puts its file of a number in place."""
+    count = 0
+
+    def replace(source, target, real=os.replace):
+        nonlocal count
+        count += 1
+        if count == number and after:
+            real(source, target)
+        if count >= number:
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+
+
+def whole_run(path, title):
+    with (
+        open_folder(path, {"a": 1, "title": title}, free=["title"]) as run,
+        MetricsWriter(path / "metrics.jsonl", entered=run) as metrics,
+    ):
+        for name in ("fit", "fit_more"):
+            if not run.stage_done(name):
+                run.begin_stage(name)
+                metrics.rewind(name)
+                metrics.write(name, 1, loss=0.5)
+                run.write_text(f"{name}.txt", name)
+                metrics.write(name, 2, loss=0.25)
+                metrics.enter()
+                run.finish_stage(name, [f"{name}.txt"])
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_moment_a_run_goes_on(tmp_path, monkeypatch, after):
+    # Only the kernel's death would tell the difference.
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+    # Both files are written anew in the second half: another title, a stage once more.
+    def both_halves(path):
+        whole_run(path, "first")
+        (path / "fit.txt").unlink(missing_ok=True)
+        whole_run(path, "second")
+
+    both_halves(tmp_path / "whole")
+    expected = sorted((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
+    for number in range(1, 100):
+        path = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            kill_at(patch, number, after)
+            try:
+                both_halves(path)
+                break
+            except Killed:
+                pass
+        whole_run(path, "second")
+        assert read_config(path)["title"] == "second"
+        assert read_status(path)["state"] == "finished"
+        assert read_status(path)["finished_stages"].keys() == {"fit", "fit_more"}
+        lines = (path / "metrics.jsonl").read_text().splitlines()
+        assert sorted(lines) == expected
+        Artefacts(path).verify()
+        assert Artefacts(path).entered("config.json")
+    assert 20 < number < 99
+
+
+def full(monkeypatch, refuses):
+    """Makes a disk on which there is no room for files that `refuses` names."""
+
+    def fsync(number):
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{number}"))
+        if refuses(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("name", ["config", "checksums", "status"])
+def test_a_full_disk_at_the_opening_is_one_sentence(tmp_path, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        full(patch, lambda file: name in file)
+        with pytest.raises(
+            UsageError, match=rf"{name}\.json cannot be used \(No space"
+        ):
+            open_folder(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+    open_folder(tmp_path).close()
+
+
+def test_a_full_disk_sets_the_status_where_there_is_room(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        with open_folder(tmp_path) as run:
+            full(patch, lambda file: "a.npz" in file)
+            run.write_npz("a.npz", {"a": np.zeros(3)})
+    told = status(tmp_path)
+    assert told["state"] == "failed"
+    assert told["error"].startswith(
+        f"StorageError: {tmp_path / 'a.npz'} cannot be used"
+    )
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="status.json"):
+        with open_folder(tmp_path):
+            # No room for the last word: it does not pass for finished.
+            full(patch, lambda file: "status" in file)
+    assert status(tmp_path)["state"] == "running"
+    assert not list(tmp_path.glob(".*"))

@@ -1,5 +1,6 @@
 """Files of weights: whole, plain, and read with one sentence for whatever is wrong."""
 
+import os
 import re
 import zipfile
 
@@ -119,6 +120,11 @@ def _pickle_alone(path):
     path.write_bytes(b"\x80\x04K\x01.")
 
 
+def _text_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no array")
+
+
 def _torch_zip(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x04K\x01.")
@@ -145,19 +151,67 @@ def _foreign_metadata(path):
     )
 
 
+def _null_metadata(path):
+    header = (
+        b'{"__metadata__":null,"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    )
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
+def _deep_metadata(path):
+    safetensors.numpy.save_file(
+        {"w": np.zeros(2, np.float32)},
+        path,
+        metadata={"robust_manifold": "[" * 100_000},
+    )
+
+
+def _with_header(path, header):
+    """Writes an .npz file whose array has this text as its header, and 24 bytes."""
+    text = header.encode() + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        start = b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little")
+        archive.writestr("w.npy", start + text + bytes(24))
+
+
+def _lying(path):
+    shape = "'shape': (1000000000000,)"
+    _with_header(path, f"{{'descr': '<f4', 'fortran_order': False, {shape}}}")
+
+
+def _endless(path):
+    shape = f"'shape': (0, {10**30})"
+    _with_header(path, f"{{'descr': '<f4', 'fortran_order': False, {shape}}}")
+
+
+def _parentheses(path):
+    _with_header(path, "(" * 9000)
+
+
 def _folder(path):
     path.mkdir()
 
 
 FAULTS = {
-    "pickled objects": ("a.npz", _pickled, "it holds pickled objects, not arrays"),
-    "a pickle": ("a.npz", _pickle_alone, "it is damaged, or no .npz file"),
-    "no array": ("a.npz", _torch_zip, "its entry 'archive/data.pkl' is no array"),
-    "bfloat16": ("a.safetensors", _brain_floats, "of the type 'BF16'"),
+    "pickled objects": ("a.npz", _pickled, "its array 'weight' holds pickled objects"),
+    "a pickle": ("a.npz", _pickle_alone, "it is a pickle, as torch.save writes"),
+    "no array": ("a.npz", _text_zip, "its entry 'notes.txt' is no array"),
+    "a renamed PyTorch file": ("a.npz", _torch_zip, "pickle.*torch.save_file"),
+    "another": ("a.safetensors", _torch_zip, "pickle.*safetensors.torch.save_file"),
+    "an old one": ("a.safetensors", _pickle_alone, "pickle.*torch.save_file"),
+    "bfloat16": ("a.safetensors", _brain_floats, "of the type 'BF16'.*model.float()"),
+    "a pipe": ("a.safetensors", os.mkfifo, "cannot be read: it is a pipe"),
+    "brackets in brackets": ("a.safetensors", _deep_metadata, "metadata is damaged"),
+    "a header of 3.64 TiB": (
+        "a.npz",
+        _lying,
+        r"says \(10{12},\) of float32, .* 24 bytes",
+    ),
+    "a size of no use": ("a.npz", _endless, "its array 'w' is damaged"),
+    "parentheses": ("a.npz", _parentheses, "its array 'w' is damaged"),
     "metadata": ("a.safetensors", _foreign_metadata, "its metadata is damaged"),
     "a folder": ("a.npz", _folder, "cannot be read: Is a directory"),
     "nothing": ("a.npz", lambda path: None, "cannot be read: No such file"),
-    "a PyTorch file": ("a.pt", _pickle_alone, "allowed: .*safetensors.torch.save_file"),
     "another ending": ("a.npy", _pickle_alone, r"allowed: .*\.npz or \.safetensors\.$"),
 }
 
@@ -171,6 +225,47 @@ def test_a_fault_is_one_sentence(fault, tmp_path):
     message = str(raised.value)
     assert re.search(pattern, message), message
     assert name in message and message.endswith(".") and "\n" not in message
+
+
+def test_metadata_of_null_is_none(tmp_path):
+    _null_metadata(tmp_path / "a.safetensors")
+    table, metadata = weight_files.read(tmp_path / "a.safetensors")
+    assert metadata == {} and table["w"].tolist() == [0]
+
+
+@pytest.mark.parametrize("lie", ["size", "type"])
+def test_what_an_entry_says_of_itself_is_compared_too(lie, tmp_path):
+    """A zip file's own list of sizes can lie as much as a header."""
+    path = tmp_path / "a.npz"
+    n = 2**40
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({n},)}}"
+    _with_header(path, header)
+    with zipfile.ZipFile(path, "a") as archive:
+        [entry] = archive.infolist()
+        entry.file_size = 4 * n
+        if lie == "type":
+            entry.compress_type = zipfile.ZIP_LZMA
+        archive._didModify = True
+    with pytest.raises(UsageError, match="bytes of data|packed in a way that NumPy"):
+        weight_files.read(path)
+
+
+PYTORCH = ["a.pt", "A.PT", "a.pth", "ck.pth.tar", "a.pkl", "a.bin", "last.ckpt"]
+
+
+@pytest.mark.parametrize("name", PYTORCH)
+def test_files_of_pytorch_are_told_what_to_do(name, tmp_path):
+    _torch_zip(tmp_path / name)
+    says = "allowed: .*which in PyTorch safetensors.torch.save_file"
+    with pytest.raises(UsageError, match=says):
+        weight_files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_endings_in_capitals(extension, tmp_path):
+    path = tmp_path / f"A.{extension.upper()}"
+    weight_files.write(path, TABLE, METADATA)
+    assert weight_files.read(path).metadata == METADATA
 
 
 def test_what_cannot_be_written(tmp_path):

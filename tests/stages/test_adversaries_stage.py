@@ -1,6 +1,7 @@
 """Adversaries in a run: who makes which rows, by which keys, and what is stored."""
 
 import collections
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from robust_manifold.config import Column, add_classifier, default_config, validate
 from robust_manifold.core.errors import UsageError
-from robust_manifold.defenses import InvertAndClassify, NoDefense
+from robust_manifold.defenses import Defended, Defense, InvertAndClassify, NoDefense
+from robust_manifold.defenses import registry as defences
+from robust_manifold.stages import RUNS
 from robust_manifold.stages.rows import check_rows, rows, rows_of
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
@@ -107,6 +110,22 @@ LEFT_OUT = {
         },
         "'square.*' sees scores, and none of the adversaries straight_through, implic",
     ),
+    "gradients without a defence": (
+        {
+            "attacks": ("fgsm(epsilon=0.1)",),
+            "adversaries": ("oblivious", "straight_through"),
+            "defences": ("none",),
+        },
+        "'straight_through' has no defence to attack among the columns none; allowed",
+    ),
+    "a search without a projection": (
+        {
+            "attacks": ("fgsm(epsilon=0.1)",),
+            "adversaries": ("latent",),
+            "defences": ("none",),
+        },
+        "'latent' has no defence to attack .*; allowed: with one that projects",
+    ),
     "one folder for two": (
         {
             "attacks": (
@@ -131,6 +150,63 @@ def test_what_some_adversary_can_make_is_allowed():
         attacks=("deepfool", "square(epsilon=0.1)"),
         adversaries=("straight_through", "decision"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Brighter(Defense):
+    """A defence that projects nothing."""
+
+    def defend(self, key, manifold, classify, image):
+        """Returns the logits of a brighter image."""
+        del key, manifold
+        return Defended(classify(image**0.5), None)
+
+
+def test_a_defence_that_an_adversary_cannot_meet_is_refused_before_any_work(
+    monkeypatch, program, project
+):
+    monkeypatch.setitem(defences._classes, "brighter", Brighter)
+    monkeypatch.setitem(defences._names, Brighter, "brighter")
+    fit = []
+    monkeypatch.setitem(RUNS, "fit_classifier", lambda context: fit.append(1) or [])
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        "--config.evaluation.adversaries=('oblivious','unrolled')",
+        "--config.evaluation.defences=('none','brighter')",
+    )
+    assert ended.code == 2 and not fit
+    assert "'unrolled' cannot meet 'brighter'" in ended.error
+    assert "none, or one that projects" in ended.error
+
+
+def test_a_report_of_what_no_stage_makes_is_refused_before_any_work(
+    monkeypatch, program, project
+):
+    fit = []
+    monkeypatch.setitem(RUNS, "fit_classifier", lambda context: fit.append(1) or [])
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={project / 'run'}",
+        "--stages=fit_classifier,report",
+    )
+    assert ended.code == 2 and not fit
+    assert "holds no results of the stage measure to report" in ended.error
+
+
+def test_a_run_without_a_defence_is_told_of_in_words_that_fit(program, project):
+    work = project / "run"
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={work}",
+        "--config.stages=('fit_classifier','attack','evaluate','report')",
+        "--config.evaluation.defences=('none',)",
+    )
+    assert ended.code == 0, ended.error
+    page, _, _ = (work / "report/report.html").read_text().partition('id="config"')
+    assert "<h1>Classifiers under attack</h1>" in page
+    for word in ("Invert and Classify", "G(z*)", "projection", "oblivious attacks"):
+        assert word not in page, word
 
 
 def read(work, folder):

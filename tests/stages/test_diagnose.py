@@ -10,7 +10,7 @@ import pytest
 from robust_manifold import data, models
 from robust_manifold.evaluation import inversion_measures
 from robust_manifold.inversion import LevenbergMarquardt
-from robust_manifold.reporting.html import explanation_of
+from robust_manifold.reporting.explanations import explanation_of
 from robust_manifold.runtime import load_params
 from robust_manifold.stages import diagnose
 

@@ -210,3 +210,28 @@ def test_too_few_seeds_are_refused():
         train_substitute(
             Linear(), SMALL, images_of(63), classes=CLASSES, key=jax.random.key(0)
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"key": 0}, "key is 0; allowed: a key such as"),
+        ({"classes": 1}, "classes is 1; allowed: a whole number, 2 or more"),
+        ({"classes": None}, "classes is None; allowed: a whole number"),
+        ({"label": 3}, "label is 3; allowed: a function of images"),
+        ({"substitute": "substitute"}, "substitute is 'substitute'; allowed: a Subst"),
+        ({"seeds": None}, "images have shape"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(changes, words):
+    given = {
+        "label": lambda images: np.zeros(len(images), int),
+        "substitute": Substitute(seeds=2),
+        "seeds": np.zeros((2, 4, 4, 1), np.float32),
+        "classes": 2,
+        "key": jax.random.key(0),
+    } | changes
+    # Without the checks of types that tests add to it.
+    train = getattr(train_substitute, "__wrapped__", train_substitute)
+    with pytest.raises(UsageError, match=words):
+        train(**given)

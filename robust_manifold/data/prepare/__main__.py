@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.data.prepare.build import prepare
+from robust_manifold.data.prepare.build import describe, prepare
 from robust_manifold.data.sources.tfds import PREPARED_HERE
 
 
@@ -36,11 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--manual_dir", help="the folder of its original files")
     arguments = parser.parse_args(argv)
     try:
-        folder = prepare(arguments.name, arguments.data_dir, arguments.manual_dir)
+        made = prepare(arguments.name, arguments.data_dir, arguments.manual_dir)
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Prepared: {folder}")
+    when = "Prepared before" if made.before else "Prepared"
+    print(f"{when}: {made.folder} ({describe(made.sizes)})")
     return 0
 
 

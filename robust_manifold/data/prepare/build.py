@@ -10,25 +10,41 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.prepare import celeb_a, idx
 from robust_manifold.data.sources.tfds import PREPARED_HERE
 
+_ORDER = ("train", "validation", "test")
+
 _PROBE_SECONDS = 10
+
+
+class Prepared(NamedTuple):
+    """What lies prepared.
+
+    Attributes:
+      folder: where.
+      sizes: the number of images of each official split.
+      before: whether it was there already.
+    """
+
+    folder: Path
+    sizes: dict[str, int]
+    before: bool
 
 
 def prepare(
     name: str, data_dir: str | os.PathLike, manual_dir: str | os.PathLike | None = None
-) -> Path:
-    """Prepares a data set in the array_record format and returns its folder.
+) -> Prepared:
+    """Prepares a data set in the array_record format and returns where.
 
     The folder appears under its name when all is written; an interrupted
     preparation leaves nothing that is taken for it.  A data set that is already
-    there is left as it is.
+    there is left as it is, and original files for it are refused.
 
     Args:
       name: one of `PREPARED_HERE`.
@@ -38,7 +54,8 @@ def prepare(
 
     Raises:
       UsageError: if an original file is missing or damaged, the download host
-        cannot be reached, or the data set lies there in another format.
+        cannot be reached, the data set lies there in another format, or lies there
+        while original files are given.
     """
     import tensorflow_datasets as tfds
 
@@ -62,7 +79,14 @@ def prepare(
                 f"{folder} already holds the data set in another format or "
                 "incomplete; delete that folder or choose another data_dir."
             )
-        return folder
+        if manual is not None:
+            raise UsageError(
+                f"manual_dir is {str(manual)!r}, but {folder} already holds the data "
+                f"set ({describe(_sizes(builder))}), of whatever files; delete that "
+                "folder or choose another data_dir to prepare it from these, or leave "
+                "manual_dir out to keep it."
+            )
+        return Prepared(folder, _sizes(builder), before=True)
 
     # The official class, so that the folder names it; only its reader is replaced.
     builder = tfds.builder(name, data_dir=data_dir, file_format=array_record)
@@ -80,7 +104,21 @@ def prepare(
         )
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error}.") from error
-    return folder
+    return Prepared(folder, _sizes(builder), before=False)
+
+
+def describe(sizes: Mapping[str, int]) -> str:
+    """Returns the sizes of splits as a text.
+
+    >>> describe({"train": 60000, "test": 10000})
+    '60,000 train, 10,000 test images'
+    """
+    return f"{', '.join(f'{n:,} {split}' for split, n in sizes.items())} images"
+
+
+def _sizes(builder: Any) -> dict[str, int]:
+    splits = builder.info.splits
+    return {name: splits[name].num_examples for name in _ORDER if name in splits}
 
 
 Splits = Callable[[Any], dict[str, Iterable[tuple[Any, dict[str, Any]]]]]

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image as pil
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import input_files
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 _SIZE = (178, 218)
@@ -101,12 +102,13 @@ class _Images:
         """Returns the content of one JPEG file."""
         try:
             if self._zip is None:
-                content = (self.path / name).read_bytes()
+                content = input_files.read_bytes(self.path / name)
             else:
                 content = self._zip.read(self.names[name])
             with pil.open(io.BytesIO(content), formats=("JPEG",)) as image:
                 size = image.size
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        # Whatever the parsers of zip and JPEG files raise.
+        except Exception as error:
             raise UsageError(
                 f"{self.path}: {name} is not a whole JPEG file."
             ) from error
@@ -118,12 +120,17 @@ class _Images:
         return content
 
 
+def _text(path: Path) -> str:
+    """Returns a text; what is none shows signs that no list holds."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _rows(path: Path, columns: int, skip: int = 0) -> dict[str, list[int]]:
     """Returns the whole numbers after each file name, from the line `skip` on."""
     if not path.is_file():
         raise UsageError(f"The file {path} does not exist.")
     rows = {}
-    for number, line in enumerate(path.read_text().splitlines()[skip:], skip + 1):
+    for number, line in enumerate(_text(path).splitlines()[skip:], skip + 1):
         if not line.strip():
             continue
         name, *values = line.split()
@@ -143,8 +150,7 @@ def _table(path: Path, names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Returns the named values of each file; line 1 is a count, line 2 the names."""
     if not path.is_file():
         raise UsageError(f"The file {path} does not exist.")
-    with path.open() as lines:
-        header = (lines.readline(), lines.readline())[1].split()
+    header = "".join(_text(path).splitlines()[1:2]).split()
     if sorted(header) != sorted(names):
         raise UsageError(
             f"{path}, line 2, names {len(header)} columns; "

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -95,9 +96,9 @@ def _read(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         )
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     values = np.frombuffer(content, np.uint8, offset=header)
-    if values.size != np.prod(shape):
+    if values.size != math.prod(shape):
         raise UsageError(
             f"{path} holds {values.size} values; "
-            f"allowed: {np.prod(shape)}, as its header says."
+            f"allowed: {math.prod(shape)}, as its header says."
         )
     return values.reshape(shape)

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.data import pictures
 from robust_manifold.data.dataset import Split
-from robust_manifold.data.images import ImageError, Progress, decode, stack
+from robust_manifold.data.images import ImageError, Progress, stack
 from robust_manifold.data.sources.base import Parts, registry
 from robust_manifold.data.sources.decoded import Decoded, DecodedSource, Examples
+from robust_manifold.runtime import input_files
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 _CLASS = "class"
 
 
@@ -22,8 +23,9 @@ _CLASS = "class"
 class Folder(DecodedSource):
     """A folder whose sub-folders, in order of name, are the classes 0, 1, ...
 
-    All images have one size (after cutting and resizing) and one mode, grey or RGB.
-    Files whose name begins with a dot are passed over.
+    All images have one size (after cutting and resizing); where one is in colour, all
+    are.  `pictures` says what a file may hold.  Files whose name begins with a dot are
+    passed over.
     """
 
     location_is = "the path of a folder"
@@ -56,10 +58,10 @@ class Folder(DecodedSource):
         def read(positions: range) -> Iterator[np.ndarray]:
             for position in positions:
                 try:
-                    encoded = paths[position].read_bytes()
+                    encoded = input_files.read_bytes(paths[position])
                 except OSError as error:
                     raise ImageError(f"cannot be read ({error.strerror})") from error
-                yield decode(encoded, self.framing)
+                yield pictures.decode(encoded, self.framing)
 
         images = stack(read, len(paths), lambda i: f"Image {paths[i]}", on_progress)
         labels = np.array([[files[i][1]] for i in ids], np.int32)
@@ -95,8 +97,8 @@ def _images(folder: Path) -> list[Path]:
             f"The class folder {folder} is empty; allowed: PNG or JPEG files."
         )
     for file in files:
-        if file.suffix.lower() not in _SUFFIXES:
+        if file.suffix.lower() not in pictures.SUFFIXES:
             raise UsageError(
-                f"{file} is not an image file; allowed: {', '.join(_SUFFIXES)}."
+                f"{file} is not an image file; allowed: {', '.join(pictures.SUFFIXES)}."
             )
     return files

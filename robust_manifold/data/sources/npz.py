@@ -1,10 +1,9 @@
 """`npz:<file>`: arrays of images and labels in one NumPy archive."""
 
+import contextlib
 import dataclasses
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,17 @@ from jaxtyping import Int32, UInt8
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.dataset import Split
-from robust_manifold.data.images import Progress
+from robust_manifold.data.image_arrays import check_brightness, with_channels
+from robust_manifold.data.images import ImageError, Progress
 from robust_manifold.data.sources.base import Parts, Source, registry
+from robust_manifold.runtime import array_files, console
 
-_DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+_ALLOWED = (
+    "images and labels, or x_train and y_train with optional x_test, y_test, "
+    "x_validation, y_validation"
+)
 _MOST_CLASSES = 65536
+_MOST_NAMED = 10
 
 
 @registry.register("npz")
@@ -26,9 +31,9 @@ class Npz(Source):
 
     The named splits are `x_train` and `y_train`, and if present `x_validation`,
     `y_validation`, `x_test` and `y_test`.  Images are [n, height, width] or
-    [n, height, width, channels]: uint8, or floats in [0, 1], which are rounded to
-    the nearest of the 256 levels.  Labels are whole numbers [n] from 0.  Pickled
-    objects are never read.
+    [n, height, width, channels] with 1 or 3 channels: uint8, or floats in [0, 1],
+    which are rounded to the nearest of the 256 levels.  Labels are whole numbers [n]
+    from 0.  Pickled objects are never read; other arrays are named and left.
     """
 
     location_is = "the path of an .npz file"
@@ -36,12 +41,16 @@ class Npz(Source):
     def read(self, on_progress: Progress | None = None) -> Parts:
         """See `Source.read`."""
         path = Path(os.path.expanduser(self.location))
-        arrays = _load(path)
+        if not os.path.exists(path):
+            raise UsageError(f"The data file {str(path)!r} does not exist.")
         parts: dict[str, Split | None] = {}
-        for part, (images_name, labels_name) in _layout(path, arrays).items():
-            images = _images(f"{path}: {images_name}", arrays[images_name])
-            labels = _labels(f"{path}: {labels_name}", arrays[labels_name], len(images))
-            parts[part] = self.part(images, labels)
+        with _opened(path) as arrays:
+            layout = _layout(path, arrays.names)
+            for part, (images_name, labels_name) in layout.items():
+                images = _images(f"{path}: {images_name}", arrays.read(images_name))
+                labels = arrays.read(labels_name)
+                labels = _labels(f"{path}: {labels_name}", labels, len(images))
+                parts[part] = self.part(images, labels)
         present = [part for part in parts.values() if part is not None]
         shapes = {part.images.shape[1:] for part in present}
         if len(shapes) > 1:
@@ -53,38 +62,29 @@ class Npz(Source):
         total = sum(part.size for part in present)
         if on_progress is not None:
             on_progress(total, total)
+        _tell_empty_classes(path, np.concatenate([part.labels for part in present]))
         names = tuple(str(k) for k in range(classes))
         train = parts["train"]
         assert train is not None
         return Parts(train, parts.get("validation"), parts.get("test"), names)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Returns every array of the archive."""
-    if not path.is_file():
-        raise UsageError(f"The data file {str(path)!r} does not exist.")
-    if not zipfile.is_zipfile(path):
-        raise UsageError(
-            f"{path} is truncated or not an .npz file; "
-            "allowed: an archive written by numpy.savez."
-        )
-    arrays = {}
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[array_files.Arrays]:
+    """Opens the archive; what cannot be read of it is one sentence."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in archive.files:
-                try:
-                    arrays[name] = archive[name]
-                except _DAMAGED as error:
-                    raise UsageError(
-                        f"{path}: {name} is damaged or holds pickled objects; "
-                        "allowed: a plain numeric array."
-                    ) from error
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read: {error}.") from error
-    return arrays
+        with array_files.opened(path) as arrays:
+            yield arrays
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    except array_files.Unreadable as error:
+        raise UsageError(
+            f"{path} cannot be used: {error}; allowed: an .npz file of plain arrays, "
+            "as numpy.savez writes it."
+        ) from error
 
 
-def _layout(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
+def _layout(path: Path, arrays: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Returns the names of the image and label arrays of each part."""
     if "images" in arrays or "labels" in arrays:
         layout = {"train": ("images", "labels")}
@@ -94,31 +94,32 @@ def _layout(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[str
             names = (f"x_{part}", f"y_{part}")
             if any(name in arrays for name in names):
                 layout[part] = names
-    missing = [n for names in layout.values() for n in names if n not in arrays]
+    used = [name for names in layout.values() for name in names]
+    missing = [name for name in used if name not in arrays]
     if missing:
         raise UsageError(
             f"{path} lacks the array {missing[0]!r} (it holds: "
-            f"{', '.join(arrays) or 'nothing'}); allowed: images and labels, or "
-            "x_train and y_train with optional x_test, y_test, x_validation, "
-            "y_validation."
+            f"{', '.join(arrays) or 'nothing'}); allowed: {_ALLOWED}."
+        )
+    ignored = [name for name in arrays if name not in used]
+    if ignored:
+        console.warning(
+            f"{path}: {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} not "
+            f"used, but {', '.join(used)}; allowed: {_ALLOWED}."
         )
     return layout
 
 
 def _images(name: str, images: np.ndarray) -> UInt8[np.ndarray, "n h w c"]:
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or 0 in images.shape:
-        raise UsageError(
-            f"{name} has the shape {images.shape}; allowed: [n, height, width] or "
-            "[n, height, width, channels], none of them 0."
-        )
+    try:
+        images = with_channels(images)
+        if len(images) == 0:
+            raise ImageError(f"has the shape {images.shape}; allowed: 1 image or more")
+        check_brightness(images)
+    except ImageError as error:
+        raise UsageError(f"{name} {error}.") from None
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        raise UsageError(
-            f"{name} has the type {images.dtype}; allowed: uint8, or floats in [0, 1]."
-        )
     low, high = float(images.min()), float(images.max())
     # Written so that NaN, which compares as false, is refused too.
     if not (low >= 0 and high <= 1):
@@ -145,3 +146,19 @@ def _labels(name: str, labels: np.ndarray, n: int) -> Int32[np.ndarray, " n"]:
             f"allowed: 0 to {_MOST_CLASSES - 1}."
         )
     return labels.astype(np.int32)
+
+
+def _tell_empty_classes(path: Path, labels: np.ndarray) -> None:
+    """Warns of classes without an image, which a classifier would have all the same."""
+    empty = np.setdiff1d(np.arange(labels.max() + 1), labels)
+    if not len(empty):
+        return
+    more = ", ..." if len(empty) > _MOST_NAMED else ""
+    shown = ", ".join(str(k) for k in empty[:_MOST_NAMED]) + more
+    counted = ""
+    if empty.tolist() == [0]:
+        counted = "; labels count from 0, so subtract 1, if these count from 1"
+    console.warning(
+        f"{path}: of the {labels.max() + 1} classes that the labels count to, there is "
+        f"no image of {shown}{counted}."
+    )

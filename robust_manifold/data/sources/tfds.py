@@ -12,7 +12,8 @@ import numpy as np
 
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.data.dataset import Split
-from robust_manifold.data.images import Progress, decode, stack
+from robust_manifold.data.images import Progress, stack
+from robust_manifold.data.pictures import decode_as
 from robust_manifold.data.sources.base import Parts, registry
 from robust_manifold.data.sources.decoded import Decoded, DecodedSource, Examples
 from robust_manifold.data.sources.tfds_features import (
@@ -146,9 +147,7 @@ class Tfds(DecodedSource):
                 labels[position] = [
                     feature[name].int64_list.value[0] for name in features
                 ]
-                yield decode(
-                    feature[image].bytes_list.value[0], self.framing, mode=mode
-                )
+                yield decode_as(feature[image].bytes_list.value[0], mode, self.framing)
 
         def name(position: int) -> str:
             return f"Example {rows[position]} of {where},"

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
 import numpy as np
 
 from robust_manifold import attacks
 from robust_manifold.attacks import Attack
+from robust_manifold.attacks.contract import classes_of
 from robust_manifold.attacks.random import Apply
 from robust_manifold.core import keys
-from robust_manifold.core.checks import checked_images, checked_labels
+from robust_manifold.core.checks import checked_images, checked_key, checked_labels
 from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.evaluation.audits.check import Check
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
@@ -41,6 +44,7 @@ def audit(
     checks: Collection[str] = NAMES,
     examples: int = 64,
     queries: int = 200,
+    on_check: Callable[[int, int], None] | None = None,
 ) -> list[Check]:
     """Returns whether a figure of robust accuracy can be believed, check by check.
 
@@ -68,6 +72,7 @@ def audit(
       checks: the names of those to make; by default all of `NAMES`.
       examples: images used, from the first.
       queries: of the random search, an image.
+      on_check: called with (checks made, all that are wanted) after each.
 
     Raises:
       UsageError: for images, labels or logits of the wrong shape, type or range, for
@@ -76,8 +81,22 @@ def audit(
     for name in checks:
         if name not in NAMES:
             raise unknown_name("check", name, NAMES)
-    images = checked_images(images)[:examples]
-    labels = np.asarray(labels)[:examples]
+    checked_key(key)
+    for name, value in {"examples": examples, "queries": queries}.items():
+        if not is_whole(value, 1):
+            raise UsageError(f"{name} is {value!r}; allowed: 1 or more.")
+    images = checked_images(images)
+    classes = _classes(apply, params, images)
+    labels = checked_labels(labels, len(images), classes)[:examples]
+    images = images[:examples]
+    if view is not None:
+        _classes(view, params, images, "view")
+    if undefended is not None:
+        if not isinstance(undefended, tuple) or len(undefended) != 2:
+            raise UsageError(
+                f"undefended is {undefended!r}; allowed: a Network(apply, params)."
+            )
+        _classes(*undefended, images, "undefended.apply")
     _check_attack(attack)
     runs = Runs(
         apply,
@@ -90,15 +109,25 @@ def audit(
         undefended=undefended,
         queries=queries,
     )
-    runs.labels = checked_labels(labels, len(images), runs.clean_logits.shape[-1])
     given, wanted = Given(batched, projection, pairs), set(checks)
-    made = {
-        check.name: check
-        for suite in SUITES
-        if wanted & set(suite.names)
-        for check in suite.make(runs, given, wanted)
-    }
+    made: dict[str, Check] = {}
+    for suite in SUITES:
+        if not wanted & set(suite.names):
+            continue
+        for check in suite.make(runs, given, wanted):
+            if check.name not in wanted:
+                continue
+            made[check.name] = check
+            if on_check is not None:
+                on_check(len(made), len(wanted))
     return [made[name] for name in NAMES if name in wanted]
+
+
+def _classes(
+    apply: Apply, params: Params, images: np.ndarray, name: str = "apply"
+) -> int:
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    return classes_of(apply, params, image, name)
 
 
 def _check_attack(attack: Any) -> None:

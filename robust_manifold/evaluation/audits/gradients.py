@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from robust_manifold.attacks.outputs import BLIND
 from robust_manifold.evaluation.audits.check import Check, judged, paired, percent, some
 
 CROSS_ENTROPY = "cross-entropy"
@@ -25,8 +26,6 @@ def of_stage(stage: str) -> str:
     return f"gradients of {stage}"
 
 
-BLIND = 0.01
-"""Share of the images above which gradients that lead nowhere are told."""
 ASTRAY = 0.05
 """The same for the cross-entropy, which attacks of this package do not climb."""
 SAME_WAY = 0.9
@@ -192,10 +191,11 @@ def same_at_all_scales(
 
 def no_probabilities(logits: Float[np.ndarray, "n classes"]) -> Check:
     """Returns whether outputs on clean images are logits, not probabilities."""
+    # Masks by the lowest float have no sum.
     inside = (logits >= 0).all() and (logits <= 1).all()
     # Of one image alone, true logits may happen to add up to 1.
-    summed = len(logits) > 1 and np.allclose(logits.sum(axis=-1), 1, atol=1e-3)
-    if inside and summed:
+    several = inside and len(logits) > 1
+    if several and np.allclose(logits.sum(axis=-1), 1, atol=1e-3):
         return judged(
             True,
             PROBABILITIES,

@@ -78,6 +78,8 @@ class Runs:
         self.attack, self.undefended, self.queries = attack, undefended, queries
         self.epsilon = float(attack.epsilon)  # type: ignore[union-attr]
         self.norm: Norm = attack.norm
+        # In the instance: a cache of the class would keep every audit's images alive.
+        self._outcomes: dict[float, Outcome] = {}
 
     @property
     def random(self) -> bool:
@@ -116,9 +118,13 @@ class Runs:
         """The audited attack at its own budget."""
         return self.at(self.epsilon)
 
-    @functools.cache  # noqa: B019 - one audit holds one `Runs`
     def at(self, epsilon: float) -> Outcome:
         """Returns the outcome of the audited attack at a budget."""
+        if epsilon not in self._outcomes:
+            self._outcomes[epsilon] = self._at(epsilon)
+        return self._outcomes[epsilon]
+
+    def _at(self, epsilon: float) -> Outcome:
         if isinstance(self.attack, OwnAttack):
             return self._own(self.apply, self.params, epsilon)
         return self.made(dataclasses.replace(self.attack, epsilon=epsilon))  # type: ignore[type-var]

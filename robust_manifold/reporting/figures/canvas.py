@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager, get_font
+from matplotlib.text import Text
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,12 +80,41 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return figure
 
 
+@functools.cache
+def _drawn_characters() -> frozenset[int]:
+    """Returns the characters that the style's font has, upright and bold."""
+    fonts = (FontProperties(family="DejaVu Sans", weight=w) for w in ("normal", "bold"))
+    maps = [get_font(fontManager.findfont(font)).get_charmap() for font in fonts]
+    return frozenset(maps[0]) & frozenset(maps[1])
+
+
+def legible(text: str) -> str:
+    r"""Returns a line of text with escapes for what the style's font cannot draw.
+
+    >>> print(legible("日本.png"))
+    \u65e5\u672c.png
+    """
+    drawn = _drawn_characters()
+    return "".join(
+        c if ord(c) in drawn else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def make_legible(figure: Figure) -> None:
+    """Makes every text of a figure `legible`: names are the user's."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        lines = text.get_text().split("\n")
+        text.set_text("\n".join(legible(line) for line in lines))
+
+
 def laid_out(figure: Figure) -> Figure:
     """Returns the figure with its layout computed, once and for all.
 
     Another run of matplotlib's layout would move the axes by fractions of a pixel,
     and a figure saved twice would give other bytes.
     """
+    make_legible(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure

@@ -21,6 +21,7 @@ from robust_manifold.reporting.figures.canvas import (
     INK,
     LINES,
     MARKERS,
+    WRONG,
     laid_out,
     new_figure,
     styled,
@@ -33,7 +34,13 @@ from robust_manifold.reporting.labels import (
     label_of,
     norm_label,
 )
-from robust_manifold.reporting.tables import is_single, lines_of, lines_where
+from robust_manifold.reporting.tables import (
+    OBLIVIOUS_ONLY,
+    is_single,
+    lines_of,
+    lines_where,
+    oblivious_only,
+)
 
 _SMOOTH_FROM = 200
 """Records from which on a curve is drawn as its running mean over a pale original."""
@@ -67,7 +74,8 @@ def accuracy_curves(
     Raises:
       UsageError: if no attack in the results has a budget.
     """
-    return _accuracy_panels(lines_where(results, is_single), labels)
+    shown = lines_where(results, is_single)
+    return _accuracy_panels(shown, labels, oblivious_only(lines_of(results)))
 
 
 @styled
@@ -79,11 +87,19 @@ def worst_case_curves(
     Arguments and errors as for `accuracy_curves`.
     """
     worst = lines_where(results, lambda row: row.attack == CLEAN or not is_single(row))
-    return _accuracy_panels(worst, labels)
+    return _accuracy_panels(worst, labels, oblivious_only(lines_of(results)))
 
 
-def _accuracy_panels(results: pd.DataFrame, labels: Mapping[str, str] | None) -> Figure:
-    """Returns the curves of all attacks with a budget; see `accuracy_curves`."""
+def _accuracy_panels(
+    results: pd.DataFrame, labels: Mapping[str, str] | None, oblivious: bool
+) -> Figure:
+    """Returns the curves of all attacks with a budget; see `accuracy_curves`.
+
+    Args:
+      results: the lines to draw.
+      labels: as for `accuracy_curves`.
+      oblivious: whether to write over the panels that nothing knew of the defences.
+    """
     rows = lines_of(results)
     clean = {column_of(row): row for row in rows if row.attack == CLEAN}
     panels: dict[tuple[str, str], dict[_Line, list[Any]]] = {}
@@ -100,6 +116,10 @@ def _accuracy_panels(results: pd.DataFrame, labels: Mapping[str, str] | None) ->
     figure, grid = _panels(
         len(panels), columns=_ACROSS, width=3.9, height=3.2, share_y=True
     )
+    if oblivious:
+        # In the picture itself: it is pasted elsewhere without its caption.
+        words = OBLIVIOUS_ONLY[:1].upper() + OBLIVIOUS_ONLY[1:]
+        figure.suptitle(words, x=0.01, ha="left", fontsize=11, color=WRONG)
     for axes, ((family, norm), panel) in zip(grid, panels.items(), strict=True):
         for line, cells in panel.items():
             start = clean.get(line.column)

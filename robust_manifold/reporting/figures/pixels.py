@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.figures.canvas import DPI, INK, new_figure
+from robust_manifold.reporting.figures.canvas import (
+    DPI,
+    INK,
+    legible,
+    make_legible,
+    new_figure,
+)
 
 GAP = 14
 LINE = 26
@@ -37,6 +43,7 @@ def figure_of(axes: Axes) -> Figure:
     """Returns the figure that the axes fill."""
     figure = axes.figure
     assert isinstance(figure, Figure)
+    make_legible(figure)
     return figure
 
 
@@ -86,7 +93,8 @@ def text_width(text: str, size: float, weight: str = "bold") -> float:
     # Not from the outlines alone: drawn letters are set on whole pixels each, which
     # makes a long line wider by more than its margin.
     font = FontProperties(family="DejaVu Sans", weight=weight, size=size)
-    width, _, _ = _renderer().get_text_width_height_descent(text, font, False)
+    renderer = _renderer()
+    width, _, _ = renderer.get_text_width_height_descent(legible(text), font, False)
     return float(width)
 
 
@@ -97,6 +105,7 @@ def _renderer() -> RendererAgg:
 
 def shortened(name: str, width: float) -> str:
     """Returns a name cut to this width in pixels, with an ellipsis where it was."""
+    name = legible(name)
     if text_width(name, TEXT_SIZE, "normal") <= width:
         return name
     while name and text_width(name + "…", TEXT_SIZE, "normal") > width:

@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.figures.canvas import FAINT_TEXT, INK, WRONG, styled
+from robust_manifold.reporting.figures.canvas import (
+    FAINT_TEXT,
+    INK,
+    WRONG,
+    legible,
+    styled,
+)
 from robust_manifold.reporting.figures.pixels import (
     GAP,
     LINE,
@@ -103,7 +109,7 @@ def _draw(
     middle = x + width / 2
     colour = WRONG if image.rejected else INK
     # The end of a path tells more than its beginning.
-    name = shortened(image.name[::-1], float(room))[::-1]
+    name = shortened(legible(image.name)[::-1], float(room))[::-1]
     write(axes, middle, y + LINE / 2 - 4, name, FAINT_TEXT)
     top = y + LINE
     difference = np.abs(image.projection - image.original)

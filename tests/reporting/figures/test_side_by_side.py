@@ -24,6 +24,16 @@ def texts(figure):
     return [text.get_text() for text in figure.axes[0].texts]
 
 
+def test_names_that_the_font_lacks_are_escaped():
+    # A warning of matplotlib would be an error here.
+    names = ("日本.png", "二.png", "日\n本\t.png")
+    given = [image._replace(name=n) for image, n in zip(images(3), names, strict=True)]
+    figure = side_by_side(given, columns=3, title="日本")
+    assert to_png(figure)
+    written = texts(figure)
+    assert r"\u65e5\u672c" in written and r"\u4e8c.png" in written
+
+
 def drawn(figure):
     return [np.asarray(image.get_array()) for image in figure.axes[0].images]
 
