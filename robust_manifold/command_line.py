@@ -104,7 +104,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         file that is missing or fails.
     """
     path = _config_path(argv)
-    if path is not None:
+    if path is not None and path.name:
         # FILE:ARGUMENT calls get_config(ARGUMENT).
         path = path.with_name(path.name.partition(":")[0])
     if path is not None and not path.is_file():

@@ -290,6 +290,8 @@ COMMANDS = {
         ["--config.data.source=mnist_5k"],
         "--config.data.source is given, but no --config .*--config=experiments/NAME.py",
     ),
+    "no file as config": (["--config="], "--config is '.*existing file"),
+    "nothing as config": (["--workdir={dir}/run", "--config"], "--config is '"),
     "no such config": (["--config=none.py"], "none.py.*existing file"),
     "unknown flag": (["--config={config}", "--wrokdir=x"], "wrokdir"),
     "a stray argument": (["--config={config}", "fast"], "'fast' is no flag"),
@@ -301,7 +303,7 @@ COMMANDS = {
     ),
     "a report too early": (
         ["--config={config}", "--workdir={dir}/run", "--stages=report"],
-        r"results\.csv has not been written",
+        "no results of the stage measure to report",
     ),
     "a file as workdir": (["--config={config}", "--workdir={config}"], "workdir"),
 }

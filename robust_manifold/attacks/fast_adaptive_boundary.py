@@ -28,6 +28,9 @@ from robust_manifold.core.types import Image, PRNGKey, Scalar
 _SEARCH_STEPS = 3
 """Of the final search between the original and what was found, as in the paper."""
 
+_BEYOND = 1e-4
+"""How far a step goes beyond the boundary that it starts on, in the attack's norm."""
+
 
 class Search(NamedTuple):
     """Where the search stands."""
@@ -241,9 +244,15 @@ class FAB(SteppedAttack[Search]):
         return jnp.clip(mean + alpha * (original + self.eta * original_delta), 0, 1)
 
     def _projection(self, point: Image, value: Scalar, gradient: Image) -> Image:
-        """Returns the step onto the boundary, from either side of it."""
-        upwards = jnp.where(value < 0, gradient, -gradient)
-        return hyperplane.step(point, upwards, jnp.abs(value), self.norm).delta
+        """Returns the step onto the boundary, from either side of it.
+
+        From the boundary itself, which a tie may keep from being adversarial, it leads
+        a little beyond.
+        """
+        upwards = jnp.where(value <= 0, gradient, -gradient)
+        beyond = _BEYOND * hyperplane.dual_norm(gradient, self.norm)
+        gain = jnp.where(value == 0, beyond, jnp.abs(value))
+        return hyperplane.step(point, upwards, gain, self.norm).delta
 
     def _searched(self, problem: Problem, nearest: Nearest) -> Nearest:
         """Returns the nearest on the way from the original to what was found.

@@ -210,6 +210,7 @@ def _read(stored: Artefacts) -> Run:
     missing = sorted({*needed, *about.get("files", [])} - files.keys())
     if not recorded:
         missing += _missing_outputs(stored, status)
+        missing += [x for x in MEASURED if stored.entered(x) and x not in files]
     if missing:
         raise UsageError(
             f"{stored.path} lacks {missing[0]}; allowed: a whole run, which the same "

@@ -216,13 +216,18 @@ class Artefacts:
         path = self.path / _CHECKSUMS
         if not path.exists():
             return
+        sums: dict[str, Any] = {}
         try:
-            sums = json_text.loads(path.read_bytes())
-            self._sums = {"files": dict(sums["files"]), "trees": dict(sums["trees"])}
             # Folders of older versions have entered no logs.
-            self._sums["logs"] = dict(sums.get("logs", {}))
+            sums = {"logs": {}, **json_text.loads(path.read_bytes())}
+            whole = all(map(_is_sum, sums["files"].values()))
+            whole &= all(_is_sum(s) for t in sums["trees"].values() for s in t.values())
+            whole &= all(map(_is_log, sums["logs"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise _damaged(path, "not a list of checksums", _LIST_REMEDY) from None
+            whole = False
+        if not whole:
+            raise _damaged(path, "not a list of checksums", _LIST_REMEDY)
+        self._sums = {kind: sums[kind] for kind in self._sums}
 
     def _store(self) -> None:
         text = json_text.dumps(self._sums, indent=1) + "\n"
@@ -320,6 +325,14 @@ def check_tree(
 def _hash_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_sum(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_log(value: Any) -> bool:
+    return type(value["bytes"]) is int and _is_sum(value["sha256"])
 
 
 def _differs(found: str, stored: str) -> str:

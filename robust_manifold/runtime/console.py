@@ -61,9 +61,16 @@ def error(message: str) -> None:
 
 
 def show(text: str) -> None:
-    """Prints a result, such as a table, to standard output."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    """Prints a result, such as a table, to standard output.
+
+    Raises:
+      OSError: naming it, if it is closed, or a file that there is no room for.
+    """
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def is_terminal() -> bool:

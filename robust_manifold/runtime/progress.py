@@ -245,8 +245,9 @@ class Heartbeat:
     def beat(self) -> None:
         """Prints a line if the log has been without one for long."""
         now = self._clock()
-        if _OPEN:
-            _OPEN[-1].beat()
+        # In one look: the loop may end meanwhile, in the thread that works.
+        if loops := _OPEN[-1:]:
+            loops[0].beat()
             self._printed = now
         elif now - self._printed > SILENCE_SECONDS - _BEAT_SECONDS:
             console.info(f"{self._label}  running for {duration(now - self._started)}")

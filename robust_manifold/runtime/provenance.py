@@ -70,19 +70,24 @@ def told(parts: Mapping[str, Sequence[Part]], of: Callable[[Part], str]) -> str:
     >>> told({"fit": [a], "attack": [a, b]}, lambda part: part["kind"])
     'a (fit, part 1 of attack); b (part 2 of attack)'
     """
-    texts: dict[str, list[str]] = {}
+    # Of each text the stages, by which of their parts it is true of.
+    texts: dict[str, dict[str, list[str]]] = {}
     for stage, own in parts.items():
         found: dict[str, list[int]] = {}
         for number, part in enumerate(own, start=1):
             text = "not known" if part == UNKNOWN else of(part)
             found.setdefault(text, []).append(number)
         for text, numbers in found.items():
-            which = " and ".join(map(str, numbers))
-            name = stage if len(found) == 1 else f"part {which} of {stage}"
-            texts.setdefault(text, []).append(name)
+            which = f"part {' and '.join(map(str, numbers))} of "
+            which = which if len(found) > 1 else ""
+            texts.setdefault(text, {}).setdefault(which, []).append(stage)
     if len(texts) <= 1:
         return next(iter(texts), "")
-    return "; ".join(f"{text} ({', '.join(names)})" for text, names in texts.items())
+    named = {
+        text: ", ".join(which + ", ".join(stages) for which, stages in where.items())
+        for text, where in texts.items()
+    }
+    return "; ".join(f"{text} ({names})" for text, names in named.items())
 
 
 def commands_of(parts: Mapping[str, Sequence[Part]]) -> list[list[str]]:

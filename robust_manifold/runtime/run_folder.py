@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -176,6 +176,11 @@ class RunFolder(Artefacts):
         self.check_in_place()
         return super().write_bytes(relative, data)
 
+    def _store(self) -> None:
+        # Of a log, too, which is entered without having been written here.
+        self.check_in_place()
+        super()._store()
+
     def check_in_place(self) -> None:
         """Raises a `UsageError` if the folder was removed, moved or replaced.
 
@@ -183,9 +188,10 @@ class RunFolder(Artefacts):
         """
         if self._lock is not None and not self._lock.in_place():
             raise UsageError(
-                f"workdir {str(self.path)!r} was removed, moved or replaced while the "
-                "run was under way: move it back, or give its new place as --workdir, "
-                "and the same command goes on from there; else it begins anew."
+                f"workdir {str(self.path)!r}, or the file lock in it, was removed, "
+                "moved or replaced while the run was under way: move the folder back, "
+                "or give its new place as --workdir, and the same command goes on from "
+                "what is there."
             )
 
     def set_status(self, state: str, **fields: Any) -> None:
@@ -304,7 +310,7 @@ class RunFolder(Artefacts):
             if started and not known:
                 raise DamagedArtefact(
                     f"{file} is missing although {self.path} holds results: "
-                    f"{_config_remedy(entered)}."
+                    f"{_config_remedy(entered, missing=True)}."
                 )
             self.write_bytes(CONFIG, data)
             return
@@ -358,13 +364,30 @@ def read_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise DamagedArtefact(
             f"{file} is damaged (not the status that was written): {_STATUS_REMEDY}."
         )
-    stages = status.get("finished_stages", {})
-    if not isinstance(stages, dict) or not all(
-        isinstance(outputs, list) and all(isinstance(o, str) for o in outputs)
-        for outputs in stages.values()
-    ):
-        raise DamagedArtefact(f"{file} is damaged (finished_stages): {_STATUS_REMEDY}.")
+    for name, fits in _KINDS.items():
+        if name in status and not fits(status[name]):
+            raise DamagedArtefact(f"{file} is damaged ({name}): {_STATUS_REMEDY}.")
     return status
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "finished_stages": lambda v: _is_object(v) and all(map(_are_texts, v.values())),
+    "stage_seconds": lambda v: (
+        _is_object(v) and all(isinstance(each, int | float) for each in v.values())
+    ),
+    "command": _are_texts,
+    "versions": _is_object,
+    "devices": _is_object,
+}
+"""What the entries of a status are; those of older versions have no checksum."""
 
 
 def sealed(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,11 +439,10 @@ _STATUS_REMEDY = (
 )
 
 
-def _config_remedy(entered: str | None) -> str:
-    restored = "delete it and give the command that it was made with, or " * bool(
-        entered
-    )
-    return f"put it back, or {restored}choose another --workdir"
+def _config_remedy(entered: str | None, *, missing: bool = False) -> str:
+    restored = "give the command that it was made with, or "
+    restored = "delete it and " * (not missing) + restored
+    return f"put it back, or {restored * bool(entered)}choose another --workdir"
 
 
 def _read_object(file: Path, remedy: str, entered: str | None = None) -> dict[str, Any]:

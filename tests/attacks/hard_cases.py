@@ -237,7 +237,7 @@ def _made(case: Case, shape, classes: int, reach: _Reach, rng: np.random.Generat
         biases = np.full(classes, -case.constant)
         biases[0] = 0
         return image, 0, np.zeros((image.size, classes)), biases, expected
-    slope = _slope(image, case.walled, rng)
+    slope = _slope(image, case.walled, reach, rng)
     lead = reach.gain(slope, image)
     if lead == 0:
         # White images where values may only rise, for instance.
@@ -276,14 +276,20 @@ def _image(pixels: str, shape, rng: np.random.Generator) -> np.ndarray:
     return np.full(shape, {"black": 0.0, "white": 1.0, "grey": 0.5}[pixels])
 
 
-def _slope(image: np.ndarray, walled: bool, rng: np.random.Generator) -> np.ndarray:
+def _slope(
+    image: np.ndarray, walled: bool, reach: _Reach, rng: np.random.Generator
+) -> np.ndarray:
     """Returns the rival's slope over the label's."""
     # Of few bits, so that sums over grey images are exact, and no value is 0.
     slope = np.round(64 * rng.normal(size=image.size)) / 64
     slope = np.where(slope == 0, 1 / 64, slope)
+    inwards = np.where(image.reshape(-1) < 1, 1, -1) * np.abs(slope)
     if walled:
-        return np.where(image.reshape(-1) > 0, 1, -1) * np.abs(slope)
-    return slope if _room(slope, image, "box").any() else -slope
+        return -inwards
+    # Some must have room: in l0 as many as the distance says, and one to make a pair.
+    needed = reach.distance + 1 if reach.norm == "l0" else 1
+    enough = np.count_nonzero(_room(slope, image, reach.over)) >= needed
+    return slope if enough else inwards
 
 
 def _another(
@@ -292,10 +298,10 @@ def _another(
     """Returns the slope of a class that is farther than the rival, and its lead."""
     # Small logits are as likely as each other, and who has no gradients knows of no
     # nearer boundary than the one that was met: all rivals pull in one direction.
-    if case.scale < 1 or reach.over not in ("box", "up"):
-        return rng.uniform(0, 0.5) * slope, 2 * lead
+    if case.scale < 1 or reach.over != "box":
+        return rng.uniform(0, 0.5) * slope, 2 * lead or _LEAD
     rise = np.linalg.norm(slope) / image.size**0.5 * rng.normal(size=image.size)
     if case.walled:
         rise = -np.abs(rise)
-    far = reach.gain(rise, image, times=3.0)
+    far = 1.01 * reach.gain(rise, image, times=3.0)
     return rise, max(far, 3 * abs(lead), 3 * _LEAD * case.scale)

@@ -42,6 +42,19 @@ def test_it_ends_at_the_boundary(attack, targeted):
     assert attack.cost(2) == (made.forwards, made.backwards)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_tie_that_the_label_wins_is_left(norm):
+    """The grey image is on the boundary, and is not adversarial."""
+
+    def level(image):
+        score = jnp.sum((image - 0.5) * WEIGHTS)
+        return jnp.stack([-score, score])
+
+    made = attempt(FAB(norm, steps=5), level, GREY, jnp.int32(0))
+    assert int(jnp.argmax(level(made.image))) == 1
+    assert 0 < float(norms.norm(made.image - GREY, norm)) < 1e-3
+
+
 def test_a_budget_ends_the_search_or_bounds_the_image():
     def made(epsilon):
         attack = FAB(steps=5, restarts=2, epsilon=epsilon)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robust_manifold import attacks
+from robust_manifold.attacks.losses import Evaluation
 from robust_manifold.attacks.overpowered import TwoSided, pair_starts
 from robust_manifold.attacks.overpowered_many import without_bound
 from robust_manifold.core.errors import UsageError
@@ -309,3 +310,28 @@ def test_images_of_another_shape_are_refused():
 def test_names_that_do_not_exist_are_refused(text):
     with pytest.raises(UsageError, match=f"overpowered.{text[:4]}: .*; known"):
         attacks.overpowered_registry.build(f"overpowered(eta=1, {text})")
+
+
+def test_a_loss_that_was_nan_at_first_is_beaten_later():
+    """Both images are near enough; the first has no loss, the second has one."""
+
+    class Broken:
+        """NaN at the start, and a finite loss wherever a step leads."""
+
+        def images(self, latents):
+            return jnp.zeros((2, 2, 2, 1)) + 0 * latents.sum()
+
+        def evaluate(self, images):
+            return self.told.pop(0)
+
+    ascent = CHANGE.ascent
+    contest = Broken()
+    worse = jnp.asarray(jnp.nan)
+    contest.told = [
+        Evaluation(worse, jnp.bool_(False)),
+        Evaluation(jnp.asarray(-3.0), jnp.bool_(False)),
+    ]
+    climb = ascent.begin(jnp.zeros((1, 3)))
+    climb = ascent.step(contest, jnp.float32(0.3), jnp.zeros((1, 3)), climb)
+    best = ascent.finish(contest, jnp.float32(0.3), climb)
+    assert bool(best.feasible) and float(best.evaluation.loss) == -3.0

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import pathlib
 import signal
@@ -282,3 +283,26 @@ def test_what_may_not_be_read_is_no_damage(store, monkeypatch):
             # Its remedy would be to delete what is whole.
             with pytest.raises(PermissionError):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry"),
+    [
+        ("files", 5),
+        ("files", None),
+        ("trees", {"b": 5}),
+        ("trees", "b"),
+        ("logs", 5),
+        ("logs", {"sha256": "0"}),
+        ("logs", {"bytes": 1.5, "sha256": "0"}),
+        ("logs", {"bytes": 1, "sha256": None}),
+    ],
+)
+def test_a_list_of_other_things_than_checksums_is_damage(store, kind, entry):
+    store.write_text("a.txt", "a")
+    path = store.path / "checksums.json"
+    sums = json.loads(path.read_text())
+    sums[kind]["a.txt"] = entry
+    path.write_text(json.dumps(sums))
+    with pytest.raises(DamagedArtefact, match="not a list of checksums"):
+        Artefacts(store.path).verify()

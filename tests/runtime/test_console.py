@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def test_a_broken_stream_does_not_end_the_run(terminal, monkeypatch, capsys):
 
 def test_no_library_prints_the_lines_a_second_time():
     code = """
+import contextlib
 import logging
 from absl import app, logging as absl_logging
 from robust_manifold.runtime import console
@@ -122,3 +124,14 @@ app.run(main)
 def test_results_go_to_standard_output(capsys):
     console.show("a | b\n")
     assert capsys.readouterr().out == "a | b\n"
+
+
+def test_output_that_is_refused_is_named(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError) as error:
+            console.show("a table")
+        assert error.value.filename == "standard output"
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()

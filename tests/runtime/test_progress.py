@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import pytest
 
-from robust_manifold.runtime import console
+from robust_manifold.runtime import console, progress
 from robust_manifold.runtime.progress import Heartbeat, Progress, Work, duration
 
 
@@ -174,6 +174,21 @@ def test_a_stage_without_a_loop_is_told_of_too(clock, log_file):
         "report  running for 30 s",
         "report  running for 1 min 00 s",
     ]
+
+
+def test_a_loop_may_end_while_a_heartbeat_looks_for_it(clock, monkeypatch, log_file):
+    class Ending(list):
+        def __bool__(self):
+            # The thread that works comes in between.
+            found = len(self) > 0
+            self.clear()
+            return found
+
+    clock.now += 60
+    loop = Progress(4, "fit", clock=clock)
+    monkeypatch.setattr(progress, "_OPEN", Ending([loop]))
+    Heartbeat("fit", clock=clock).beat()
+    assert len(lines(log_file)) <= 1
 
 
 def test_a_heartbeat_ends_with_its_stage(clock):

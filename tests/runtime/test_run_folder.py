@@ -168,7 +168,8 @@ def test_a_missing_config_beside_results_is_named(tmp_path):
         run.write_text("a.txt", "a")
     data = (tmp_path / "config.json").read_bytes()
     (tmp_path / "config.json").unlink()
-    with pytest.raises(DamagedArtefact, match=r"config\.json is missing although"):
+    missing = r"config\.json is missing although .*: put it back, or give the command"
+    with pytest.raises(DamagedArtefact, match=missing):
         open_folder(tmp_path, {"name": "other"})
     # The one that was entered is as good as the file.
     open_folder(tmp_path).close()
@@ -324,6 +325,27 @@ def test_a_folder_of_an_older_version_goes_on(tmp_path, machine):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("stage_seconds", 7), ("stage_seconds", {"fit": "7"}), ("command", ["a", 5])]
+    + [("versions", None), ("devices", "H200"), ("finished_stages", {"fit": [1]})],
+)
+def test_an_old_status_of_other_kinds_is_damage(tmp_path, name, value):
+    make_old(tmp_path)
+    (tmp_path / "status.json").write_text(json.dumps(OLD | {name: value}))
+    for read in (open_folder, read_status):
+        with pytest.raises(DamagedArtefact, match=rf"status\.json is .*\({name}\)"):
+            read(tmp_path)
+
+
+def test_what_else_is_no_longer_there_is_named_with_the_folder(tmp_path):
+    with pytest.raises(UsageError, match="or the file lock in it, was removed"):
+        with open_folder(tmp_path) as run:
+            (tmp_path / "lock").unlink()
+            run.finish_stage("fit")
+    open_folder(tmp_path).close()
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [('"seconds": 1.0', '"seconds": 2.0'), ('"fit": 1.0', '"fit": 2.0')]
     + [(f'"numpy": "{np.__version__}"', '"numpy": "9.9"'), ("finished", "diverged")]
@@ -397,15 +419,16 @@ def _replace(path):
 def test_a_folder_taken_away_is_no_finished_run(tmp_path, take, error):
     path = tmp_path / "run"
     with (
-        pytest.raises(UsageError, match="^workdir .* was removed, moved or replaced"),
+        pytest.raises(UsageError, match="^workdir .* removed, moved or replaced"),
         open_folder(path) as run,
     ):
         take(path)
         for write in (
             lambda: run.write_text("a.txt", "a"),
             lambda: run.finish_stage("fit"),
+            lambda: run.enter_log("metrics.jsonl", b"{}"),
         ):
-            with pytest.raises(UsageError, match="was removed, moved or replaced"):
+            with pytest.raises(UsageError, match="removed, moved or replaced"):
                 write()
         if error is not None:
             raise error

@@ -42,7 +42,7 @@ def context_of(work, changes, source="none.npz"):
         mock.create_autospec(kind, instance=True)
         for kind in (RunFolder, MetricsWriter, GracefulStop)
     )
-    folder.path = work
+    folder.path, stop.signal = work, None
     return Context(config.validate(values), folder, metrics, stop)
 
 

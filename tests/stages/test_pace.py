@@ -197,10 +197,11 @@ def test_every_stage_has_a_heartbeat(stage, monkeypatch):
     monkeypatch.setitem(RUNS, stage, run)
     folder = SimpleNamespace(
         stage_done=lambda stage: False,
-        set_status=lambda *_, **__: None,
+        begin_stage=lambda *_, **__: None,
+        add_seconds=lambda *_: None,
         finish_stage=lambda *_: None,
-        status={},
     )
-    experiment._run_stage(stub(folder=folder), stage)
+    metrics = SimpleNamespace(enter=lambda: None)
+    experiment._run_stage(stub(folder=folder, metrics=metrics), stage)
     assert beating == [True]
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
