@@ -394,10 +394,11 @@ class APGD(SteppedAttack[Ascent]):
 def _sparse_direction(gradient: Image, image: Image, entries: Int[Array, ""]) -> Image:
     """Returns an l1 step for two thirds as many entries as are changed.
 
-    Two kinds of steps, of which no number would lead on, are others than the paper's.
-    Where the box holds all that would move, the next ones move, and those are pushed
-    on against it.  And where as many would move as are changed, for they tie or are
-    but two, those of the smallest gradient stay: the projection undoes equal steps.
+    Two kinds of the paper's steps lead nowhere, however many there are.  Where the box
+    holds all entries that would move, the steepest free ones move in their place, and
+    the held ones are pushed on against the box.  And where no fewer entries would move
+    than are changed, those of the smallest gradient stay: of equal steps of all the
+    projection leaves nothing.
     """
     count = jnp.clip(-(-2 * entries // 3), 1, gradient.size)
     direction = norms.sparse_direction(gradient, count)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks import aim, hyperplane
+from robust_manifold.attacks import aim, hyperplane, region
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -139,7 +139,7 @@ class FMN(SteppedAttack[Ball]):
         objective = aim.objective(problem, self.loss, state.slopes)
         evaluation, gradient = objective.evaluate_with_gradient(image)
         if self.inside_box:
-            gradient = _inwards(gradient, image)
+            gradient = region.inwards(gradient, image)
         adversarial = evaluation.adversarial
         nearest = state.nearest.met(original, image, adversarial, self.norm)
         state = state._replace(nearest=nearest)
@@ -213,12 +213,6 @@ class FMN(SteppedAttack[Ball]):
         if self.norm == "l0":
             return _largest(delta, radius)
         return norms.project_ball(delta, radius, self.norm)
-
-
-def _inwards(gradient: Image, image: Image) -> Image:
-    """Returns the gradient, 0 where it leads from the box's faces outwards."""
-    outwards = ((image <= 0) & (gradient < 0)) | ((image >= 1) & (gradient > 0))
-    return jnp.where(outwards, 0, gradient)
 
 
 def _largest(delta: Image, count: Any) -> Image:

@@ -144,11 +144,14 @@ def check_outputs(
     logits = np.asarray(clean.logits, np.float64)
     broken = np.asarray(np.isnan(logits).any(axis=-1))
     _tell_of_nan(broken, name, what)
-    if not broken.all():
-        sound = logits[~broken]
-        _tell_of_probabilities(sound, name, what)
-        _tell_of_hopeless(sound, labels if targeted else None, name, what)
-    if clean.slope is not None:
+    if broken.all():
+        return
+    sound = logits[~broken]
+    hopeless = hopeless_classes(sound)
+    _tell_of_probabilities(sound, name, what)
+    _tell_of_hopeless(hopeless, len(sound), labels if targeted else None, name, what)
+    # Where only one class can win, no gradient leads anywhere, whoever computes it.
+    if clean.slope is not None and np.sum(~hopeless) > 1:
         predicted = np.argmax(np.where(np.isnan(logits), -np.inf, logits), axis=-1)
         left = ~broken
         if labels is not None:
@@ -239,12 +242,13 @@ def _tell_of_probabilities(
 
 
 def _tell_of_hopeless(
-    logits: Float[np.ndarray, "n classes"],
+    hopeless: Bool[np.ndarray, " classes"],
+    n: int,
     targets: np.ndarray | None,
     name: str,
     what: str,
 ) -> None:
-    hopeless = np.flatnonzero(hopeless_classes(logits))
+    classes, hopeless = hopeless.size, np.flatnonzero(hopeless)
     if not hopeless.size:
         return
     aimed = ""
@@ -254,8 +258,8 @@ def _tell_of_hopeless(
     if hopeless.size > _SHOWN:
         shown += f" and {hopeless.size - _SHOWN} more"
     warn(
-        f"{name} can never predict the classes {shown} of {logits.shape[1]}: on all "
-        f"{len(logits)} {what} their logits are -inf, or far below the others', as "
+        f"{name} can never predict the classes {shown} of {classes}: on all "
+        f"{n} {what} their logits are -inf, or far below the others', as "
         f"behind a mask. No attack can reach them{aimed}; robustness against them says "
         "nothing."
     )

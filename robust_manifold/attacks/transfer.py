@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array
 
 from robust_manifold.attacks.base import Attack
-from robust_manifold.attacks.contract import check_function, classes_of
+from robust_manifold.attacks.contract import classes_of
 from robust_manifold.attacks.craft import Crafted, craft
 from robust_manifold.attacks.random import Apply, Expectation
 from robust_manifold.core.checks import checked_images
@@ -50,8 +50,6 @@ def transfer(
     # By the names that they have here.
     held = checked_images(images)
     image = jax.ShapeDtypeStruct(held.shape[1:], held.dtype)
-    for name, function in {"source": source, "apply": apply}.items():
-        check_function(name, function)
     taught = classes_of(source, source_params, image, "source")
     classes = classes_of(apply, params, image)
     if taught != classes:

@@ -242,6 +242,11 @@ def _array(name: str, values: Any) -> np.ndarray:
     """Returns values as an array of NumPy's."""
     try:
         return np.asarray(values)
+    except jax.errors.TracerArrayConversionError as error:
+        raise UsageError(
+            f"{name} are traced, as inside jax.jit, grad or vmap; allowed: arrays, "
+            "outside of them, since what takes them compiles by itself."
+        ) from error
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{name} are of type {type(values).__name__}, and no array; allowed: an "

@@ -315,8 +315,8 @@ def with_checked_numbers(cls: C) -> C:
     """Returns a dataclass whose fields for numbers hold Python's, or refuse.
 
     What it is made with passes through `plain`: equal specs are equal, and written
-    alike, whatever library their numbers come from.  A bool is no number.  Then come
-    the checks of its own, then that a field for a whole number holds one.
+    alike, whatever library their numbers come from.  A bool is no number, and 5.0 is
+    no whole one.  Then come the checks of its own, then that all numbers are some.
     """
     make = cls.__init__
     order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
@@ -325,8 +325,9 @@ def with_checked_numbers(cls: C) -> C:
     def init(self, *args: Any, **kwargs: Any) -> None:
         args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
         given = dict(zip(order, args, strict=False)) | kwargs
-        bools = {k: v for k, v in given.items() if isinstance(v, bool)}
-        _check_numbers(type(self), bools)
+        # The class's own checks would say how large a number it wants, not which kind.
+        kinds = {k: v for k, v in given.items() if isinstance(v, bool | float)}
+        _check_numbers(type(self), kinds)
         try:
             make(self, *args, **kwargs)
         except TypeError:
@@ -349,7 +350,11 @@ def _check_numbers(cls: type, values: Mapping[str, Any]) -> None:
 @functools.cache
 def _number_hints(cls: type) -> dict[str, Any]:
     """Returns the fields of a dataclass that hold a number, or a number or None."""
-    hints = typing.get_type_hints(cls)
+    try:
+        hints = typing.get_type_hints(cls)
+    # A name that only type checkers know, or of the function that makes the class.
+    except NameError:
+        return {}
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
     numbers = (int, float, type(None))
     return {

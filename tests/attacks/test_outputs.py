@@ -200,6 +200,19 @@ def test_classes_that_can_never_win_are_told(mask):
     assert "as 8 of 8 targets would have it" in sentence
 
 
+def test_one_class_alone_is_told_without_a_word_on_gradients():
+    """The margin over no class at all has none, which is not the classifier's fault."""
+
+    def apply(params, image):
+        return linear(params, image) + jnp.asarray([-jnp.inf, 0, -jnp.inf])
+
+    labels = np.ones(len(IMAGES), int)
+    (sentence,) = told(
+        lambda: check_outputs(apply, WEIGHTS, IMAGES, labels, key=KEY, gradients=True)
+    )
+    assert sentence.startswith("apply can never predict the classes 0, 2 of 3")
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
 @pytest.mark.parametrize("n", [1, 8])
 def test_plain_logits_have_no_hopeless_classes(scale, n):

@@ -39,6 +39,12 @@ def test_bad_images_give_one_sentence(images, words):
     assert "allowed" in str(error.value)
 
 
+@pytest.mark.parametrize("wrapped", [lambda traced: traced, lambda traced: [traced]])
+def test_traced_images_are_said_to_be_traced(wrapped):
+    with pytest.raises(UsageError, match="images are traced, as inside jax.jit"):
+        jax.jit(lambda images: checked_images(wrapped(images)))(jnp.zeros((1, 2, 2, 1)))
+
+
 def test_good_labels_become_int32():
     checked = checked_labels([0, 2, 1], 3, 3)
     assert checked.dtype == np.int32

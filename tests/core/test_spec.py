@@ -195,6 +195,38 @@ class Counted:
         check(0 < self.rate, self, "rate", "above 0")
 
 
+@inner.register("stepped")
+@dataclasses.dataclass(frozen=True)
+class Stepped:
+    steps: int = 1
+
+    def __post_init__(self):
+        check(is_whole(self.steps, 1), self, "steps", "1 or more")
+
+
+def test_a_fraction_of_a_count_is_told_what_it_is():
+    """Not that it should be 1 or more, which it is."""
+    with pytest.raises(UsageError, match="steps is 5.0; allowed: a whole number."):
+        Stepped(5.0)
+    with pytest.raises(UsageError, match="steps is 0; allowed: 1 or more."):
+        Stepped(0)
+
+
+def test_hints_of_another_scope_do_not_matter():
+    """They are for type checkers, which know names that Python cannot find."""
+
+    class Part:
+        pass
+
+    @Registry("hinted").register("hinted")
+    @dataclasses.dataclass(frozen=True)
+    class Hinted:
+        part: "Part | None" = None
+        count: int = 1
+
+    assert Hinted(count=np.int64(3)) == Hinted(count=3)
+
+
 @pytest.mark.parametrize(
     "number", [np.int64(3), np.uint8(3), np.asarray(3), jnp.asarray(3)], ids=repr
 )
