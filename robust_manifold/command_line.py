@@ -10,8 +10,15 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from robust_manifold import config as config_schema
-from robust_manifold.config import STAGES
+from robust_manifold.config import (
+    REGISTRIES,
+    STAGES,
+    TYPES,
+    Experiment,
+    NamedClassifier,
+    plain_values,
+    validate,
+)
 from robust_manifold.core.errors import UsageError, unknown_name
 
 
@@ -45,11 +52,15 @@ def define_flags(values: flags.FlagValues) -> None:
 
 define_flags(flags.FLAGS)
 
+KEYS = Experiment.keys()
+"""Every key that a config may have."""
+_CLASSIFIER_KEYS = NamedClassifier.keys()
+
 
 class Arguments(NamedTuple):
     """A checked command line."""
 
-    experiment: config_schema.Experiment
+    experiment: Experiment
     config: dict
     workdir: pathlib.Path
     stages: tuple[str, ...]
@@ -63,11 +74,11 @@ def describe_stages() -> str:
 def describe() -> str:
     """Returns the config's keys with their defaults, and the components, for --help."""
     lines = []
-    for key, (default, meaning) in config_schema.SCHEMA.items():
-        lines.append(_filled(f"{key} = {default!r}", "  ", " " * 10))
-        lines.append(_filled(meaning, " " * 6, " " * 6))
+    for name, key in KEYS.items():
+        lines.append(_filled(f"{name} = {key.default!r}", "  ", " " * 10))
+        lines.append(_filled(key.meaning, " " * 6, " " * 6))
     lines.append("\nThe components that a config can name:\n")
-    for registry in config_schema.REGISTRIES:
+    for registry in REGISTRIES:
         names = f"{registry.kind}: {', '.join(registry.names)}"
         lines.append(_filled(names, "  ", " " * 6))
     return "\n".join(lines)
@@ -136,7 +147,7 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     config = values["config"].value
     if config is None:
         raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
-    experiment = config_schema.validate(config)
+    experiment = validate(config)
     given, own = values["stages"].value, experiment.stages
     stages = tuple(own if given is None else given)
     if not stages:
@@ -153,7 +164,7 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     variant = "-pretrained" if experiment.pretrained else ""
     workdir = pathlib.Path(values["workdir"].value or _default_workdir(path) + variant)
     ordered = tuple(stage for stage in STAGES if stage in stages)
-    plain = config_schema.plain_values(config)
+    plain = plain_values(config)
     return Arguments(experiment, plain, workdir, ordered)
 
 
@@ -191,12 +202,13 @@ def _type_error(argv: Sequence[str]) -> UsageError | None:
     """Returns the sentence for a number in argv that is none, if there is one."""
     for argument in argv:
         key, _, value = argument.lstrip("-").partition("=")
-        default, _ = config_schema.SCHEMA.get(_in_schema(key), ("", ""))
+        known = KEYS.get(_in_schema(key))
+        default = known.default if known else ""
         if isinstance(default, bool | int | float):
             try:
                 type(default)(value) if not isinstance(default, bool) else None
             except ValueError:
-                allowed = config_schema.TYPES[type(default)]
+                allowed = TYPES[type(default)]
                 return UsageError(f"{key} is {value!r}; allowed: {allowed}.")
     return None
 
@@ -216,7 +228,7 @@ def _config_error(
         key = argument.lstrip("-").partition("=")[0].removeprefix("config.")
         if not argument.lstrip("-").startswith("config."):
             continue
-        block = [name for name in config_schema.SCHEMA if name.startswith(f"{key}.")]
+        block = [name for name in KEYS if name.startswith(f"{key}.")]
         if block:
             return UsageError(
                 f"config.{key} is a block of keys; allowed: a key of it, such as "
@@ -224,16 +236,16 @@ def _config_error(
             )
         if key.startswith("classifiers."):
             name, _, last = key.removeprefix("classifiers.").partition(".")
-            if last not in config_schema.CLASSIFIER_KEYS:
+            if last not in _CLASSIFIER_KEYS:
                 where = f"key of config.classifiers.{name}:"
-                return unknown_name(where, last, config_schema.CLASSIFIER_KEYS)
+                return unknown_name(where, last, _CLASSIFIER_KEYS)
             if name in str(error):
                 return UsageError(
                     f"config.classifiers has no {name!r}; allowed: the names that the "
                     "config file adds."
                 )
-        elif key not in config_schema.SCHEMA:
-            return unknown_name("config key", key, config_schema.SCHEMA)
+        elif key not in KEYS:
+            return unknown_name("config key", key, KEYS)
     return UsageError(
         f"--config {path} fails: {type(error).__name__}: {_reason(error)}."
     )

@@ -4,15 +4,12 @@ from robust_manifold.reporting.audit import audit_summary, audit_table
 from robust_manifold.reporting.columns import target_label
 from robust_manifold.reporting.detection import detection_tables
 from robust_manifold.reporting.figures import (
-    ConvergenceFrame,
     ProjectedImage,
     RocCurve,
     SheetGroup,
     SheetRow,
     SolverCurve,
     accuracy_curves,
-    convergence_animation,
-    convergence_figure,
     error_decades,
     error_histogram,
     interpolation_grid,
@@ -68,7 +65,6 @@ from robust_manifold.reporting.worst_cases import (
 
 __all__ = [
     "WRITERS",
-    "ConvergenceFrame",
     "InferenceLine",
     "Notice",
     "ProjectedImage",
@@ -88,8 +84,6 @@ __all__ = [
     "audit_summary",
     "audit_table",
     "checks_table",
-    "convergence_animation",
-    "convergence_figure",
     "cost_table",
     "detection_tables",
     "error_decades",

@@ -21,8 +21,13 @@ from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.prior import Uniform
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.data.densities import Density
-from robust_manifold.evaluation import pushforward
+from robust_manifold.one_dimensional import (
+    ConvergenceFrame,
+    Density,
+    convergence_animation,
+    convergence_figure,
+    pushforward,
+)
 from robust_manifold.reporting import figures as drawing
 from robust_manifold.reporting import html, tables
 from robust_manifold.runtime import Diverged, Interrupted, Progress
@@ -144,7 +149,7 @@ def figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
             "discriminator (dashed, right axis), at steps of the training; below, how "
             "the generator carries equally spaced latents z to x = G(z). The page "
             "shows it in motion; figures/convergence.png has eight moments.",
-            drawing.to_png(drawing.convergence_figure([frames[i] for i in chosen])),
+            drawing.to_png(convergence_figure([frames[i] for i in chosen])),
             gif=context.folder.read_bytes(ANIMATION),
         ),
     )
@@ -316,14 +321,14 @@ def _store(context: Context, places: _Places, watched: list[dict[str, Any]]) -> 
         },
     )
     if context.folder.primary:
-        animation = drawing.convergence_animation(_frames(arrays))
+        animation = convergence_animation(_frames(arrays))
         context.folder.write_bytes(ANIMATION, animation)
 
 
-def _frames(stored: dict[str, np.ndarray]) -> list[drawing.ConvergenceFrame]:
+def _frames(stored: dict[str, np.ndarray]) -> list[ConvergenceFrame]:
     """Returns the moments as the figures take them."""
     return [
-        drawing.ConvergenceFrame(
+        ConvergenceFrame(
             step=int(step),
             z=stored["z"],
             x_of_z=stored["x_of_z"][place],

@@ -1,11 +1,6 @@
 """Figures of a report: pure functions of arrays and stored results."""
 
 from robust_manifold.reporting.figures.canvas import to_png
-from robust_manifold.reporting.figures.convergence import (
-    ConvergenceFrame,
-    convergence_animation,
-    convergence_figure,
-)
 from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
     error_histogram,
@@ -34,15 +29,12 @@ from robust_manifold.reporting.figures.side_by_side import (
 )
 
 __all__ = [
-    "ConvergenceFrame",
     "ProjectedImage",
     "RocCurve",
     "SheetGroup",
     "SheetRow",
     "SolverCurve",
     "accuracy_curves",
-    "convergence_animation",
-    "convergence_figure",
     "error_decades",
     "error_histogram",
     "interpolation_grid",

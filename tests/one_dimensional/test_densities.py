@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.data import densities
+from robust_manifold.one_dimensional import densities
 
 TEXTS = (
     "normal(mean=1.5, deviation=0.5)",

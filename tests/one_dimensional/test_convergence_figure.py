@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting import (
+from robust_manifold.one_dimensional import (
     ConvergenceFrame,
     convergence_animation,
     convergence_figure,
-    to_png,
 )
+from robust_manifold.reporting import to_png
 
 GRID = np.linspace(-4, 8, 121)
 LATENTS = np.linspace(-1, 1, 9)

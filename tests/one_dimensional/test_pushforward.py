@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from robust_manifold.evaluation import pushforward
+from robust_manifold.one_dimensional import pushforward
 
 KNOTS = np.linspace(-1, 1, 4097)
 EDGES = np.linspace(-3, 3, 121)

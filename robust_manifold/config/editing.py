@@ -1,0 +1,102 @@
+"""A config as experiments write it, and as run folders store it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
+
+import ml_collections
+
+from robust_manifold.config.column import CLASSIFIER
+from robust_manifold.config.experiment import Experiment, check_name
+from robust_manifold.config.networks import ORIGINS, NamedClassifier
+from robust_manifold.core.errors import UsageError, unknown_name
+
+T = TypeVar("T")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """Returns a config with every key at its default.
+
+    Components are texts: a name, or a call with plain values, such as
+    "pgd(epsilon=0.3, steps=40)"; durations are "N steps" or "N epochs".
+    """
+    return ml_collections.ConfigDict(Experiment.defaults()).lock()
+
+
+def add_classifier(config: Any, name: str, **values: Any) -> None:
+    """Adds a classifier to `config.classifiers`, where columns find it by its name.
+
+    Args:
+      config: of `default_config`.
+      name: of the new classifier; a column of it is "DEFENCE on NAME".
+      **values: of its keys: those of `classifier`, and `start`.  What is not given is
+        as `config.classifier` is now, but for its origin: `from_run`, `weights`,
+        `published` and `start` are empty.
+
+    Raises:
+      UsageError: for a name that is taken or is none, or an unknown key.
+    """
+    if name in config.classifiers:
+        raise UsageError(f"classifiers has {name!r} twice; allowed: each name once.")
+    check_name(name)
+    block = config.classifier.to_dict() | dict.fromkeys((*ORIGINS, "start"), "")
+    for key in values:
+        if key not in block:
+            raise unknown_name(f"key of the classifier {name!r}:", key, block)
+    with config.unlocked():
+        config.classifiers[name] = ml_collections.ConfigDict(block | values)
+
+
+class _Operation(NamedTuple):
+    """What a FieldReference applies to its value, and further arguments of it."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+def where_pretrained(config: Any, value: T, *, otherwise: T) -> T:
+    """Returns what a key is set to, for a smaller budget where nothing is trained.
+
+    The key then follows `config.pretrained`, which the command line may change after
+    the config file has been read, until it is set itself.
+
+    >>> config = default_config()
+    >>> config.evaluation.examples = where_pretrained(config, 100, otherwise=1000)
+    >>> config.evaluation.examples
+    1000
+    >>> config.pretrained = True
+    >>> config.evaluation.examples
+    100
+
+    Args:
+      config: of `default_config`.
+      value: of the key if `config.pretrained` is True.
+      otherwise: its value if not.
+    """
+    chosen = ml_collections.FieldReference(
+        otherwise,
+        op=_Operation(
+            lambda _, pretrained: value if pretrained else otherwise,
+            (config.get_ref("pretrained"),),
+        ),
+    )
+    # Whoever reads the key gets one of the two values.
+    return cast(T, chosen)
+
+
+def plain_values(config: Any) -> dict[str, Any]:
+    """Returns a config as plain values, to be stored: without names of no effect.
+
+    Published weights that are not taken may be named, and renamed, at any time.
+    """
+    values = config.to_dict()
+    if not values["pretrained"]:
+        own = (values[name] for name in (CLASSIFIER, "generator", "encoder"))
+        for block in (*own, *values["classifiers"].values()):
+            block["published"] = ""
+    return values
+
+
+def defaults_beside(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the defaults of all keys of a config, those of its classifiers too."""
+    named = dict.fromkeys(config["classifiers"], NamedClassifier.defaults())
+    return Experiment.defaults() | {"classifiers": named}

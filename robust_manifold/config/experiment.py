@@ -1,0 +1,235 @@
+"""A whole experiment: its blocks, and what must hold between them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from robust_manifold import models
+from robust_manifold.config.blocks import (
+    Audit,
+    Convergence,
+    Data,
+    Detection,
+    Diagnostics,
+    Evaluation,
+    Measures,
+    Overpowered,
+    Report,
+    Training,
+)
+from robust_manifold.config.column import CLASSIFIER
+from robust_manifold.config.networks import (
+    Classifier,
+    Encoder,
+    Generator,
+    NamedClassifier,
+)
+from robust_manifold.config.schema import Block, check_types, key
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.spec import check
+
+STAGES = (
+    "convergence",
+    "fit_classifier",
+    "fit_generator",
+    "fit_encoder",
+    "fit_classifiers",
+    "measure",
+    "diagnose",
+    "attack",
+    "evaluate",
+    "audit",
+    "report",
+)
+"""The names of all stages, in the order in which they run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Block):
+    """A whole experiment, checked as far as it can be without its data."""
+
+    title: str = key("", "heading of the report; empty: by what it shows")
+    seed: int = key(0, "root of every random number of the run")
+    pretrained: bool = key(
+        False,
+        "whether networks are taken from the published weights that their blocks name, "
+        "in place of training them from scratch",
+    )
+    data: Data
+    classifier: Classifier
+    classifiers: Mapping[str, NamedClassifier] = key(
+        {},
+        "more of them by their names, each with the keys of `classifier`, and `start`: "
+        "whose parameters it starts from, or did where it is taken over (empty: "
+        "anew); a config file makes one by "
+        "add_classifier(config, 'NAME', training=...)",
+        block=NamedClassifier,
+    )
+    generator: Generator
+    encoder: Encoder
+    measures: Measures
+    diagnostics: Diagnostics
+    convergence: Convergence
+    evaluation: Evaluation
+    detection: Detection
+    overpowered: Overpowered
+    audit: Audit
+    training: Training
+    stages: tuple[str, ...] = key(
+        STAGES[1:], "what the run does, of its stages; see --stages", tuple
+    )
+    report: Report
+
+    def __post_init__(self):
+        check(0 <= self.seed < 2**32, self, "seed", "0 to 2**32 - 1")
+        check(bool(self.stages), self, "stages", f"some of {', '.join(STAGES)}")
+        for name in self.stages:
+            if name not in STAGES:
+                raise unknown_name("stage", name, STAGES)
+        _check_starts(self)
+        known = (CLASSIFIER, *self.classifiers)
+        for column in self.evaluation.columns:
+            if column.classifier not in known:
+                error = unknown_name("classifier", column.classifier, known)
+                raise UsageError(f"config.evaluation.defences: {error}")
+        if self.overpowered.pairs and not self.projected_classifiers:
+            raise UsageError(
+                f"config.overpowered.pairs is {self.overpowered.pairs}; allowed: 0 "
+                "where no defence of evaluation.defences projects."
+            )
+
+    @property
+    def projected_classifiers(self) -> tuple[str, ...]:
+        """The names of the classifiers behind defences that project, each once."""
+        columns = self.evaluation.columns
+        names = (column.classifier for column in columns if column.projects)
+        return tuple(dict.fromkeys(names))
+
+    def classifier_of(self, name: str) -> Classifier:
+        """Returns how the classifier of a name is made."""
+        return self.classifier if name == CLASSIFIER else self.classifiers[name]
+
+    def starts_of(self, name: str) -> tuple[str, ...]:
+        """Returns the classifiers that one comes from, the first of them first."""
+        start = self.classifier_of(name).start
+        return (*self.starts_of(start), start) if start else ()
+
+    def trained_for(self, name: str) -> tuple[str, ...]:
+        """Returns those of `starts_of` that must be there before one is trained."""
+        block = self.classifier_of(name)
+        if block.taken_over or not block.start:
+            return ()
+        return (*self.trained_for(block.start), block.start)
+
+
+_NAME = re.compile("[a-z][a-z0-9_]*")
+_LONGEST_NAME = 60
+"""Characters: folders are called after a classifier, and more is to be read."""
+
+
+def check_name(name: str) -> None:
+    """Raises a `UsageError` for what cannot be the name of a classifier."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"classifiers has the name {name!r}; allowed: small letters, digits and "
+            "underscores, a letter first."
+        )
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(
+            f"classifiers has the name {name!r} of {len(name)} characters; allowed: at "
+            f"most {_LONGEST_NAME}."
+        )
+    # Results tell a classifier by this name, or by its model where it has none.
+    if name in (CLASSIFIER, *models.registry.names):
+        raise UsageError(
+            f"classifiers has the name {name!r}, which is reserved; allowed: any but "
+            f"{CLASSIFIER!r} and the names of models."
+        )
+
+
+def _check_starts(experiment: Experiment) -> None:
+    """Refuses classifiers that nothing can be trained from."""
+    if experiment.classifier.needs_spanner:
+        raise UsageError(
+            "config.classifier.training needs the generator, which is trained after "
+            "it; allowed: a training without one (put this one into classifiers)."
+        )
+    known = (CLASSIFIER, *experiment.classifiers)
+    for name, block in experiment.classifiers.items():
+        check_name(name)
+        place, line = f"config.classifiers.{name}.start", [name]
+        while start := experiment.classifier_of(line[-1]).start:
+            if start not in known:
+                raise UsageError(f"{place}: {unknown_name('classifier', start, known)}")
+            line.append(start)
+            if line.count(start) > 1:
+                circle = " from ".join(map(repr, line))
+                raise UsageError(
+                    f"{place} is {block.start!r}, which leads in a circle ({circle}); "
+                    f"allowed: {CLASSIFIER!r}, or a classifier that does not."
+                )
+        if block.start and experiment.classifier_of(block.start).model != block.model:
+            model = models.registry.to_string(block.model)
+            other = models.registry.to_string(
+                experiment.classifier_of(block.start).model
+            )
+            raise UsageError(
+                f"{place} is {block.start!r}, which is {other!r}; allowed: a "
+                f"classifier of the same model, {model!r}."
+            )
+
+
+def validate(config: Any) -> Experiment:
+    """Returns the frozen experiment that a config describes.
+
+    Raises:
+      UsageError: for a key that the schema lacks, a value of another type, the name
+        of no component, or an impossible value; the sentence names key and value.
+    """
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UsageError(
+            f"get_config() returned {type(config).__name__}; allowed: a ConfigDict "
+            "made by robust_manifold.config.default_config()."
+        )
+    check_types(config, Experiment)
+    return _with_published(Experiment.build(config.to_dict()))
+
+
+def _with_published(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the names of those published weights it takes."""
+    blocks = {
+        name: _published(experiment, name, getattr(experiment, name))
+        for name in (CLASSIFIER, "generator", "encoder")
+    }
+    named = {
+        name: _published(experiment, f"classifiers.{name}", block)
+        for name, block in experiment.classifiers.items()
+    }
+    if experiment.pretrained:
+        # One's own networks may stand in for all of them.
+        own = (getattr(experiment, name) for name in blocks)
+        networks = (*own, *experiment.classifiers.values())
+        if not any(block.published for block in networks):
+            raise UsageError(_NONE_PUBLISHED.format("this experiment"))
+    return dataclasses.replace(experiment, **blocks, classifiers=named)
+
+
+_NONE_PUBLISHED = (
+    "config.pretrained is True, and no weights are published for {}; allowed: False, "
+    "or an experiment that names published weights, such as experiments/mnist.py."
+)
+
+
+def _published(experiment: Experiment, place: str, block: Any) -> Any:
+    """Returns the block of a network, `published` empty unless it is taken from it."""
+    if not experiment.pretrained or block.from_run or block.weights:
+        return dataclasses.replace(block, published="")
+    starts = isinstance(block, Classifier) and bool(block.start)
+    stage = "fit_classifiers" if "." in place else f"fit_{place}"
+    # What starts from another network is not trained from scratch.
+    if not block.published and not starts and stage in experiment.stages:
+        raise UsageError(_NONE_PUBLISHED.format(f"config.{place}"))
+    return block
