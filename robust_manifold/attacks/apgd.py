@@ -61,7 +61,10 @@ def _timetable(steps: int, norm: Norm) -> _Timetable:
         for place in range(length + 1):
             row = (radius, place == 0, place == length, windows.get(place, 0))
             rows.append(row)
-    radius, first, last, window = map(np.array, zip(*rows, strict=True))
+    columns = zip(*rows, strict=True)
+    # Of types that JAX has with and without 64 bits: the table is kept.
+    types = (np.float32, np.bool_, np.bool_, np.int32)
+    radius, first, last, window = map(np.array, columns, types)
     return _Timetable(radius, np.roll(radius, -1), first, last, window)
 
 

@@ -392,7 +392,8 @@ class Ensemble(Attack):
     ) -> Attempt:
         """Returns the first member's success; arguments as for `Attack`."""
         outputs = jax.eval_shape(classify, image).size
-        problem = Problem(classify, image, label, jnp.zeros(()), criterion)
+        epsilon = jnp.zeros((), image.dtype)
+        problem = Problem(classify, image, label, epsilon, criterion)
         members = self.fitting_members(criterion, outputs)
 
         def attack(place: int) -> Attempt:

@@ -62,7 +62,7 @@ def checked_range(
 
 
 def checked_range_images(range: Range, images: Any) -> np.ndarray:
-    """Returns a batch of images as JAX would hold them.
+    """Returns a batch of images as JAX would hold them together with the generator's.
 
     Raises:
       UsageError: as `checked_images`, or unless the generator's have the same shape.
@@ -73,7 +73,8 @@ def checked_range_images(range: Range, images: Any) -> np.ndarray:
             f"images have the shape {images.shape[1:]}; allowed: {range.image.shape}, "
             "as the generator's."
         )
-    return images
+    # A search is as precise as the more precise of both.
+    return images.astype(np.promote_types(images.dtype, range.image.dtype))
 
 
 def look(

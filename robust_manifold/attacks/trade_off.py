@@ -86,7 +86,7 @@ class Goal(NamedTuple):
 
     scale: Scalar
     """Units in a logit."""
-    confidence: float
+    confidence: Scalar
     """Logits by which the attack is to win."""
 
     @classmethod
@@ -101,10 +101,11 @@ class Goal(NamedTuple):
           normalise: measure in units of the clean image's shortfall, so that the scale
             of the logits changes nothing; otherwise in logits.
         """
-        goal = cls(jnp.ones((), problem.image.dtype), confidence)
+        dtype = problem.image.dtype
+        goal = cls(jnp.ones((), dtype), jnp.asarray(confidence, dtype))
         look = goal.look(problem, problem.classify(problem.image))
         if normalise:
-            scale = (1 / look.shortfall).astype(problem.image.dtype)
+            scale = (1 / look.shortfall).astype(dtype)
             goal = goal._replace(scale=jnp.where(jnp.isfinite(scale), scale, 1))
         return goal, look.adversarial
 
@@ -134,6 +135,7 @@ class Goal(NamedTuple):
             lead = problem.objective().of(logits).loss
             return problem.succeeds(logits) & (lead >= self.confidence)
         handicap = -self.confidence if problem.targeted else self.confidence
+        handicap = handicap.astype(logits.dtype)
         return problem.succeeds(logits.at[problem.label].add(handicap))
 
 

@@ -296,3 +296,21 @@ def test_the_curves_are_those_of_fewer_steps(linear, solver):
         np.testing.assert_allclose(
             curves[..., steps], found.restart_errors, rtol=1e-4, atol=1e-7
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", FIRST, ids=str)
+def test_with_64_bits_the_images_type_is_kept(linear, solver, dtype):
+    short = dataclasses.replace(solver, steps=4)
+    images = np.asarray(linear.images[:2]).astype(dtype)
+    with jax.enable_x64(True):
+        found = inversion.invert(
+            linear.generate,
+            jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), linear.params),
+            images,
+            key=KEY,
+            latent_shape=(3,),
+            solver=short,
+            restarts=Restarts(4, scale="unit", halve_at=(2,)),
+        )
+    assert found.latent.dtype == found.image.dtype == found.error.dtype == dtype
