@@ -482,7 +482,9 @@ def _task(
         labels,
         key=key,
         view=view,
-        gradients=attack.cost(output.size).backwards > 0,
+        gradients=any(
+            member.cost(output.size).backwards > 0 for member in _members(attack, seen)
+        ),
         criterion=criterion,
         fixed_keys=fixed_keys,
         tile=tile,

@@ -19,7 +19,7 @@ from robust_manifold.attacks import (
 )
 from robust_manifold.attacks.losses import Objective, dlr, targeted_dlr
 from robust_manifold.attacks.overpowered_losses import PAIR_LOSSES
-from robust_manifold.core.criterion import Targeted
+from robust_manifold.core.criterion import Misclassified, Targeted
 
 pytestmark = pytest.mark.filterwarnings("ignore::robust_manifold.attacks.AttackWarning")
 KEY = jax.random.key(0)
@@ -105,7 +105,7 @@ def _problem(bias, label=0, targeted=False):
         jnp.asarray(GREY[0]),
         jnp.int32(label),
         jnp.float32(0.1),
-        targeted,
+        Targeted() if targeted else Misclassified(),
     )
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import BIM, PGD, MomentumPGD, registry
+from robust_manifold.attacks import BIM, PGD, MomentumPGD, Problem, registry
 from robust_manifold.core.errors import UsageError
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 3, 1)).astype(np.float32)
@@ -49,10 +49,11 @@ def test_pixels_at_the_box_take_no_share_of_an_l2_step():
 def test_gradients_are_accumulated_at_one_length(scaling, second):
     attack = MomentumPGD(0.1, decay=0.5, scaling=scaling)
     image = jnp.full((2, 1, 1), 0.5)
+    problem = Problem(lambda x: x.ravel(), image, jnp.int32(0), jnp.float32(0.1))
     memory = attack.remember(image)
     for gradient in ([1000.0, 0.0], [-0.02, 0.03]):
         gradient = jnp.array(gradient).reshape(2, 1, 1)
-        direction, memory = attack.direction(None, None, image, gradient, memory)
+        direction, memory = attack.direction(problem, KEY, image, gradient, memory)
     np.testing.assert_allclose(memory.ravel(), second, rtol=1e-6)
     np.testing.assert_array_equal(direction.ravel(), np.sign(second))
 

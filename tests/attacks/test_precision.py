@@ -42,7 +42,7 @@ def _types():
 @pytest.mark.parametrize(
     "targeted", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize(("dtype", "weights"), _types())
+@pytest.mark.parametrize(("dtype", "weights"), [*_types()])
 @every_attack
 def test_with_64_bits_an_attack_keeps_the_images_type(spec, targeted, dtype, weights):
     """Traced, not compiled: types that do not fit show up then."""

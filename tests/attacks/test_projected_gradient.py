@@ -62,9 +62,9 @@ def test_an_l1_step_moves_the_largest_entries_that_the_box_lets_move():
     gradient = jnp.array([9.0, -8.0, 7.0, -6.0, 0.1, 0.0, -1.0, 0.0, 5.0])
     image = jnp.array([1.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.0, 0.5, 0.5])
     image, gradient = image.reshape(3, 3, 1), gradient.reshape(3, 3, 1)
-    direction, _ = PGD(1.0, "l1", sparsity=0.3).direction(
-        None, None, image, gradient, ()
-    )
+    problem = Problem(lambda x: x.ravel(), image, jnp.int32(0), jnp.float32(1.0))
+    attack = PGD(1.0, "l1", sparsity=0.3)
+    direction, _ = attack.direction(problem, KEY, image, gradient, ())
     # The box holds the first two, which are pushed on, and the seventh, which is not.
     expected = np.array([1, -1, 1, -1, 0, 0, 0, 0, 1]) / 3
     np.testing.assert_allclose(direction.ravel(), expected, rtol=1e-6)

@@ -79,9 +79,9 @@ def one_sentence(result, *named):
     [
         ({"status": {"state": "interrupted"}}, "is 'interrupted'; allowed: a finished"),
         ({"status": {"finished_stages": {}}}, "lacks the stage evaluate"),
-        ({"status": {"versions": None}}, "status.json lacks 'versions'"),
+        ({"status": {"versions": None}}, "status.json is damaged (versions)"),
         ({"status": {"devices": {"kind": "cpu"}}}, "status.json lacks 'devices'"),
-        ({"status": {"devices": 2}}, "status.json lacks 'devices'"),
+        ({"status": {"devices": 2}}, "status.json is damaged (devices)"),
         ({"files": {"given.json": [{"file": "x"}]}}, "given.json is not what this ver"),
         ({"files": {"pairs.json": ["x"]}}, "pairs.json is not what this version"),
         ({"status": {"command": ["main.py"]}}, "names no experiment"),
