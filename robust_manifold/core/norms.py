@@ -44,8 +44,12 @@ def project_ball(
             return jnp.where(length > epsilon, shrink * delta, delta)
         case "l1":
             radius = jnp.where(epsilon > 0, epsilon, 1)
-            projected = optax.projections.projection_l1_ball(delta, radius)
-            return jnp.where(epsilon > 0, projected, 0)
+            # Optax mixes types where JAX has wider ones than that of `delta`.
+            widest = jax.dtypes.canonicalize_dtype(jnp.float64)
+            projected = optax.projections.projection_l1_ball(
+                delta.astype(widest), radius.astype(widest)
+            )
+            return jnp.where(epsilon > 0, projected.astype(delta.dtype), 0)
     raise ValueError(f"no projection for norm {kind!r}; allowed: linf, l2, l1.")
 
 

@@ -13,6 +13,16 @@ def test_norm_is_plain(kind, expected):
     assert norms.norm(jnp.array([[3.0, 0.0], [-4.0, 0.0]]), kind) == expected
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["linf", "l2", "l1"])
+def test_with_64_bits_a_projection_keeps_its_type(kind, dtype):
+    with jax.enable_x64(True):
+        delta = jnp.array([3.0, 0.0, -4.0], dtype)
+        projected = norms.project_ball(delta, jnp.ones((), dtype), kind)
+        assert projected.dtype == dtype
+        assert norms.norm(projected, kind) == pytest.approx(1, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["linf", "l2", "l1"])
 def test_projection_is_the_nearest_point_of_the_ball(kind):
     rng = np.random.default_rng(0)
