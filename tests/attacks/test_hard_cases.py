@@ -104,12 +104,13 @@ ROWS = {
         Row(FMN("linf"), CLOSE),
         Row(FMN("l2"), CLOSE),
         Row(FMN("l1"), CLOSE),
-        Row(FMN("l0"), ONE_MORE),
+        # Values are chosen by their slopes, whatever room they have.
+        Row(FMN("l0"), 2.0),
     ],
     # It has to meet an adversarial image at random.
     "hop_skip_jump": [
         Row(HopSkipJump("l2", queries=4000, starts=400), 1.5, "chance", 0.3),
-        Row(HopSkipJump("linf", queries=4000, starts=400), 1.5, "chance", 0.3),
+        Row(HopSkipJump("linf", queries=6000, starts=400), 1.5, "chance", 0.3),
     ],
     # Pixels are raised alone, in pairs; each must lower the sum of the other classes,
     # and there is no such pixel where of three classes two rise alike.
