@@ -23,7 +23,12 @@ import runs
 
 from robust_manifold import inversion, models
 from robust_manifold.core.manifold import Spanner, SpannerParams
-from robust_manifold.defenses import DefenseParams, InvertAndClassify, adversaries
+from robust_manifold.defenses import (
+    DefenseParams,
+    InvertAndClassify,
+    Networks,
+    adversaries,
+)
 
 SHAPE, CLASSES = (28, 28, 1), 10
 VIEWS = {
@@ -61,7 +66,7 @@ def temporary_bytes(options, adversary, steps):
     solver = inversion.registry.build(f"{options.solver}(steps={steps})")
     spanner = Spanner(generator.apply, generator.input_shape, generator.prior)
     view = adversaries.build(adversary).view(
-        InvertAndClassify(solver, 1), spanner, classifier.apply
+        InvertAndClassify(solver, 1), Networks(generator=spanner), classifier.apply
     )
 
     def gradients(params, images, keys):
@@ -72,7 +77,7 @@ def temporary_bytes(options, adversary, steps):
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = DefenseParams(
-        SpannerParams(jax.eval_shape(generator.init, key)),
+        {"generator": SpannerParams(jax.eval_shape(generator.init, key))},
         jax.eval_shape(classifier.init, key),
     )
     images = jax.ShapeDtypeStruct((options.images, *SHAPE), "float32")

@@ -1,9 +1,11 @@
 """Defences: what stands between an image and its logits; and who gets past them."""
 
+from robust_manifold.core.networks import Networks
 from robust_manifold.defenses.adversaries import (
     BPDA,
     Adversary,
     Decision,
+    GradientAdversary,
     Implicit,
     Latent,
     Oblivious,
@@ -15,10 +17,13 @@ from robust_manifold.defenses.adversaries import (
 )
 from robust_manifold.defenses.apply import DefenseParams, defend
 from robust_manifold.defenses.base import Defended, Defense, NoDefense, registry
+from robust_manifold.defenses.bit_depth import BitDepth
+from robust_manifold.defenses.encode_and_generate import EncodeAndGenerate
 from robust_manifold.defenses.invert_and_classify import (
     DefenseGAN,
     InvertAndClassify,
     ProjectionDefense,
+    search_passes,
 )
 from robust_manifold.defenses.passes import (
     ViewPasses,
@@ -26,23 +31,30 @@ from robust_manifold.defenses.passes import (
     latent_search_passes,
     view_passes,
 )
-from robust_manifold.defenses.views import DefendedApply, RandomApply, search_passes
+from robust_manifold.defenses.purifier import Purified, Purifier
+from robust_manifold.defenses.views import DefendedApply, RandomApply
 
 __all__ = [
     "BPDA",
     "Adversary",
+    "BitDepth",
     "Decision",
     "Defended",
     "DefendedApply",
     "Defense",
     "DefenseGAN",
     "DefenseParams",
+    "EncodeAndGenerate",
+    "GradientAdversary",
     "Implicit",
     "InvertAndClassify",
     "Latent",
+    "Networks",
     "NoDefense",
     "Oblivious",
     "ProjectionDefense",
+    "Purified",
+    "Purifier",
     "RandomApply",
     "StraightThrough",
     "Substitute",

@@ -9,18 +9,22 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 from jaxtyping import Array
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.manifold import Spanner
+from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Params
 from robust_manifold.defenses import views
+from robust_manifold.defenses.apply import named
 from robust_manifold.defenses.base import Defense, NoDefense
-from robust_manifold.defenses.invert_and_classify import ProjectionDefense
+from robust_manifold.defenses.invert_and_classify import (
+    InvertAndClassify,
+    ProjectionDefense,
+)
+from robust_manifold.defenses.purifier import Purifier, as_purifier
 from robust_manifold.defenses.views import DefendedApply, RandomApply
 from robust_manifold.inversion import (
     GradientDescent,
     ImplicitDerivative,
     Restarts,
-    Search,
     Solver,
     as_restarts,
     as_solver,
@@ -59,10 +63,15 @@ class Adversary(abc.ABC):
         """Raises a `UsageError` for a defence that this adversary cannot meet."""
         del defence
 
+    def needs(self, defence: Defense) -> tuple[str, ...]:
+        """Returns the roles of networks that it needs beside those of the defence."""
+        del defence
+        return ()
+
     def view(
         self,
         defence: Defense,
-        spanner: Spanner,
+        networks: Networks,
         classify: Callable[[Params, Array], Array],
     ) -> RandomApply | None:
         """Returns what the attack differentiates, hashed by value.
@@ -72,13 +81,14 @@ class Adversary(abc.ABC):
 
         Args:
           defence: the spec.
-          spanner: the generator, and its encoder if it has one.
+          networks: that the defence and the adversary may use, by role.
           classify: `classify(params, image) -> logits`, for one image.
 
         Raises:
-          UsageError: for a defence that cannot be differentiated so.
+          UsageError: for a defence that cannot be differentiated so, or a network that
+            is missing.
         """
-        del defence, spanner, classify
+        del defence, networks, classify
         return None
 
 
@@ -95,9 +105,9 @@ class Oblivious(Adversary):
     source = "Samangouei et al. 2018"
     threat_models = _ALL
 
-    def view(self, defence, spanner, classify) -> RandomApply:
+    def view(self, defence, networks, classify) -> RandomApply:
         """Returns the classifier without the defence."""
-        del defence, spanner
+        del defence, networks
         return views.BareApply(classify)
 
 
@@ -121,47 +131,56 @@ class KeyedAdversary(Adversary):
         check(self.keys in get_args(Keys), self, "keys", "fixed or fresh")
 
 
-class ProjectionAdversary(KeyedAdversary):
-    """An adversary that differentiates the projection: subclasses say how."""
+class GradientAdversary(KeyedAdversary):
+    """An adversary that differentiates what the defence does: subclasses say how."""
 
     threat_models = ("white box",)
 
-    @property
     @abc.abstractmethod
-    def derivative(self) -> views.Derivative:
-        """How the projection is differentiated."""
+    def derivative(self, defence: Purifier) -> views.Derivative:
+        """Returns how a purifier is differentiated.
+
+        Raises:
+          UsageError: for one that cannot be differentiated so.
+        """
 
     def check_meets(self, defence: Defense) -> None:
-        """Raises a `UsageError` for a defence that does not project."""
-        if not isinstance(defence, NoDefense):
-            _projecting(self, defence)
-
-    def view(self, defence, spanner, classify) -> RandomApply:
-        """Returns the defended classifier with this derivative of its projection."""
+        """Raises a `UsageError` for a defence that it cannot differentiate."""
         if isinstance(defence, NoDefense):
-            return defended_apply(defence, spanner, classify)
-        projecting = _projecting(self, defence)
-        return views.ProjectionView(self.derivative, projecting, spanner, classify)
+            return
+        if not isinstance(defence, Purifier):
+            raise _refused(self, defence, "none, or one that purifies the image")
+        self.derivative(defence)
+
+    def view(self, defence, networks, classify) -> RandomApply:
+        """Returns the defended classifier with this derivative of its purifier."""
+        self.check_meets(defence)
+        if not isinstance(defence, Purifier):
+            return defended_apply(defence, networks, classify)
+        derivative = self.derivative(defence)
+        return views.PurifierView(derivative, defence, networks, classify)
 
 
 @adversaries.register("straight_through")
 @dataclasses.dataclass(frozen=True)
-class StraightThrough(ProjectionAdversary):
-    """BPDA: forwards the projection, backwards the identity."""
+class StraightThrough(GradientAdversary):
+    """BPDA: forwards the purifier, backwards the identity."""
 
     title = "straight-through"
     source = "Athalye et al. 2018"
 
-    @property
-    def derivative(self) -> views.Derivative:
+    def derivative(self, defence) -> views.Derivative:
         """See `views.Identity`."""
+        del defence
         return views.Identity()
 
 
 @adversaries.register("unrolled")
 @dataclasses.dataclass(frozen=True)
-class Unrolled(ProjectionAdversary):
-    """The gradient through every step of the inversion's best restart.
+class Unrolled(GradientAdversary):
+    """The gradient through all that the defence does.
+
+    Of an inversion, it is that through every step of the best restart.
 
     Attributes:
       rematerialise: compute a step's values again rather than store them: memory then
@@ -173,15 +192,19 @@ class Unrolled(ProjectionAdversary):
 
     rematerialise: bool = True
 
-    @property
-    def derivative(self) -> views.Derivative:
+    def check_meets(self, defence) -> None:
+        """Accepts every defence: each can be differentiated as it stands."""
+        del defence
+
+    def derivative(self, defence) -> views.Derivative:
         """See `views.Unrolling`."""
+        del defence
         return views.Unrolling(self.rematerialise)
 
 
 @adversaries.register("implicit")
 @dataclasses.dataclass(frozen=True)
-class Implicit(ProjectionAdversary):
+class Implicit(GradientAdversary):
     """The gradient of a minimum, by the implicit function theorem.
 
     The fields are those of `inversion.ImplicitDerivative`.  Where a generator hardly
@@ -209,12 +232,12 @@ class Implicit(ProjectionAdversary):
             self.hessian, self.linear, self.damping, self.iterations
         )
 
-    @property
-    def derivative(self) -> views.Derivative:
+    def derivative(self, defence) -> views.Derivative:
         """See `views.Implicit`."""
+        _projecting(self, defence)
         return views.Implicit(self.solver)
 
-    def report(self, defence: Defense, spanner: Spanner) -> views.ImplicitReport:
+    def report(self, defence: Defense, networks: Networks) -> views.ImplicitReport:
         """Returns the function that tells whether the theorem holds at an image.
 
         `core.batching.map_examples` makes it one of many images.
@@ -223,21 +246,25 @@ class Implicit(ProjectionAdversary):
           UsageError: for a defence without a projection.
         """
         projecting = _projecting(self, defence)
-        return views.ImplicitReport(self.solver, projecting, spanner)
+        return views.ImplicitReport(self.solver, projecting, networks)
 
 
 @adversaries.register("bpda")
 @dataclasses.dataclass(frozen=True)
-class BPDA(ProjectionAdversary):
-    """BPDA with a short inversion in place of the defence's own, backwards only.
+class BPDA(GradientAdversary):
+    """BPDA with another purifier in place of the defence's own, backwards only.
 
     The derivative of a long unrolled inversion can grow without bound; that of a few
-    plain steps does not, but it is the derivative of another projection.
+    plain steps does not, but it is the derivative of another projection.  A purifier
+    that rounds has none at all; that of a smooth one may lead on.
 
     Attributes:
-      solver: of the short inversion, or its text as in a config.
+      solver: of a short inversion, or its text as in a config.
       restarts: of it; their text as in a config, or their number.  By default one,
         from the encoder's guess if there is an encoder.
+      stand_in: another purifier in place of that inversion, or its text as in a
+        config, such as "encode_and_generate".  A defence without a generator needs
+        one.
     """
 
     title = "BPDA"
@@ -247,16 +274,47 @@ class BPDA(ProjectionAdversary):
     # the gradient.
     solver: Solver | str = GradientDescent(steps=10)
     restarts: Restarts | str | int = Restarts(count=1)
+    stand_in: Purifier | str | None = None
 
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "solver", as_solver(self.solver))
         object.__setattr__(self, "restarts", as_restarts(self.restarts))
+        if self.stand_in is not None:
+            object.__setattr__(self, "stand_in", _as_stand_in(self.stand_in))
 
-    @property
-    def derivative(self) -> views.Derivative:
+    def purifier(self, defence: Defense) -> Purifier:
+        """Returns what stands in for a defence.
+
+        Raises:
+          UsageError: if `stand_in` is None, and the defence has no generator.
+        """
+        if self.stand_in is not None:
+            return as_purifier(self.stand_in)
+        if GENERATOR not in defence.needs:
+            raise UsageError(
+                f"BPDA.stand_in is None; allowed with {named(defence)}, which has no "
+                "generator to invert: a purifier, such as 'invert_and_classify'."
+            )
+        return InvertAndClassify(self.solver, self.restarts)
+
+    def needs(self, defence) -> tuple[str, ...]:
+        """Returns those of what stands in."""
+        # The short inversion is one of the defence's own generator.
+        if self.stand_in is None or isinstance(defence, NoDefense):
+            return ()
+        return as_purifier(self.stand_in).needs
+
+    def derivative(self, defence) -> views.Derivative:
         """See `views.StandIn`."""
-        return views.StandIn(Search(as_solver(self.solver), as_restarts(self.restarts)))
+        return views.StandIn(self.purifier(defence))
+
+
+def _as_stand_in(stand_in: Purifier | str) -> Purifier:
+    try:
+        return as_purifier(stand_in)
+    except UsageError as error:
+        raise UsageError(f"BPDA.stand_in: {error}") from None
 
 
 @adversaries.register("decision")
@@ -309,16 +367,20 @@ class Substitute(Adversary):
 
 
 def defended_apply(
-    defence: Defense, spanner: Spanner, classify: Callable[[Params, Array], Array]
+    defence: Defense, networks: Networks, classify: Callable[[Params, Array], Array]
 ) -> DefendedApply:
     """Returns the true defended classifier; arguments as for `Adversary.view`."""
-    return DefendedApply(defence, spanner, classify)
+    return DefendedApply(defence, networks, classify)
 
 
 def _projecting(adversary: Adversary, defence: Defense) -> ProjectionDefense:
     if not isinstance(defence, ProjectionDefense):
-        raise UsageError(
-            f"defence is {defence!r}; allowed with the adversary "
-            f"{adversaries.name_of(adversary)!r}: none, or one that projects."
-        )
+        raise _refused(adversary, defence, "none, or one that inverts a generator")
     return defence
+
+
+def _refused(adversary: Adversary, defence: Defense, allowed: str) -> UsageError:
+    name = adversaries.name_of(adversary)
+    return UsageError(
+        f"defence is {named(defence)}; allowed with the adversary {name!r}: {allowed}."
+    )

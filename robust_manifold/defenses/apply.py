@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,17 +11,24 @@ from jaxtyping import Array
 
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
-from robust_manifold.core.manifold import Spanner, SpannerParams
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import SpannerParams
+from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Params, PRNGKey
-from robust_manifold.defenses.base import Defended, Defense
-from robust_manifold.defenses.invert_and_classify import ProjectionDefense
+from robust_manifold.defenses.base import Defended, Defense, registry
 
 
 class DefenseParams(NamedTuple):
-    """The parameters of the networks behind a defence."""
+    """The parameters of the networks behind a defence, and of its classifier."""
 
-    spanner: SpannerParams
+    networks: Mapping[str, Params]
+    """By role; those of the generator are `SpannerParams`."""
     classifier: Params
+
+    @property
+    def spanner(self) -> SpannerParams:
+        """The generator's, by the name that attacks in its range know them by."""
+        return self.networks[GENERATOR]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,26 +36,51 @@ class _DefendOne:
     """A defence of one image, hashed by value: equal specs compile once."""
 
     defence: Defense
-    spanner: Spanner
+    networks: Networks
     classify: Callable[[Params, Array], Array]
+    """`classify(params, image) -> logits`, for one image."""
+
+    def __post_init__(self):
+        check_networks(self.defence, self.networks)
 
     @property
     def tiled(self) -> bool:
         """Whether it searches over many steps; see `core.batching.map_examples`."""
-        return isinstance(self.defence, ProjectionDefense)
+        return self.defence.tiled
 
     def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Defended:
-        return self.defence.defend(
-            key,
-            self.spanner.bind(params.spanner),
-            functools.partial(self.classify, params.classifier),
-            image,
+        networks = self.networks.bind(params.networks)
+        classify = functools.partial(self.classify, params.classifier)
+        return self.defence.defend(key, networks, classify, image)
+
+
+def check_networks(defence: Defense, networks: Networks) -> None:
+    """Refuses networks among which a defence lacks one that it needs.
+
+    Raises:
+      UsageError: if one is missing.
+    """
+    missing = [role for role in defence.needs if role not in networks.roles]
+    if missing:
+        raise UsageError(
+            f"networks has the roles {', '.join(networks.roles) or 'none'}; allowed "
+            f"with {named(defence)}: {', '.join(defence.needs)}."
         )
+
+
+def named(defence: Defense) -> str:
+    """Returns a defence as an error names it."""
+    try:
+        registry.name_of(defence)
+    except KeyError:
+        # One of the caller's own, in no registry.
+        return repr(defence)
+    return repr(registry.to_string(defence))
 
 
 def defend(
     defence: Defense,
-    spanner: Spanner,
+    networks: Networks,
     classify: Callable[[Params, Array], Array],
     params: DefenseParams,
     images: Any,
@@ -58,13 +90,14 @@ def defend(
     ids: np.ndarray | jax.Array | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Defended:
-    """Returns the defended logits, and projections, of a batch of images.
+    """Returns the defended outputs, and purified images, of a batch of images.
 
     The result for an image depends on its id and `key`, never on its batch mates.
 
     Args:
       defence: the spec, for instance `InvertAndClassify()`.
-      spanner: the generator, and its encoder if it has one.
+      networks: that the defence may use, by role, such as
+        `Networks(generator=Spanner(generate, (64,)))`.
       classify: `classify(params, image) -> logits`, for one image.
       params: of all of them.
       images: [n, height, width, channels], floats in [0, 1].
@@ -74,10 +107,11 @@ def defend(
       on_chunk: called with (images done, n) after each chunk.
 
     Raises:
-      UsageError: for images outside [0, 1] or of the wrong shape.
+      UsageError: for images outside [0, 1] or of the wrong shape, or a network that is
+        missing.
     """
     return batching.map_examples(
-        _DefendOne(defence, spanner, classify),
+        _DefendOne(defence, networks, classify),
         params,
         checked_images(images),
         key=key,

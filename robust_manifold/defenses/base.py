@@ -2,54 +2,66 @@
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from robust_manifold.core.manifold import Manifold
+from robust_manifold.core.networks import Bound
 from robust_manifold.core.spec import Registry
 from robust_manifold.core.types import Classify, Image, Logits, PRNGKey
-from robust_manifold.inversion import Inversion
 
 
 class Defended(NamedTuple):
-    """The logits of one image behind a defence."""
+    """What a defence makes of one image."""
 
-    logits: Logits
-    inversion: Inversion | None
-    """The projection that was classified; None where the defence makes none."""
+    output: Logits
+    """Of the defended classifier."""
+    purified: Image | None = None
+    """The image that was classified in place of the given one, if there is one."""
+    details: Any = None
+    """What else the defence has to tell: a NamedTuple of arrays, or None."""
 
 
 class Defense(abc.ABC):
     """Base class of all defences: subclasses are frozen dataclasses.
 
-    A defence is written for one image and vmapped for many.
+    A defence is written for one image and vmapped for many.  Most are a `Purifier`.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Roles of the networks that it cannot do without, such as "generator"."""
+    tiled: ClassVar[bool] = False
+    """Whether it searches over many steps, which would amplify the rounding of arrays
+    of another shape; see `core.batching.map_examples`."""
 
     @abc.abstractmethod
     def defend(
-        self,
-        key: PRNGKey,
-        manifold: Manifold,
-        classify: Classify,
-        image: Image,
+        self, key: PRNGKey, networks: Bound, classify: Classify, image: Image
     ) -> Defended:
-        """Returns the logits of the defended classifier, and how they came about.
+        """Returns the output of the defended classifier, and how it came about.
 
         Args:
           key: the image's own random key.
-          manifold: the generator's range.
+          networks: by role, their parameters bound; "generator" is a `Manifold`, the
+            others are functions of arrays.
           classify: image -> logits.
           image: pixels in [0, 1].
         """
 
+    def passes(self, latent_size: int) -> float:
+        """Returns about how many passes through networks it takes, for one image.
+
+        Those through the classifier are not counted.
+
+        Args:
+          latent_size: of the generator; 0 where there is none.
+        """
+        del latent_size
+        return 0.0
+
     def __call__(
-        self,
-        key: PRNGKey,
-        manifold: Manifold,
-        classify: Classify,
-        image: Image,
+        self, key: PRNGKey, networks: Bound, classify: Classify, image: Image
     ) -> Logits:
-        """Returns the logits alone; arguments as for `defend`."""
-        return self.defend(key, manifold, classify, image).logits
+        """Returns the output alone; arguments as for `defend`."""
+        return self.defend(key, networks, classify, image).output
 
 
 registry: Registry[Defense] = Registry("defence")
@@ -59,15 +71,9 @@ registry: Registry[Defense] = Registry("defence")
 @registry.register("none")
 @dataclasses.dataclass(frozen=True)
 class NoDefense(Defense):
-    """The bare classifier; the generator is not used."""
+    """The bare classifier; no other network is used."""
 
-    def defend(
-        self,
-        key: PRNGKey,
-        manifold: Manifold,
-        classify: Classify,
-        image: Image,
-    ) -> Defended:
+    def defend(self, key, networks, classify, image) -> Defended:
         """Returns the classifier's logits of the image itself."""
-        del key, manifold
-        return Defended(classify(image), None)
+        del key, networks
+        return Defended(classify(image))

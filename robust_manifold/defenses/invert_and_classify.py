@@ -3,47 +3,72 @@
 import abc
 import dataclasses
 
-from robust_manifold.core.manifold import Manifold
+from robust_manifold.core.networks import GENERATOR, Bound
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Classify, Image, PRNGKey
-from robust_manifold.defenses.base import Defended, Defense, registry
+from robust_manifold.core.types import Image, PRNGKey
+from robust_manifold.defenses.base import registry
+from robust_manifold.defenses.purifier import Purified, Purifier
 from robust_manifold.inversion import (
     DEFAULT_RESTARTS,
     DEFAULT_SOLVER,
     GradientDescent,
-    Inversion,
     Restarts,
     Search,
     Solver,
     as_restarts,
     as_solver,
     invert_one,
+    unrolled,
 )
 
 
-class ProjectionDefense(Defense):
-    """A defence that classifies G(z*): subclasses say how z* is searched for."""
+class ProjectionDefense(Purifier):
+    """A defence that classifies G(z*): subclasses say how z* is searched for.
+
+    The details of what it returns are the `Inversion`.
+    """
+
+    needs = (GENERATOR,)
+    tiled = True
 
     @property
     @abc.abstractmethod
     def search(self) -> Search:
         """How z* is found."""
 
-    def project(self, key: PRNGKey, manifold: Manifold, image: Image) -> Inversion:
+    def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
         """Returns the projection of one image; arguments as for `defend`."""
         solver, restarts = self.search.solver, self.search.restarts
-        return invert_one(manifold, image, key, solver=solver, restarts=restarts)
+        manifold = networks[GENERATOR]
+        found = invert_one(manifold, image, key, solver=solver, restarts=restarts)
+        return Purified(found.image, found)
 
-    def defend(
-        self,
-        key: PRNGKey,
-        manifold: Manifold,
-        classify: Classify,
-        image: Image,
-    ) -> Defended:
-        """Returns the logits of the projection, and the projection."""
-        inversion = self.project(key, manifold, image)
-        return Defended(classify(inversion.image), inversion)
+    def unrolled(self, key, networks, image, *, rematerialise=True) -> Purified:
+        """Returns the best restart's projection; see `inversion.unrolled`."""
+        manifold, search = networks[GENERATOR], self.search
+        found = unrolled(search, manifold, image, key, rematerialise=rematerialise)
+        return Purified(found.image, found)
+
+    def passes(self, latent_size: int) -> float:
+        """Returns those of the search."""
+        return search_passes(self.search, latent_size)
+
+    def unrolled_passes(self, latent_size, *, rematerialise=True) -> float:
+        """Returns those of the best restart's steps, taken again and led back."""
+        solver = self.search.solver
+        return (3 + rematerialise) * solver.steps * solver.passes(latent_size)
+
+
+def search_passes(search: Search, latent_size: int) -> float:
+    """Returns the passes through the generator of a search that does not end early.
+
+    Args:
+      search: of one image.
+      latent_size: of the generator.
+    """
+    segments = search.restarts.segments(search.solver.steps)
+    taken = sum(segment.steps * segment.runs for segment in segments)
+    return taken * search.solver.passes(latent_size)
 
 
 @registry.register("invert_and_classify")

@@ -9,12 +9,11 @@ from typing import NamedTuple
 from robust_manifold.defenses.adversaries import (
     Adversary,
     Decision,
+    GradientAdversary,
     Latent,
-    ProjectionAdversary,
 )
-from robust_manifold.defenses.base import Defense
-from robust_manifold.defenses.invert_and_classify import ProjectionDefense
-from robust_manifold.defenses.views import search_passes
+from robust_manifold.defenses.base import Defense, NoDefense
+from robust_manifold.defenses.purifier import Purifier
 
 
 class ViewPasses(NamedTuple):
@@ -30,12 +29,10 @@ def classifying_passes(defence: Defense, latent_size: int) -> float:
     """Returns the passes in which a defended classifier classifies one image.
 
     Args:
-      defence: the spec; one that does not project counts as none.
-      latent_size: of the generator.
+      defence: the spec.
+      latent_size: of the generator; 0 where there is none.
     """
-    if not isinstance(defence, ProjectionDefense):
-        return 1.0
-    return 1 + search_passes(defence.search, latent_size)
+    return 1 + defence.passes(latent_size)
 
 
 def view_passes(adversary: Adversary, defence: Defense, latent_size: int) -> ViewPasses:
@@ -44,15 +41,15 @@ def view_passes(adversary: Adversary, defence: Defense, latent_size: int) -> Vie
     Args:
       adversary: its spec.
       defence: that it meets.
-      latent_size: of the generator.
+      latent_size: of the generator; 0 where there is none.
     """
-    projects = isinstance(defence, ProjectionDefense)
-    if not projects or not isinstance(adversary, ProjectionAdversary | Decision):
+    if isinstance(defence, NoDefense):
+        return ViewPasses(1.0, 1.0)
+    if not isinstance(adversary, GradientAdversary | Decision):
         return ViewPasses(1.0, 1.0)
     forward, backward = classifying_passes(defence, latent_size), 1.0
-    if isinstance(adversary, ProjectionAdversary):
-        through = adversary.derivative.passes(defence.search, latent_size)
-        backward += through
+    if isinstance(adversary, GradientAdversary) and isinstance(defence, Purifier):
+        backward += adversary.derivative(defence).passes(defence, latent_size)
     return ViewPasses(adversary.samples * forward, adversary.samples * backward)
 
 

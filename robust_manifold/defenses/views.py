@@ -12,18 +12,13 @@ from typing import Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float
 
-from robust_manifold.core.manifold import Manifold, Spanner
+from robust_manifold.core.networks import GENERATOR, Bound, Networks
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
-from robust_manifold.defenses.apply import DefenseParams
+from robust_manifold.defenses.apply import DefenseParams, check_networks
 from robust_manifold.defenses.base import Defense
 from robust_manifold.defenses.invert_and_classify import ProjectionDefense
-from robust_manifold.inversion import (
-    ImplicitDerivative,
-    Inversion,
-    Report,
-    Search,
-    unrolled,
-)
+from robust_manifold.defenses.purifier import Purified, Purifier
+from robust_manifold.inversion import ImplicitDerivative, Report
 
 
 @runtime_checkable
@@ -43,15 +38,18 @@ class DefendedApply:
     """The true defended classifier of one image."""
 
     defence: Defense
-    spanner: Spanner
+    networks: Networks
     classify: Callable[[Params, Array], Array]
     """`classify(params, image) -> logits`, for one image."""
 
+    def __post_init__(self):
+        check_networks(self.defence, self.networks)
+
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
         """Returns the defended logits."""
-        manifold = self.spanner.bind(params.spanner)
+        networks = self.networks.bind(params.networks)
         classify = functools.partial(self.classify, params.classifier)
-        return self.defence(key, manifold, classify, image)
+        return self.defence(key, networks, classify, image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,48 +65,49 @@ class BareApply:
 
 
 class Derivative(abc.ABC):
-    """How a projection is differentiated by its image: a frozen dataclass."""
+    """How a purified image is differentiated by the image: a frozen dataclass."""
 
     @abc.abstractmethod
-    def project(
-        self, search: Search, manifold: Manifold, image: Image, key: PRNGKey
-    ) -> Inversion:
-        """Returns the projection, with this derivative."""
+    def purify(
+        self, purifier: Purifier, key: PRNGKey, networks: Bound, image: Image
+    ) -> Purified:
+        """Returns the purified image, with this derivative."""
 
     @abc.abstractmethod
-    def passes(self, search: Search, latent_size: int) -> float:
-        """Returns about how many passes the derivative takes beside the search."""
+    def passes(self, purifier: Purifier, latent_size: int) -> float:
+        """Returns about how many passes the derivative takes beside the purifier."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Derivative):
-    """The projection's derivative is taken for the identity (Athalye et al. 2018)."""
+    """The purifier's derivative is taken for the identity (Athalye et al. 2018)."""
 
-    def project(self, search, manifold, image, key) -> Inversion:
-        """Returns the projection itself, differentiated as if it were the image."""
-        found = search(manifold, jax.lax.stop_gradient(image), key)
+    def purify(self, purifier, key, networks, image) -> Purified:
+        """Returns the purified image, differentiated as if it were the image."""
+        found = purifier.purify(key, networks, jax.lax.stop_gradient(image))
         return found._replace(image=with_derivative_of(found.image, image))
 
-    def passes(self, search, latent_size) -> float:
+    def passes(self, purifier, latent_size) -> float:
         """Returns 0."""
-        del search, latent_size
+        del purifier, latent_size
         return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Unrolling(Derivative):
-    """The projection's derivative goes through every step; see `inversion.unrolled`."""
+    """The derivative goes through all that the purifier does; see `unrolled` there."""
 
     rematerialise: bool = True
 
-    def project(self, search, manifold, image, key) -> Inversion:
-        """Returns the projection by the best restart, differentiated step by step."""
-        return unrolled(search, manifold, image, key, rematerialise=self.rematerialise)
+    def purify(self, purifier, key, networks, image) -> Purified:
+        """Returns the purified image, differentiated step by step."""
+        remat = self.rematerialise
+        return purifier.unrolled(key, networks, image, rematerialise=remat)
 
-    def passes(self, search, latent_size) -> float:
-        """Returns those of the best restart's steps, taken again and led back."""
-        steps = search.solver.steps * search.solver.passes(latent_size)
-        return (3 + self.rematerialise) * steps
+    def passes(self, purifier, latent_size) -> float:
+        """Returns the purifier's own."""
+        remat = self.rematerialise
+        return purifier.unrolled_passes(latent_size, rematerialise=remat)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,50 +116,57 @@ class Implicit(Derivative):
 
     derivative: ImplicitDerivative = ImplicitDerivative()
 
-    def project(self, search, manifold, image, key) -> Inversion:
+    def purify(self, purifier, key, networks, image) -> Purified:
         """Returns the projection, differentiated by the implicit function theorem."""
-        return self.derivative(search, manifold, image, key)
+        assert isinstance(purifier, ProjectionDefense)
+        manifold = networks[GENERATOR]
+        found = self.derivative(purifier.search, manifold, image, key)
+        return Purified(found.image, found)
 
-    def passes(self, search, latent_size) -> float:
+    def passes(self, purifier, latent_size) -> float:
         """Returns 4 for each product with the Hessian."""
-        del search
+        del purifier
         return 4.0 * self.derivative.products(latent_size)
 
 
 @dataclasses.dataclass(frozen=True)
 class StandIn(Derivative):
-    """The derivative of another projection, through its every step."""
+    """The derivative of another purifier, through all that it does."""
 
-    search: Search
-    """How the other projection is found."""
+    other: Purifier
 
-    def project(self, search, manifold, image, key) -> Inversion:
-        """Returns the projection itself, differentiated as if it were the other."""
-        stand_in = unrolled(self.search, manifold, image, key)
-        found = search(manifold, jax.lax.stop_gradient(image), key)
-        return found._replace(image=with_derivative_of(found.image, stand_in.image))
+    def purify(self, purifier, key, networks, image) -> Purified:
+        """Returns the purified image, differentiated as if it were the other's."""
+        other = self.other.unrolled(key, networks, image)
+        found = purifier.purify(key, networks, jax.lax.stop_gradient(image))
+        return found._replace(image=with_derivative_of(found.image, other.image))
 
-    def passes(self, search, latent_size) -> float:
-        """Returns those of the other search and of its best restart's steps."""
-        del search
-        through = Unrolling().passes(self.search, latent_size)
-        return search_passes(self.search, latent_size) + through
+    def passes(self, purifier, latent_size) -> float:
+        """Returns those of the other purifier and of its derivative."""
+        del purifier
+        through = self.other.unrolled_passes(latent_size)
+        return self.other.passes(latent_size) + through
 
 
 @dataclasses.dataclass(frozen=True)
-class ProjectionView:
-    """A defence that classifies a projection, differentiated in its own way."""
+class PurifierView:
+    """A defence that classifies a purified image, differentiated in its own way."""
 
     derivative: Derivative
-    defence: ProjectionDefense
-    spanner: Spanner
+    defence: Purifier
+    networks: Networks
     classify: Callable[[Params, Array], Array]
 
+    def __post_init__(self):
+        check_networks(self.defence, self.networks)
+        if isinstance(self.derivative, StandIn):
+            check_networks(self.derivative.other, self.networks)
+
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
-        """Returns the logits of the projection."""
-        manifold = self.spanner.bind(params.spanner)
-        inversion = self.derivative.project(self.defence.search, manifold, image, key)
-        return self.classify(params.classifier, inversion.image)
+        """Returns the logits of the purified image."""
+        networks = self.networks.bind(params.networks)
+        found = self.derivative.purify(self.defence, key, networks, image)
+        return self.classify(params.classifier, found.image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,28 +175,19 @@ class ImplicitReport:
 
     derivative: ImplicitDerivative
     defence: ProjectionDefense
-    spanner: Spanner
+    networks: Networks
     tiled = True
+
+    def __post_init__(self):
+        check_networks(self.defence, self.networks)
 
     def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Report:
         """Returns what is found at one image, as `core.batching.map_examples` asks."""
-        manifold = self.spanner.bind(params.spanner)
+        manifold = self.networks.bind(params.networks)[GENERATOR]
         search = self.defence.search
         latent = search(manifold, image, key).latent
         problem = search.solver.problem(manifold.generate, image, manifold.prior)
         return self.derivative.report(problem, latent)
-
-
-def search_passes(search: Search, latent_size: int) -> float:
-    """Returns the passes through the generator of a search that does not end early.
-
-    Args:
-      search: of one image.
-      latent_size: of the generator.
-    """
-    segments = search.restarts.segments(search.solver.steps)
-    taken = sum(segment.steps * segment.runs for segment in segments)
-    return taken * search.solver.passes(latent_size)
 
 
 @jax.custom_jvp

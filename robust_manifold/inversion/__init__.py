@@ -27,7 +27,7 @@ from robust_manifold.inversion.solver import (
     as_solver,
     registry,
 )
-from robust_manifold.inversion.unrolled import unrolled
+from robust_manifold.inversion.unrolled import repeated, unrolled
 
 __all__ = [
     "Adam",
@@ -60,6 +60,7 @@ __all__ = [
     "invert",
     "invert_one",
     "registry",
+    "repeated",
     "restarts_registry",
     "unrolled",
 ]

@@ -28,6 +28,7 @@ _NAMES = {
     "deepfool": "DeepFool",
     "defense_gan": "Defense-GAN",
     "elastic_net": "Elastic Net",
+    "encode_and_generate": "Encode and Generate",
     "hop_skip_jump": "HopSkipJump",
     "lbfgs": "L-BFGS",
     "levenberg_marquardt": "Levenberg-Marquardt",

@@ -37,6 +37,9 @@ ADVERSARIES: Mapping[str, str] = {
 }
 """What each adversary may use, in the words of a caption."""
 
+_STAND_IN = "gradients are those of another defence, in place of its own"
+"""What BPDA may use where it is given another purifier."""
+
 MISSING = "–"
 
 
@@ -88,6 +91,8 @@ def with_threat(title: str, rows: Iterable[Any]) -> str:
 def adversary_words(text: str) -> str:
     """Returns what an adversary may use, in words; nothing for one not known here."""
     spec = parse_spec(text)
+    if spec and "stand_in" in spec.named:
+        return _STAND_IN
     return ADVERSARIES.get(spec.name if spec else text.replace("-", "_"), "")
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from jaxtyping import Array
 from robust_manifold import attacks, data, defenses, evaluation, models
 from robust_manifold.config import Column
 from robust_manifold.core import keys
-from robust_manifold.core.manifold import Spanner, SpannerParams
+from robust_manifold.core.manifold import Spanner
+from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Latent, Params, PRNGKey
-from robust_manifold.defenses.adversaries import ProjectionAdversary
 from robust_manifold.evaluation import Check
 from robust_manifold.evaluation.audits import (
     DEFAULT_ATTACK,
@@ -43,6 +43,9 @@ SUMMARY = "audit.json"
 
 Tell = Callable[[int, int], None]
 """Called with (checks made, all that are computed anew of a column)."""
+
+_Params = Mapping[str, Params]
+"""The parameters of a defence's networks, by role."""
 
 STEPS = 20
 """At most, of an attack that is made anew."""
@@ -221,9 +224,10 @@ def _of_defended(
 ) -> list[Check]:
     """Returns what is computed anew of a defended classifier."""
     part, params = _examples(context), trained.load_column(context, column)
-    classifier, spanner = context.classifier_of(column.classifier), context.spanner
+    classifier = context.classifier_of(column.classifier)
+    networks = context.defence_networks
     defended = attacks.Expectation(
-        defenses.defended_apply(column.defence, spanner, classifier.apply)
+        defenses.defended_apply(column.defence, networks, classifier.apply)
     )
     key = context.stream(f"audit {column.text}")
     projection = None
@@ -232,9 +236,9 @@ def _of_defended(
             context.generator, keys.stream(key, "latents"), min(part.size, _LATENTS)
         )
         projection = evaluation.Projection(
-            _Projecting(column.defence, spanner),
-            _Generating(spanner),
-            params.spanner,
+            _Projecting(column.defence, networks),
+            _Generating(context.spanner),
+            params.networks,
             np.asarray(latents),
         )
     images = data.to_float(part.images)
@@ -260,9 +264,9 @@ def _view(context: Context, column: Column) -> attacks.Expectation | None:
     classify = context.classifier_of(column.classifier).apply
     for text in context.experiment.evaluation.adversaries:
         adversary: Any = defenses.adversaries.build(text)
-        if not isinstance(adversary, ProjectionAdversary):
+        if not isinstance(adversary, defenses.GradientAdversary):
             continue
-        view = adversary.view(column.defence, context.spanner, classify)
+        view = adversary.view(column.defence, context.defence_networks, classify)
         if view is not None:
             return attacks.Expectation(view, adversary.samples)
     return None
@@ -314,15 +318,16 @@ class _Projecting:
     """A defence's projection as a function of parameters, hashed by value."""
 
     defence: defenses.ProjectionDefense
-    spanner: Spanner
+    networks: Networks
 
-    def __call__(self, params: SpannerParams, key: PRNGKey, image: Image) -> Inversion:
-        return self.defence.project(key, self.spanner.bind(params), image)
+    def __call__(self, params: _Params, key: PRNGKey, image: Image) -> Inversion:
+        networks = self.networks.bind(params)
+        return self.defence.purify(key, networks, image).details
 
 
 @dataclasses.dataclass(frozen=True)
 class _Generating:
     spanner: Spanner
 
-    def __call__(self, params: SpannerParams, latent: Latent) -> Image:
-        return self.spanner.generate(params.generator, latent)
+    def __call__(self, params: _Params, latent: Latent) -> Image:
+        return self.spanner.generate(params[GENERATOR].generator, latent)

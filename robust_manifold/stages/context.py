@@ -14,6 +14,7 @@ from robust_manifold.config import CLASSIFIER, Column, Experiment
 from robust_manifold.core import batching, keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
+from robust_manifold.core.networks import ENCODER, GENERATOR, Networks
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import Restarts, as_restarts
 from robust_manifold.runtime import (
@@ -210,6 +211,16 @@ class Context:
             self.encoder.apply if encodes else None,
         )
 
+    @property
+    def defence_networks(self) -> Networks:
+        """The networks that a defence of the run may use, by role.
+
+        `trained.load_column` returns their parameters.
+        """
+        if GENERATOR not in self.networks:
+            return Networks()
+        return Networks(generator=self.spanner)
+
     def _build(self, spec) -> models.Model:
         return models.build(
             spec,
@@ -243,7 +254,7 @@ class Context:
 
     def networks_of(self, stages: Collection[str]) -> tuple[str, ...]:
         """Returns the roles of those networks that some stages train or use."""
-        inverts = {"measure", "diagnose"} | self._projecting_stages
+        inverts = {"measure", "diagnose"} | self._generating_stages
         needed = {
             "classifier": {"fit_classifier", "measure"},
             "generator": {"fit_generator", "fit_encoder"} | inverts,
@@ -281,17 +292,29 @@ class Context:
         return (*self.experiment.trained_for(name), name)
 
     @property
-    def _projecting_stages(self) -> set[str]:
+    def _generating_stages(self) -> set[str]:
         """The stages that need the generator for a defence or an adversary."""
         block = self.experiment.evaluation
         kinds = {text.partition("(")[0] for text in block.adversaries}
         searches = "latent" in kinds and bool(block.attacks)
-        if not any(column.projects for column in block.columns):
+        generating = {GENERATOR, ENCODER}
+        if not any(generating & set(c.defence.needs) for c in block.columns):
+            if block.attacks and any(generating & needs for needs in self._stand_ins):
+                # The audit looks through the adversary's eyes, too.
+                return {"attack", "audit"}
             return {"attack"} if searches else set()
         # All but the oblivious adversary meet the defended classifier itself, a
         # substitute where it is trained.
         meets = bool(kinds - {"oblivious"}) and bool(block.attacks)
         return {"evaluate", "audit"} | ({"attack"} if meets else set())
+
+    @property
+    def _stand_ins(self) -> Iterator[set[str]]:
+        """Yields the roles of networks that each adversary needs of its own."""
+        block = self.experiment.evaluation
+        for spec in map(defenses.adversaries.build, block.adversaries):
+            for column in block.columns:
+                yield set(spec.needs(column.defence))
 
     @property
     def _trains_substitutes(self) -> bool:
@@ -347,6 +370,8 @@ class Context:
         if {"attack", "evaluate"} & stages:
             # Before the images are read, which may take long.
             rows.check_rows(self.experiment.evaluation)
+            known = {GENERATOR, ENCODER} & set(self.networks)
+            rows.check_networks(self.experiment.evaluation, known)
         split = self.dataset.test
         if split.size == 0:
             raise UsageError(
@@ -424,7 +449,7 @@ class Context:
             "diagnostics.restarts": ({"diagnose"}, [blocks.diagnostics.restarts]),
             "evaluation.adversaries": ({"attack"}, [*self._asked_by_adversaries()]),
             "evaluation.defences": (
-                self._projecting_stages,
+                self._generating_stages,
                 [
                     as_restarts(defence.restarts)
                     for defence in blocks.evaluation.defences
@@ -442,12 +467,13 @@ class Context:
 
     def _asked_by_adversaries(self) -> Iterator[Restarts]:
         """Yields the restarts that adversaries have of their own."""
-        columns = self.experiment.evaluation.columns
-        if not any(isinstance(c.defence, defenses.ProjectionDefense) for c in columns):
-            return
-        for text in self.experiment.evaluation.adversaries:
-            adversary = defenses.adversaries.build(text)
-            if isinstance(adversary, defenses.BPDA):
+        block = self.experiment.evaluation
+        for adversary in map(defenses.adversaries.build, block.adversaries):
+            if not isinstance(adversary, defenses.BPDA):
+                continue
+            if isinstance(adversary.stand_in, defenses.InvertAndClassify):
+                yield as_restarts(adversary.stand_in.restarts)
+            elif adversary.stand_in is None and any(c.projects for c in block.columns):
                 yield as_restarts(adversary.restarts)
 
     def check_same_data(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from robust_manifold import attacks, data, defenses
 from robust_manifold.config import Column
 from robust_manifold.core.types import Params
+from robust_manifold.inversion import Inversion
 from robust_manifold.runtime import console
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
@@ -148,16 +149,16 @@ class Crafting:
         assert isinstance(search, OnManifold)
         known = {field.name for field in dataclasses.fields(attacks.LatentSearch)}
         own = {name: getattr(spec, name) for name in known if hasattr(spec, name)}
-        spanner, classify = self._networks(column)
+        _, classify = self._networks(column)
         params, images = self._params(column), data.to_float(part.images)
         # Where the defence itself takes the clean images to.
-        found = defend(self.context, column, params, images, part.ids).inversion
-        assert found is not None
+        found = defend(self.context, column, params, images, part.ids).details
+        assert isinstance(found, Inversion)
         return attacks.find_on_manifold(
             attacks.LatentSearch(**own),
             search.norm,  # type: ignore[arg-type]
             search.epsilon,
-            spanner,
+            self.context.spanner,
             classify,
             params,
             images,
@@ -175,7 +176,7 @@ class Crafting:
 
     def _networks(self, column: Column):
         classifier = self.context.classifier_of(column.classifier)
-        return self.context.spanner, classifier.apply
+        return self.context.defence_networks, classifier.apply
 
     def _defended(self, column: Column):
         return defenses.defended_apply(column.defence, *self._networks(column))

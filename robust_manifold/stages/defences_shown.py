@@ -139,7 +139,7 @@ def _costs(context: Context) -> Iterator[InferenceLine]:
 
 def _generator_passes(context: Context, defence: defenses.Defense) -> float | None:
     """Returns the passes of one image's projection if no search ends early."""
-    if not isinstance(defence, defenses.ProjectionDefense):
+    if "generator" not in defence.needs:
         return None
     (size,) = context.generator.input_shape
-    return defenses.search_passes(defence.search, size)
+    return defence.passes(size)

@@ -1,5 +1,7 @@
 """The columns of the table at work: a defence around a classifier, on some images."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -8,6 +10,7 @@ from robust_manifold import defenses
 from robust_manifold.config import Column
 from robust_manifold.core import keys
 from robust_manifold.core.types import PRNGKey
+from robust_manifold.inversion import Inversion
 from robust_manifold.stages.context import Context
 
 
@@ -29,7 +32,7 @@ def defend(
     """
     return defenses.defend(
         column.defence,
-        context.spanner,
+        context.defence_networks,
         context.classifier_of(column.classifier).apply,
         params,
         images,
@@ -37,6 +40,26 @@ def defend(
         ids=ids,
         batch_size=context.batch_size,
     )
+
+
+def arrays_of(defended: defenses.Defended) -> dict[str, np.ndarray]:
+    """Returns what is stored of what a column makes of images, by name.
+
+    The arrays of an inversion are stored by its fields, but `image` as `projections`;
+    any other purified image as `purified`, and what else the defence tells as
+    `details.FIELD`.
+    """
+    arrays: dict[str, Any] = {"logits": defended.output}
+    if isinstance(defended.details, Inversion):
+        arrays |= defended.details._asdict()
+        arrays["projections"] = arrays.pop("image")
+    else:
+        if defended.purified is not None:
+            arrays["purified"] = defended.purified
+        for path, leaf in jax.tree_util.tree_leaves_with_path(defended.details):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            arrays[f"details.{name}"] = leaf
+    return {name: np.asarray(value) for name, value in arrays.items()}
 
 
 def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:

@@ -18,7 +18,7 @@ from robust_manifold.stages import (
     trained,
 )
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.defended import defend
+from robust_manifold.stages.defended import arrays_of, defend
 from robust_manifold.stages.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.rounds import (
     compute_rounds,
@@ -112,9 +112,8 @@ def _validate(context: Context, pace: Pace) -> list[str]:
 
         def errors(_, part: data.Split, column=column, params=params):
             images = data.to_float(part.images)
-            found = defend(context, column, params, images, part.ids).inversion
-            assert found is not None
-            return {"error": np.asarray(found.error)}
+            found = defend(context, column, params, images, part.ids)
+            return {"error": arrays_of(found)["error"]}
 
         text = f"{defenses.registry.to_string(defence)} validation"
         folder = validation_folder(defence)
@@ -133,12 +132,7 @@ def _classifying(
 
     def classify(place: slice, part: data.Split) -> dict[str, np.ndarray]:
         defended = defend(context, column, params, images[place], part.ids)
-        outcomes = {"labels": part.labels, "logits": np.asarray(defended.logits)}
-        if defended.inversion is not None:
-            found = defended.inversion._asdict()
-            found["projections"] = found.pop("image")
-            outcomes |= {field: np.asarray(value) for field, value in found.items()}
-        return outcomes
+        return {"labels": part.labels} | arrays_of(defended)
 
     return classify
 

@@ -12,7 +12,7 @@ from robust_manifold import data, evaluation
 from robust_manifold.config import Column
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.defended import defend
+from robust_manifold.stages.defended import arrays_of, defend
 from robust_manifold.stages.judges import neighbour_judge, told
 from robust_manifold.stages.pace import Pace, Part, Told, cost_of_column
 from robust_manifold.stages.rounds import (
@@ -26,6 +26,8 @@ from robust_manifold.stages.rows import folder_name
 SUMMARY = "given.json"
 SETS = ("originals", "images")
 """What is classified of each file, by the names of `data.Attacked`."""
+_STORED = ("labels", "logits", "projections", "error", "purified")
+"""What is kept of what a column makes of them."""
 
 
 def classify(context: Context) -> list[str]:
@@ -126,11 +128,8 @@ def _compute(context: Context, place: int, column: Column, told_of: Told) -> Non
 
         def outcomes(place: slice, part: data.Split, images=images):
             made = defend(context, column, params, images[place], part.ids)
-            stored = {"labels": part.labels, "logits": np.asarray(made.logits)}
-            if made.inversion is not None:
-                stored["projections"] = np.asarray(made.inversion.image)
-                stored["error"] = np.asarray(made.inversion.error)
-            return stored
+            arrays = {"labels": part.labels} | arrays_of(made)
+            return {field: arrays[field] for field in _STORED if field in arrays}
 
         folder = folder_of(context, place, column, name)
         compute_rounds(context, folder, outcomes, told_of, split)

@@ -141,12 +141,12 @@ class Pace:
 
 def cost_of_column(context: Context, column: Column) -> float:
     """Returns the passes in which a column classifies one image."""
-    return defenses.classifying_passes(column.defence, _latent_size(context, column))
+    return defenses.classifying_passes(column.defence, _latent_size(context))
 
 
 def cost_of_row(context: Context, row: Row) -> float:
     """Returns the passes that the making of one image of a row takes at most."""
-    size, defence, spec = _latent_size(context, row.target), row.target.defence, None
+    size, defence, spec = _latent_size(context), row.target.defence, None
     if row.attack is None:
         return 0.0
     if kind_of(row.adversary) == LATENT:
@@ -172,11 +172,11 @@ def asked_passes(
       forwards: logits asked for, an image.
       backwards: gradients asked for.
     """
-    size = _latent_size(context, row.target)
+    size = _latent_size(context)
     view = defenses.view_passes(row.spec, row.target.defence, size)
     return float(forwards) * view.forward + float(backwards) * view.backward
 
 
-def _latent_size(context: Context, column: Column) -> int:
+def _latent_size(context: Context) -> int:
     """Returns the size of the generator's latents; 0 where there need be none."""
-    return context.generator.input_shape[0] if column.projects else 0
+    return context.generator.input_shape[0] if "generator" in context.networks else 0

@@ -1,11 +1,11 @@
-"""What the report shows of the projections that were classified, and their errors."""
+"""What the report shows of the purified images, and of projections' errors."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from robust_manifold import evaluation
+from robust_manifold import defenses, evaluation
 from robust_manifold.config import Column
 from robust_manifold.reporting import figures, html, separation_table, tables
 from robust_manifold.stages import columns_shown, pictures_shown
@@ -23,9 +23,10 @@ def shown_tables(context: Context) -> Iterator[tables.Table]:
 
 
 def shown_sheets(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
-    """Yields originals, attacked images and their projections, a sheet a row."""
-    for column in _projecting(context):
-        yield from _sheets(context, column)
+    """Yields originals, attacked images and what was classified, a sheet a row."""
+    for column in context.columns:
+        if isinstance(column.defence, defenses.Purifier):
+            yield from _sheets(context, column)
 
 
 def shown_errors(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
@@ -41,7 +42,10 @@ def _projecting(context: Context) -> list[Column]:
 def _sheets(
     context: Context, column: Column
 ) -> Iterator[tuple[str, html.ReportFigure]]:
-    """Yields original, adversarial and projection of some images, a sheet a row."""
+    """Yields original, adversarial and purified one of some images, a sheet a row."""
+    stored = "projections" if column.projects else "purified"
+    named = "projection" if column.projects else "purified"
+    words = "projections" if column.projects else "purified images"
     names, count = context.dataset.class_names, context.experiment.report.pictures
     title = columns_shown.title_of(column)
     rows = columns_shown.shown_rows(context, column)
@@ -53,19 +57,18 @@ def _sheets(
             if row.attack is not None:
                 sheet.append(_shown(context, column, "adversarial", row, chosen))
             outcomes = read_rounds(context, outcome_folder(column, row))
-            projections = outcomes["projections"][chosen]
+            purified = outcomes[stored][chosen]
             probabilities = pictures_shown.softmax(outcomes["logits"][chosen])
-            sheet.append(figures.SheetRow("projection", projections, probabilities))
+            sheet.append(figures.SheetRow(named, purified, probabilities))
             heading = ": ".join(filter(None, (label, part)))
             labels_of = context.test.labels[chosen]
             groups.append(figures.SheetGroup(heading, labels_of, sheet))
         yield (
             columns_shown.picture_name(column, row),
             html.ReportFigure(
-                f"{label}: projections by {title}",
+                f"{label}: {words} by {title}",
                 "Under each image: the class that the classifier gives it and its "
-                "probability. The defence classifies the projections."
-                + _adversary(row),
+                f"probability. The defence classifies the {words}." + _adversary(row),
                 figures.to_png(figures.projection_sheet(groups, class_names=names)),
             ),
         )

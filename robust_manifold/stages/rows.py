@@ -25,6 +25,7 @@ case", follow the others in results.csv.
 import dataclasses
 import hashlib
 import re
+from collections.abc import Collection
 from typing import NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
@@ -159,6 +160,33 @@ def check_rows(evaluation: Evaluation) -> None:
                 raise UsageError(
                     f"config.evaluation.{key}: {other!r} and {text!r} would be stored "
                     f"in one folder, {folder_name(text)!r}; allowed: one of them."
+                )
+
+
+def check_networks(evaluation: Evaluation, known: Collection[str]) -> None:
+    """Refuses defences and adversaries that need a network which the run has not.
+
+    Args:
+      evaluation: of the config.
+      known: roles of the networks that a defence of the run may use.
+
+    Raises:
+      UsageError: for the first of them.
+    """
+    columns = evaluation.columns
+    needed = {("defences", column.text): column.defence.needs for column in columns}
+    if evaluation.attacks:
+        for text in evaluation.adversaries:
+            spec = defenses.adversaries.build(text)
+            for target in _targets(text, evaluation):
+                needed["adversaries", text] = spec.needs(target.defence)
+    for (key, text), roles in needed.items():
+        for role in roles:
+            if role not in known:
+                raise UsageError(
+                    f"config.evaluation.{key}: {text!r} needs the network {role!r}; "
+                    "allowed: generator, and encoder where config.stages has "
+                    "fit_encoder."
                 )
 
 

@@ -197,7 +197,7 @@ class _Oracle:
         target = self._target
         defended = defenses.defend(
             target.defence,
-            context.spanner,
+            context.defence_networks,
             context.classifier_of(target.classifier).apply,
             self._params,
             images,
@@ -206,7 +206,7 @@ class _Oracle:
             ids=np.arange(self._asked, self._asked + len(images)),
             batch_size=context.batch_size,
         )
-        return np.asarray(np.argmax(defended.logits, axis=-1), np.int32)
+        return np.asarray(np.argmax(defended.output, axis=-1), np.int32)
 
 
 def _known(stored: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray | None:

@@ -86,12 +86,11 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
     Raises:
       UsageError: if a stage that makes them has not finished.
     """
-    # Without a defence that projects there need not be a generator.
-    projects = "generator" in context.networks
-    return defenses.DefenseParams(
-        spanner=load_spanner(context) if projects else SpannerParams(None),
-        classifier=load_classifier(context, column.classifier),
-    )
+    # Without a defence that uses it there need not be a generator.
+    networks = {}
+    if "generator" in context.defence_networks:
+        networks["generator"] = load_spanner(context)
+    return defenses.DefenseParams(networks, load_classifier(context, column.classifier))
 
 
 def check_available(context: Context, stages: Sequence[str]) -> None:

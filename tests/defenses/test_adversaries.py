@@ -14,6 +14,7 @@ from robust_manifold.defenses import (
     Defense,
     DefenseParams,
     InvertAndClassify,
+    Networks,
     NoDefense,
     adversaries,
     defended_apply,
@@ -34,7 +35,8 @@ READOUT = RNG.normal(size=(12, 2)).astype(np.float32)
 IMAGES = RNG.uniform(0.3, 0.7, size=(4, 3, 4, 1)).astype(np.float32)
 LABELS = np.array([0, 1, 1, 0])
 PARAMS = DefenseParams(
-    SpannerParams(jnp.asarray(MATRIX.T, jnp.float32)), jnp.asarray(READOUT)
+    {"generator": SpannerParams(jnp.asarray(MATRIX.T, jnp.float32))},
+    jnp.asarray(READOUT),
 )
 PROJECTOR = MATRIX @ MATRIX.T
 INC = InvertAndClassify("levenberg_marquardt(steps=4)", restarts=2)
@@ -51,12 +53,12 @@ def classify(params, image):
     return jnp.sin(image.reshape(-1) @ params)
 
 
-SPANNER = Spanner(generate, (2,))
-DEFENDED = defended_apply(INC, SPANNER, classify)
+NETWORKS = Networks(generator=Spanner(generate, (2,)))
+DEFENDED = defended_apply(INC, NETWORKS, classify)
 
 
-def view_of(text, defence=INC, spanner=SPANNER):
-    return adversaries.build(text).view(defence, spanner, classify)
+def view_of(text, defence=INC, networks=NETWORKS):
+    return adversaries.build(text).view(defence, networks, classify)
 
 
 def jacobian(apply, image=IMAGES[0]):
@@ -146,9 +148,9 @@ def test_straight_through_is_the_identity_backwards():
     stopping = InvertAndClassify("lbfgs(steps=9)", "restarts(2, enough=1e-6)")
     view = view_of("straight_through", stopping)
     found = stopping.defend(
-        KEY, SPANNER.bind(PARAMS.spanner), lambda x: classify(READOUT, x), image
+        KEY, NETWORKS.bind(PARAMS.networks), lambda x: classify(READOUT, x), image
     )
-    expected = jax.jacrev(lambda x: classify(READOUT, x))(found.inversion.image)
+    expected = jax.jacrev(lambda x: classify(READOUT, x))(found.purified)
     np.testing.assert_allclose(
         jacobian(view), expected.reshape(2, 12), rtol=1e-5, atol=1e-6
     )
@@ -160,21 +162,21 @@ def test_bpda_has_the_values_of_the_defence_and_the_slopes_of_its_stand_in():
     def bent(params, latent):
         return generate(params, latent + 0.3 * jnp.sin(3 * latent))
 
-    spanner = Spanner(bent, (2,))
+    networks = Networks(generator=Spanner(bent, (2,)))
     short = "solver=gradient_descent(steps=1), restarts=restarts(1, encoded=0)"
     image = jnp.asarray(IMAGES[2])
-    stand_in = defended_apply(SHORT, spanner, classify)
-    defended = defended_apply(INC, spanner, classify)
-    view = view_of(f"bpda({short})", spanner=spanner)
+    stand_in = defended_apply(SHORT, networks, classify)
+    defended = defended_apply(INC, networks, classify)
+    view = view_of(f"bpda({short})", networks=networks)
     exact, short_one = (compiled(each, image[None]) for each in (defended, stand_in))
     assert np.abs(exact - short_one).max() > 0.01
     np.testing.assert_allclose(compiled(view, image[None]), exact, rtol=1e-5)
     # The classifier's slope is taken where the defence stands.
-    manifold = spanner.bind(PARAMS.spanner)
-    projection = INC.project(KEY, manifold, image).image
+    bound = networks.bind(PARAMS.networks)
+    projection = INC.purify(KEY, bound, image).image
 
     def shortly(x):
-        return unrolled(SHORT.search, manifold, x, KEY).image.reshape(-1)
+        return unrolled(SHORT.search, bound["generator"], x, KEY).image.reshape(-1)
 
     inner = jax.jit(jax.jacrev(shortly))(image).reshape(12, 12)
     expected = slopes(projection) @ inner
@@ -184,8 +186,8 @@ def test_bpda_has_the_values_of_the_defence_and_the_slopes_of_its_stand_in():
 @pytest.mark.parametrize("encode", [None, lambda params, image: guess(image)])
 def test_the_stand_in_starts_at_the_guess_of_an_encoder(encode):
     """And at a draw where there is none; derivatives go through the guess, too."""
-    spanner = Spanner(generate, (2,), encode=encode)
-    manifold = spanner.bind(PARAMS.spanner)
+    networks = Networks(generator=Spanner(generate, (2,), encode=encode))
+    manifold = networks.bind(PARAMS.networks)["generator"]
     image = jnp.asarray(IMAGES[0])
     search = Search(GradientDescent(steps=10), Restarts(count=1))
     inner = jax.jit(
@@ -194,7 +196,7 @@ def test_the_stand_in_starts_at_the_guess_of_an_encoder(encode):
     defence = InvertAndClassify("levenberg_marquardt(4)", "restarts(2, encoded=0)")
     projection = PROJECTOR @ IMAGES[0].reshape(-1)
     expected = slopes(projection) @ inner.reshape(12, 12)
-    found = jacobian(view_of("bpda", defence, spanner))
+    found = jacobian(view_of("bpda", defence, networks))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -210,19 +212,26 @@ def test_a_short_inversion_keeps_its_short_text():
 @pytest.mark.parametrize("text", DIFFERENTIATING)
 def test_without_a_defence_there_is_nothing_to_get_past(text):
     view = view_of(text, NoDefense())
-    assert view == defended_apply(NoDefense(), SPANNER, classify)
+    assert view == defended_apply(NoDefense(), NETWORKS, classify)
     np.testing.assert_allclose(jacobian(view), slopes(IMAGES[0]), rtol=1e-4, atol=1e-5)
 
 
-class Rounding(Defense):
-    def defend(self, key, manifold, classify, image):
-        return Defended(classify(jnp.round(image)), None)
+class Squaring(Defense):
+    def defend(self, key, networks, classify, image):
+        return Defended(classify(image**2))
 
 
-@pytest.mark.parametrize("text", DIFFERENTIATING)
-def test_a_defence_without_a_projection_is_refused(text):
+@pytest.mark.parametrize("text", ["straight_through", "implicit", BPDA])
+def test_a_defence_that_purifies_nothing_is_refused(text):
     with pytest.raises(UsageError, match=f"the adversary '{text.split('(')[0]}'"):
-        view_of(text, Rounding())
+        view_of(text, Squaring())
+
+
+def test_a_defence_that_purifies_nothing_is_differentiated_as_it_stands():
+    view = view_of("unrolled", Squaring())
+    flat = IMAGES[0].reshape(-1)
+    expected = slopes(flat**2) * 2 * flat
+    np.testing.assert_allclose(jacobian(view), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["oblivious", *DIFFERENTIATING])
@@ -234,13 +243,13 @@ def test_attacks_work_on_every_view(text):
         traces.append(1)
         return generate(params, latent)
 
-    spanner = Spanner(counted, (2,))
+    networks = Networks(generator=Spanner(counted, (2,)))
 
     def crafted():
-        view = view_of(text, spanner=spanner)
+        view = view_of(text, networks=networks)
         return attacks.craft(
             attacks.PGD(0.3, steps=5),
-            attacks.Expectation(defended_apply(INC, spanner, classify)),
+            attacks.Expectation(defended_apply(INC, networks, classify)),
             PARAMS,
             IMAGES,
             LABELS,
@@ -278,7 +287,7 @@ def test_samples_are_averaged_over_keys():
 
 
 def test_whether_the_theorem_holds_is_told_image_by_image():
-    report = adversaries.build("implicit").report(INC, SPANNER)
+    report = adversaries.build("implicit").report(INC, NETWORKS)
     found = batching.map_examples(report, PARAMS, IMAGES, key=KEY)
     np.testing.assert_array_equal(found.outcome, [Outcome.SOLVED] * 4)
     # The columns are orthonormal: the Hessian of the mean square is 2 / 12.

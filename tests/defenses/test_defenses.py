@@ -13,6 +13,7 @@ from robust_manifold.defenses import (
     DefenseGAN,
     DefenseParams,
     InvertAndClassify,
+    Networks,
     NoDefense,
 )
 from robust_manifold.inversion import Adam, GradientDescent, Restarts, invert_one
@@ -33,10 +34,11 @@ def classify(image):
 
 
 MANIFOLD = Manifold(generate, (2,))
+NETWORKS = {"generator": MANIFOLD}
 
 
 def run(defense, key=KEY):
-    return defense.defend(key, MANIFOLD, classify, IMAGE)
+    return defense.defend(key, NETWORKS, classify, IMAGE)
 
 
 def projection():
@@ -51,33 +53,35 @@ PROJECTING = {
     ],
     "defense_gan": [DefenseGAN(steps=300, restarts=2, learning_rate=1.0)],
 }
+OTHERS = ["bit_depth", "encode_and_generate"]
 ALL = [spec for specs in PROJECTING.values() for spec in specs]
 
 
 def test_no_defence_is_left_out():
-    assert sorted([*PROJECTING, "none"]) == defenses.registry.names
+    assert sorted([*PROJECTING, *OTHERS, "none"]) == defenses.registry.names
 
 
 @pytest.mark.parametrize("defense", ALL, ids=str)
 def test_what_is_classified_is_the_projection(defense):
     defended = run(defense)
-    np.testing.assert_allclose(defended.inversion.image, projection(), atol=1e-4)
+    np.testing.assert_allclose(defended.purified, projection(), atol=1e-4)
     np.testing.assert_allclose(
-        defended.logits, classify(jnp.asarray(projection())), atol=1e-3
+        defended.output, classify(jnp.asarray(projection())), atol=1e-3
     )
-    np.testing.assert_array_equal(defended.logits, classify(defended.inversion.image))
-    logits = defense(KEY, MANIFOLD, classify, IMAGE)
-    np.testing.assert_array_equal(logits, defended.logits)
-    again = defense.project(KEY, MANIFOLD, IMAGE)
-    np.testing.assert_array_equal(again.latent, defended.inversion.latent)
+    np.testing.assert_array_equal(defended.output, classify(defended.purified))
+    logits = defense(KEY, NETWORKS, classify, IMAGE)
+    np.testing.assert_array_equal(logits, defended.output)
+    again = defense.purify(KEY, NETWORKS, IMAGE)
+    np.testing.assert_array_equal(again.image, defended.purified)
+    np.testing.assert_array_equal(again.details.latent, defended.details.latent)
 
 
 def test_none_is_the_bare_classifier():
     defended = run(NoDefense())
-    assert defended.inversion is None
-    np.testing.assert_array_equal(defended.logits, classify(IMAGE))
+    assert defended.purified is None and defended.details is None
+    np.testing.assert_array_equal(defended.output, classify(IMAGE))
     np.testing.assert_array_equal(
-        NoDefense()(KEY, MANIFOLD, classify, IMAGE), classify(IMAGE)
+        NoDefense()(KEY, NETWORKS, classify, IMAGE), classify(IMAGE)
     )
 
 
@@ -111,7 +115,7 @@ def test_defense_gan_is_its_recipe():
         solver=GradientDescent(5, 0.5, 0.7),
         restarts=Restarts(3, scale="unit"),
     )
-    preset = DefenseGAN(5, 3, 0.5).project(KEY, MANIFOLD, IMAGE)
+    preset = DefenseGAN(5, 3, 0.5).purify(KEY, NETWORKS, IMAGE).details
     np.testing.assert_array_equal(preset.restart_errors, by_hand.restart_errors)
 
 
@@ -120,8 +124,8 @@ def test_the_starts_follow_the_scale():
     solver = GradientDescent(1, 1e-30)
     one, two = (
         InvertAndClassify(solver, Restarts(1, scale))
-        .project(KEY, MANIFOLD, IMAGE)
-        .latent
+        .purify(KEY, NETWORKS, IMAGE)
+        .details.latent
         for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose(two, 3 * one, rtol=1e-6)
@@ -140,33 +144,33 @@ def test_the_starts_come_from_the_prior(defense, scale, prior):
     """Alone and in a batch: one tiny step leaves the start where it was drawn."""
     start_key = jax.random.fold_in(KEY, 0)
     expected = prior.scaled_sample(start_key, (2,), scale)
-    manifold = Manifold(generate, (2,), prior)
-    found = defense.defend(KEY, manifold, classify, IMAGE).inversion
+    networks = {"generator": Manifold(generate, (2,), prior)}
+    found = defense.defend(KEY, networks, classify, IMAGE).details
     np.testing.assert_allclose(found.latent, expected, rtol=1e-6)
     batch = defenses.defend(
         defense,
-        Spanner(lambda _, latent: generate(latent), (2,), prior),
+        Networks(generator=Spanner(lambda _, latent: generate(latent), (2,), prior)),
         lambda _, image: classify(image),
-        DefenseParams(SpannerParams({}), {}),
+        DefenseParams({"generator": SpannerParams({})}, {}),
         IMAGE[None],
         key=KEY,
     )
     image_key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
     expected = prior.scaled_sample(image_key, (2,), scale)
-    np.testing.assert_allclose(batch.inversion.latent[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(batch.details.latent[0], expected, rtol=1e-6)
 
 
 def test_the_key_matters():
     defense = InvertAndClassify(GradientDescent(1, 1e-3), 1)
     assert not np.array_equal(
-        run(defense, jax.random.key(1)).logits, run(defense, jax.random.key(2)).logits
+        run(defense, jax.random.key(1)).output, run(defense, jax.random.key(2)).output
     )
 
 
 @pytest.mark.parametrize("defense", [ALL[0], ALL[-1]], ids=str)
 def test_gradients_flow_through_the_projection(defense):
     """The defended classifier of a linear generator has the projector's Jacobian."""
-    jacobian = jax.jacobian(lambda x: defense(KEY, MANIFOLD, classify, x).reshape(3))(
+    jacobian = jax.jacobian(lambda x: defense(KEY, NETWORKS, classify, x).reshape(3))(
         IMAGE
     )
     projector = np.asarray(MATRIX).T @ np.asarray(MATRIX)
@@ -183,13 +187,12 @@ def _classify(params, image):
 
 
 BATCH = np.random.default_rng(2).uniform(size=(5, 2, 3, 1)).astype(np.float32)
-PARAMS = DefenseParams(SpannerParams(MATRIX), classifier=jnp.float32(2.0))
+PARAMS = DefenseParams({"generator": SpannerParams(MATRIX)}, jnp.float32(2.0))
+SPEC = Networks(generator=Spanner(_generate, (2,)))
 
 
 def _defend(defense, images=BATCH, **kwargs):
-    return defenses.defend(
-        defense, Spanner(_generate, (2,)), _classify, PARAMS, images, key=KEY, **kwargs
-    )
+    return defenses.defend(defense, SPEC, _classify, PARAMS, images, key=KEY, **kwargs)
 
 
 def test_many_images_are_each_their_own():
@@ -197,21 +200,21 @@ def test_many_images_are_each_their_own():
     many = _defend(defense, ids=np.arange(5) + 10)
     one = defense.defend(
         jax.random.fold_in(KEY, 12),
-        MANIFOLD,
+        NETWORKS,
         lambda image: 2.0 * classify(image),
         jnp.asarray(BATCH[2]),
     )
-    np.testing.assert_allclose(many.logits[2], one.logits, atol=1e-5)
-    np.testing.assert_allclose(many.inversion.image[2], one.inversion.image, atol=1e-6)
+    np.testing.assert_allclose(many.output[2], one.output, atol=1e-5)
+    np.testing.assert_allclose(many.purified[2], one.purified, atol=1e-6)
     chunked = _defend(defense, ids=np.arange(5) + 10, batch_size=2)
-    np.testing.assert_allclose(chunked.logits, many.logits, atol=1e-5)
+    np.testing.assert_allclose(chunked.output, many.output, atol=1e-5)
 
 
 def test_many_images_without_a_defence():
     defended = _defend(NoDefense())
-    assert defended.inversion is None
+    assert defended.purified is None
     np.testing.assert_allclose(
-        defended.logits[:, 0], 2 * BATCH.sum((1, 2, 3)), rtol=1e-6
+        defended.output[:, 0], 2 * BATCH.sum((1, 2, 3)), rtol=1e-6
     )
 
 

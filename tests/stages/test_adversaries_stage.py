@@ -154,12 +154,12 @@ def test_what_some_adversary_can_make_is_allowed():
 
 @dataclasses.dataclass(frozen=True)
 class Brighter(Defense):
-    """A defence that projects nothing."""
+    """A defence that purifies nothing."""
 
-    def defend(self, key, manifold, classify, image):
+    def defend(self, key, networks, classify, image):
         """Returns the logits of a brighter image."""
-        del key, manifold
-        return Defended(classify(image**0.5), None)
+        del key, networks
+        return Defended(classify(image**0.5))
 
 
 def test_a_defence_that_an_adversary_cannot_meet_is_refused_before_any_work(
@@ -172,12 +172,12 @@ def test_a_defence_that_an_adversary_cannot_meet_is_refused_before_any_work(
     ended = program(
         f"--config={project / 'tiny.py'}",
         f"--workdir={project / 'run'}",
-        "--config.evaluation.adversaries=('oblivious','unrolled')",
+        "--config.evaluation.adversaries=('oblivious','straight_through')",
         "--config.evaluation.defences=('none','brighter')",
     )
     assert ended.code == 2 and not fit
-    assert "'unrolled' cannot meet 'brighter'" in ended.error
-    assert "none, or one that projects" in ended.error
+    assert "'straight_through' cannot meet 'brighter'" in ended.error
+    assert "none, or one that purifies the image" in ended.error
 
 
 def test_a_report_of_what_no_stage_makes_is_refused_before_any_work(

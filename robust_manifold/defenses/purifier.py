@@ -1,0 +1,73 @@
+"""Defences that clean the image and classify what they have made of it."""
+
+import abc
+from typing import Any, NamedTuple
+
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.networks import Bound
+from robust_manifold.core.types import Image, PRNGKey
+from robust_manifold.defenses.base import Defended, Defense, registry
+
+
+class Purified(NamedTuple):
+    """What a purifier makes of one image."""
+
+    image: Image
+    details: Any = None
+    """What else there is to tell: a NamedTuple of arrays, or None."""
+
+
+class Purifier(Defense):
+    """A defence that classifies another image in place of the given one.
+
+    Subclasses say how one image is purified; every adversary then has its way through.
+    One that loops over many steps writes the loop with `inversion.repeated`, so that a
+    derivative through it does not keep the values of all steps.
+    """
+
+    @abc.abstractmethod
+    def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
+        """Returns the purified image; arguments as for `defend`."""
+
+    def defend(self, key, networks, classify, image) -> Defended:
+        """Returns the classifier's logits of the purified image."""
+        purified = self.purify(key, networks, image)
+        return Defended(classify(purified.image), purified.image, purified.details)
+
+    def unrolled(
+        self, key: PRNGKey, networks: Bound, image: Image, *, rematerialise: bool = True
+    ) -> Purified:
+        """Returns the purified image, to be differentiated by the image.
+
+        Args:
+          key: the image's own random key.
+          networks: by role, as for `defend`.
+          image: pixels in [0, 1].
+          rematerialise: whether to compute values again rather than to store them,
+            where there is a choice.
+        """
+        del rematerialise
+        return self.purify(key, networks, image)
+
+    def unrolled_passes(self, latent_size: int, *, rematerialise: bool = True) -> float:
+        """Returns about how many passes the derivative of `unrolled` takes.
+
+        Those of `passes` are not counted.
+        """
+        del rematerialise
+        return self.passes(latent_size)
+
+
+def as_purifier(purifier: "Purifier | str") -> Purifier:
+    """Returns a purifier, given as such or as its text in a config.
+
+    Raises:
+      UsageError: for a defence that purifies no image.
+    """
+    built = registry.build(purifier) if isinstance(purifier, str) else purifier
+    if not isinstance(built, Purifier):
+        raise UsageError(
+            f"{purifier!r} purifies no image; allowed: a defence that does, such as "
+            "'invert_and_classify'."
+        )
+    return built
