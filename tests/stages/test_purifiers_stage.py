@@ -79,7 +79,7 @@ def test_purifiers_meet_every_adversary_without_a_generator(
     assert by_column[BITS]["projections in the range"] == "SKIPPED"
     page = (work / "report/report.html").read_text()
     for words in (
-        "Bit depth",
+        "Bit Depth",
         "Median",
         "gradients are those of another defence",
         "purified images by",
