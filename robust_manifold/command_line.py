@@ -12,7 +12,6 @@ from ml_collections import config_flags
 
 from robust_manifold.config import (
     REGISTRIES,
-    STAGES,
     TYPES,
     Experiment,
     NamedClassifier,
@@ -20,6 +19,7 @@ from robust_manifold.config import (
     validate,
 )
 from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.findings import all_stages, parent_of, stages_of
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -44,8 +44,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "stages",
         None,
-        f"Which stages to run, comma-separated, of: {', '.join(STAGES)}. By default "
-        "those of config.stages.",
+        f"Which stages to run, comma-separated, of: {', '.join(all_stages())}. By "
+        "default those of config.stages, each with what follows it.",
         flag_values=values,
     )
 
@@ -68,7 +68,7 @@ class Arguments(NamedTuple):
 
 def describe_stages() -> str:
     """Returns the names of all stages, in their order, for --help."""
-    return _filled(", ".join(STAGES), "  ", "  ")
+    return _filled(", ".join(all_stages()), "  ", "  ")
 
 
 def describe() -> str:
@@ -148,24 +148,25 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     if config is None:
         raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
     experiment = validate(config)
-    given, own = values["stages"].value, experiment.stages
-    stages = tuple(own if given is None else given)
-    if not stages:
+    given, own = values["stages"].value, stages_of(experiment)
+    if given is not None and not given:
         raise UsageError(f"--stages is empty; allowed: some of {', '.join(own)}.")
-    for stage in stages:
-        if stage not in STAGES:
+    for stage in given or ():
+        if stage not in all_stages():
             raise unknown_name("stage", stage, own)
         if stage not in own:
             raise UsageError(
-                f"--stages names {stage!r}, which is not in config.stages; allowed: "
-                f"{', '.join(own)}."
+                f"--stages names {stage!r}, which this config does not ask for; "
+                f"allowed: {', '.join(own)}."
             )
+    # With a stage comes what follows it.
+    wanted = set(own if given is None else given)
+    stages = tuple(s for s in own if wanted & {s, parent_of(s)})
     path = pathlib.Path(config_flags.get_config_filename(values["config"]))
     variant = "-pretrained" if experiment.pretrained else ""
     workdir = pathlib.Path(values["workdir"].value or _default_workdir(path) + variant)
-    ordered = tuple(stage for stage in STAGES if stage in stages)
     plain = plain_values(config)
-    return Arguments(experiment, plain, workdir, ordered)
+    return Arguments(experiment, plain, workdir, stages)
 
 
 def _default_workdir(path: pathlib.Path) -> str:

@@ -3,13 +3,14 @@
 import pathlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from robust_manifold import models
-from robust_manifold.config import Experiment, defaults_beside
+from robust_manifold import findings, models
+from robust_manifold.config import FREE, Experiment, defaults_beside
+from robust_manifold.findings import report
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
@@ -21,14 +22,10 @@ from robust_manifold.runtime import (
     devices,
     storage,
 )
-from robust_manifold.stages import ALWAYS, RUNS, Context, roles, trained
+from robust_manifold.stages import RUNS, Context, roles, trained
 
-FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
-"""Keys of a config that may change in a run folder: no stored result depends on them.
-
-What data.data_dir leads to is compared by checksum instead, and whether the stages have
-an encoder by `Context.check_same_guesses`.
-"""
+ALWAYS = ("report",)
+"""Stages that run again although they have finished: cheap, and wanted fresh."""
 
 DIVERGED = 3
 """Exit code of a run whose training diverged."""
@@ -79,15 +76,17 @@ def run(
                 entered=folder,
             ) as metrics,
         ):
+            folder.adopt(findings.adopted)
             context = Context(experiment, folder, metrics, stop)
             context.check()
+            parents = [findings.parent_of(stage) for stage in stages]
             for name in context.networks:
                 if not folder.stage_done(roles.stage(name)):
                     trained.check_elsewhere(context, name, context.model_of(name))
-            trained.check_available(context, stages)
+            trained.check_available(context, parents)
             if context.networks:
                 context.check_same_data()
-                context.check_same_guesses(stages)
+                context.check_same_guesses(parents)
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)
@@ -114,12 +113,20 @@ def _run_stage(context: Context, stage: str) -> None:
     start = time.monotonic()
     try:
         with Heartbeat(stage):
-            outputs = RUNS[stage](context)
+            outputs = _computing(stage)(context)
     finally:
         folder.add_seconds(stage, time.monotonic() - start)
     # First what the stage logged: of a finished one all lines stay as they are.
     context.metrics.enter()
     folder.finish_stage(stage, outputs)
+
+
+def _computing(stage: str) -> Callable[[Context], Sequence[str]]:
+    """Returns what computes a stage."""
+    if stage in RUNS:
+        return RUNS[stage]
+    every = {f.name: f.find for f in findings.EVERY if f.find}
+    return {**every, "report": report.run}[stage]
 
 
 def _describe(context: Context) -> None:

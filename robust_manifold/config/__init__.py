@@ -15,7 +15,7 @@ from robust_manifold.config.editing import (
     plain_values,
     where_pretrained,
 )
-from robust_manifold.config.experiment import STAGES, Experiment, validate
+from robust_manifold.config.experiment import FREE, STAGES, Experiment, validate
 from robust_manifold.config.networks import ORIGINS, NamedClassifier
 from robust_manifold.config.schema import TYPES, Key
 
@@ -23,6 +23,7 @@ __all__ = [
     "CLASSIFIER",
     "ORIGINS",
     "REGISTRIES",
+    "FREE",
     "STAGES",
     "TYPES",
     "Column",

@@ -44,7 +44,14 @@ STAGES = (
     "audit",
     "report",
 )
-"""The names of all stages, in the order in which they run."""
+"""The stages that a config can name, in the order in which they run."""
+
+FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
+"""Keys of a config that may change in a run folder: no stored result depends on them.
+
+What data.data_dir leads to is compared by checksum instead, and so is whether the
+stages have an encoder.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

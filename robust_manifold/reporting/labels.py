@@ -10,6 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from robust_manifold import inversion
+from robust_manifold.core.errors import UsageError
+
 CLEAN = "clean"
 """The `attack` of a cell without one."""
 
@@ -271,3 +274,26 @@ def _setting(name: str, value: Any) -> str:
         head, _, settings = label_of(value).partition(", ")
         return f"{words} {head} ({settings})" if settings else f"{words} {head}"
     return f"{words} {_number(value)}"
+
+
+def restarts_label(text: str) -> str:
+    """Returns the starts of an inversion in words.
+
+    >>> restarts_label("10"), restarts_label("1")
+    ('best of 10 starts', 'one start')
+    >>> restarts_label("restarts(count=8, scale='unit', halve_at=(2, 4))")
+    'best of 8 starts (scale unit, halve at (2, 4))'
+    """
+    try:
+        count = inversion.as_restarts(text).count
+    except UsageError:
+        # Of another version of the package, perhaps.
+        return text
+    spec = parse_spec(text)
+    settings = dict(spec.named) if spec else {}
+    settings.pop("count", None)
+    starts = f"best of {count} starts" if count > 1 else "one start"
+    if not settings:
+        return starts
+    arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    return f"{starts} ({label_of(f'_({arguments})').removeprefix(', ')})"

@@ -1,6 +1,5 @@
 """Tables of a report as text, Markdown, LaTeX and CSV: pure functions of results."""
 
-import functools
 import io
 import math
 import re
@@ -13,15 +12,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.reporting.labels import (
     CLEAN,
     NO_DEFENCE,
     WORST_CASE,
-    adversary_label,
-    column_labels,
-    in_prose,
-    label_of,
     parse_spec,
 )
 
@@ -144,153 +138,6 @@ def lines_where(results: pd.DataFrame, keep: Callable[[Any], bool]) -> pd.DataFr
 def is_single(row: Any) -> bool:
     """Returns whether a line of results.csv is of one attack, no worst case of many."""
     return row.adversary != WORST_CASE
-
-
-def paper_table(
-    results: pd.DataFrame,
-    *,
-    classifier: str | None = None,
-    adversary: str | None = None,
-    confidence: float = 0.95,
-    labels: Mapping[str, str] | None = None,
-) -> Table:
-    """Returns the table of accuracies: a row for each attack, a column each defence.
-
-    Rows are clean, then the attacks in the order of the results; cells read
-    "84.2 % [81.0, 87.0]", accuracy with its Wilson interval.
-
-    Args:
-      results: the lines of results.csv, one cell each.
-      classifier: which classifier; may be left out where there is one only.
-      adversary: which adversary; may be left out where there is one only.
-      confidence: coverage of the intervals in `results`, for the caption.
-      labels: names to print instead of the derived ones, by attack or defence text.
-
-    Raises:
-      UsageError: if the results lack the classifier or adversary, hold several and
-        none is named, or hold one cell twice.
-    """
-    rows = lines_of(results)
-    classifier = _choose("classifier", (row.classifier for row in rows), classifier)
-    rows = [row for row in rows if row.classifier == classifier]
-    attacked = [row for row in rows if row.attack != CLEAN]
-    if attacked:
-        adversary = _choose("adversary", (row.adversary for row in attacked), adversary)
-        attacked = [row for row in attacked if row.adversary == adversary]
-    cells = [row for row in rows if row.attack == CLEAN] + attacked
-    by_place = {(cell.attack, cell.defence): cell for cell in cells}
-    if len(by_place) != len(cells):
-        raise UsageError(
-            f"results of {classifier!r} hold {len(cells)} cells at {len(by_place)} "
-            "places of the table; allowed: each attack and defence once."
-        )
-    defences = list(dict.fromkeys(cell.defence for cell in cells))
-    heads = column_labels(defences, labels)
-    text, numbers = [], []
-    for attack, norm in {cell.attack: cell.norm for cell in cells}.items():
-        label = label_of(attack, labels, norm)
-        row = [by_place.get((attack, defence)) for defence in defences]
-        text.append([label, *(accuracy_text(cell) for cell in row)])
-        numbers.append([label, attack, *(x for c in row for x in accuracy_numbers(c))])
-    measures = ("accuracy", "accuracy_low", "accuracy_high", "n")
-    number_heads = [f"{head} {measure}" for head in heads for measure in measures]
-    numbers = pd.DataFrame(numbers, columns=["label", "attack", *number_heads])
-    return Table(
-        title=with_threat("Accuracy by attack", attacked),
-        caption=_caption(classifier, adversary, cells, confidence),
-        text=pd.DataFrame(text, columns=["Attack", *heads]),
-        numbers=numbers.astype({f"{head} n": "Int64" for head in heads}),
-    )
-
-
-def paper_tables(
-    results: pd.DataFrame,
-    *,
-    confidence: float = 0.95,
-    labels: Mapping[str, str] | None = None,
-) -> list[Table]:
-    """Returns `paper_table` of each classifier and adversary, in the file's order.
-
-    Worst cases over all adversaries have tables of their own.
-    """
-    results = lines_where(results, is_single)
-    rows = lines_of(results)
-    attacked = [row for row in rows if row.attack != CLEAN]
-    wanted = {(row.classifier, row.adversary): None for row in attacked}
-    # A classifier that nothing attacked still has its clean row to show.
-    bare = {row.classifier for row in rows} - {row.classifier for row in attacked}
-    wanted |= {(row.classifier, None): None for row in rows if row.classifier in bare}
-    return [
-        paper_table(
-            results,
-            classifier=classifier,
-            adversary=adversary,
-            confidence=confidence,
-            labels=labels,
-        )
-        for classifier, adversary in wanted
-    ]
-
-
-def cost_table(
-    results: pd.DataFrame, *, labels: Mapping[str, str] | None = None
-) -> Table:
-    """Returns the size and cost of every attack: norms, passes, success, error.
-
-    Args:
-      results: the lines of results.csv, one cell each.
-      labels: names to print instead of the derived ones, by attack or defence text.
-    """
-    results = lines_where(results, is_single)
-    rows = lines_of(results)
-    defences = list(dict.fromkeys(row.defence for row in rows))
-    names = dict(zip(defences, column_labels(defences, labels), strict=True))
-    columns: dict[str, Callable[[Any], str]] = {
-        "Attack": lambda row: label_of(row.attack, labels, row.norm),
-        "Defence": lambda row: names[row.defence],
-        "Fooled": lambda row: _share(row.attack_success),
-        "‖δ‖₂": lambda row: _number(row.l2_mean, ".3f"),
-        "‖δ‖∞": lambda row: _number(row.linf_mean, ".3f"),
-        "Error": lambda row: _number(row.error_mean, ".5f"),
-        "Forwards": lambda row: _number(row.forwards_mean, ",.0f"),
-        "Backwards": lambda row: _number(row.backwards_mean, ",.0f"),
-    }
-    asked = any(not math.isnan(row.label_queries) for row in rows)
-    if asked:
-        columns["Labels"] = lambda row: _number(row.label_queries, ",.0f")
-    names_columns = 2
-    for name in ("adversary", "classifier"):
-        if len({getattr(row, name) for row in rows if row.attack != CLEAN}) > 1:
-            first = {name.capitalize(): functools.partial(_named, name)}
-            columns = first | columns
-            names_columns += 1
-    projected = any(not math.isnan(row.error_mean) for row in rows)
-    if not projected:
-        del columns["Error"]
-    caption = (
-        "Means per image. Fooled: share of the images "
-        "that the function that the attack was crafted on gets wrong, those that it "
-        "got wrong before included. ‖δ‖: plain norms of the perturbation over all "
-        "pixels. "
-        + (
-            "Error: mean square over the pixels between the image and its projection. "
-            if projected
-            else ""
-        )
-        + "Forwards, backwards: passes that the attack took."
-    )
-    if asked:
-        caption += (
-            " Labels: those asked of the target to train the substitute, once for all "
-            "images and attacks."
-        )
-    return Table(
-        with_threat("Size and cost of the attacks", rows),
-        caption,
-        pd.DataFrame({head: [of(row) for row in rows] for head, of in columns.items()}),
-        results.drop(columns="seconds"),  # equal runs give equal tables
-        names=names_columns,
-    )
 
 
 def values_table(
@@ -444,26 +291,6 @@ _LATEX_PATTERN = re.compile(
 )
 
 
-def _choose(kind: str, known: Iterable[str], name: str | None) -> str:
-    """Returns the one to show: `name`, or the only one there is."""
-    names = list(dict.fromkeys(known))
-    if name is not None and name not in names:
-        raise unknown_name(f"{kind} in the results:", name, names)
-    if name is None and len(names) != 1:
-        raise UsageError(
-            f"{kind} is not given and the results hold {len(names)}; "
-            f"allowed: {', '.join(names) or 'results with one line or more'}."
-        )
-    return names[0] if name is None else name
-
-
-def _named(column: str, row: Any) -> str:
-    value = getattr(row, column)
-    if value == NO_DEFENCE:
-        return MISSING
-    return adversary_label(value) if column == "adversary" else label_of(value)
-
-
 def accuracy_text(cell: Any) -> str:
     """Returns a cell's accuracy with its interval; a dash where there is no cell."""
     if cell is None:
@@ -485,30 +312,6 @@ def _share(value: float) -> str:
 
 def _number(value: float, form: str) -> str:
     return MISSING if math.isnan(value) else format(value, form)
-
-
-def _caption(
-    classifier: str, adversary: str | None, cells: list[Any], confidence: float
-) -> str:
-    sentences = [
-        f"Accuracy of {label_of(classifier)} with its {100 * confidence:g} % Wilson "
-        f"interval, {images_text(cells)}."
-    ]
-    if adversary is not None and not any(is_defended(cell) for cell in cells):
-        sentences.append("The attacks see the classifier, which has no defence.")
-    elif adversary is not None:
-        known = adversary_words(adversary)
-        words = in_prose(adversary_label(adversary)) + (f" ({known})" if known else "")
-        sentences.append(f"Adversary: {words}.")
-    asked = {cell.label_queries for cell in cells if not math.isnan(cell.label_queries)}
-    if asked:
-        spent = " to ".join(f"{number:,.0f}" for number in sorted(asked))
-        sentences.append(f"To train it took {spent} label queries a defence.")
-    if not all(math.isnan(cell.epsilon) for cell in cells):
-        sentences.append(
-            "ε is the ℓ∞ budget on pixels in [0, 1] unless a row names another norm."
-        )
-    return " ".join(sentences)
 
 
 def escape_markdown(text: str) -> str:

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.findings import Group, Run
 from robust_manifold.results.document import document
-from robust_manifold.results.groups import Group, differences, group_runs
-from robust_manifold.results.records import Run, read_records, read_run, record
+from robust_manifold.results.groups import differences, group_runs
+from robust_manifold.results.records import read_records, read_run, record
 from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import write_atomically

@@ -4,15 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from robust_manifold import evaluation
+from robust_manifold.findings import EVERY, Group, Passage
 from robust_manifold.reporting import Table, to_markdown
 from robust_manifold.reporting.tables import escape_markdown, markdown_caption
-from robust_manifold.results.beside import published_table
+from robust_manifold.results.beside import beside_table, published_table
 from robust_manifold.results.command_lines import command_line
-from robust_manifold.results.facts import facts_table, times_table
-from robust_manifold.results.groups import Group, differences
+from robust_manifold.results.facts import ends_of, facts_table, times_table
+from robust_manifold.results.groups import differences
+from robust_manifold.results.origins import trained_config
 from robust_manifold.results.published import PUBLISHED, SOURCES
 from robust_manifold.results.side_by_side import side_by_side
-from robust_manifold.results.tables import Part, parts_of
 from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
@@ -110,15 +112,28 @@ def _figures(group: Group, level: str) -> Iterator[str]:
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))
     yield _folded("Time of each stage", [times_table(group)])
-    for part in parts_of(group):
-        yield from _part(part, level)
+    for passage in _passages(group):
+        yield f"{level} {passage.heading}\n"
+        yield from map(_markdown, passage.tables)
+        for words, tables in passage.folded.items():
+            yield _folded(words, tables)
 
 
-def _part(part: Part, level: str) -> Iterator[str]:
-    yield f"{level} {part.heading}\n"
-    yield from map(_markdown, part.tables)
-    for words, tables in part.folded.items():
-        yield _folded(words, tables)
+def _passages(group: Group) -> Iterator[Passage]:
+    """Yields what was found, and after the first of it what sources say of the like."""
+    first, *rest = EVERY
+    yield from first.results(group)
+    frames = group.frames("results.csv", evaluation.read_results)
+    if frames:
+        beside = beside_table(
+            group.averaged(frames, ends=True),
+            trained_config(group.first),
+            interval=ends_of(group),
+        )
+        if beside is not None:
+            yield Passage("Beside published figures", [beside])
+    for finding in rest:
+        yield from finding.results(group)
 
 
 def _folded(words: str, tables: Iterable[Table]) -> str:

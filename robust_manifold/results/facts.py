@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from robust_manifold.config import STAGES
 from robust_manifold.evaluation import read_results
+from robust_manifold.findings import Group, Run, all_stages
 from robust_manifold.reporting import Table
 from robust_manifold.reporting.tables import MISSING
-from robust_manifold.results.groups import Group, read_lines
 from robust_manifold.results.origins import blocks_of, told_otherwise
-from robust_manifold.results.records import Run
 from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
@@ -20,7 +18,7 @@ def facts_table(group: Group) -> Table:
     told = {
         "Seeds": _listed(map(str, group.seeds)),
         "Test images (n)": _common(group, _images),
-        "Intervals": interval_of(group) if group.with_file("results.csv") else "",
+        "Intervals": group.interval if group.with_file("results.csv") else "",
         "Data": _common(group, _data),
         "Networks taken over": _common(group, _taken),
         "Hardware": _common(group, _hardware),
@@ -34,34 +32,13 @@ def facts_table(group: Group) -> Table:
 def times_table(group: Group) -> Table:
     """Returns the wall time of each stage, by seed."""
     spent = [run.status["stage_seconds"] for run in group.runs]
-    stages = [stage for stage in STAGES if any(stage in each for each in spent)]
+    stages = [stage for stage in all_stages() if any(stage in each for each in spent)]
     rows = [[name, *(_time(each.get(name)) for each in spent)] for name in stages]
     rows.append(["all", *(_time(sum(each.values())) for each in spent)])
     heads = ["Stage", *(f"Seed {seed}" for seed in group.seeds)]
     frame = pd.DataFrame(rows, columns=heads)
     caption = "Wall time, of all parts of a stage that was stopped and resumed."
     return Table("", caption, frame, frame)
-
-
-def confidence_of(group: Group) -> float:
-    """Returns the coverage of the intervals."""
-    return group.first.config["evaluation"]["confidence"]
-
-
-def wilson_of(group: Group) -> str:
-    """Returns what the intervals of one run are, in words."""
-    return f"{100 * confidence_of(group):g} % Wilson interval"
-
-
-def interval_of(group: Group) -> str:
-    """Returns what the intervals of a group's accuracies are, in words.
-
-    Of several seeds they are a spread: their figures are of the same test images, so
-    that no interval of one run tells how far apart two of them are.
-    """
-    if len(group.runs) > 1:
-        return "mean over the seeds [least, greatest of them]"
-    return wilson_of(group)
 
 
 def ends_of(group: Group) -> str:
@@ -71,9 +48,9 @@ def ends_of(group: Group) -> str:
     size, and neither is one just beside them.
     """
     if len(group.runs) > 1:
-        ends = f"ends of their {wilson_of(group)}s"
+        ends = f"ends of their {group.wilson}s"
         return f"mean over the seeds [least, greatest of the {ends}]"
-    return wilson_of(group)
+    return group.wilson
 
 
 def _common(group: Group, of: Callable[[Run], str]) -> str:
@@ -90,7 +67,7 @@ def _common(group: Group, of: Callable[[Run], str]) -> str:
 def _images(run: Run) -> str:
     if "results.csv" not in run.files:
         return ""
-    results = read_lines(run, "results.csv", read_results)
+    results = run.lines("results.csv", read_results)
     return _listed(f"{n:,}" for n in sorted(set(results["n"])))
 
 

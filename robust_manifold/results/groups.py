@@ -2,15 +2,13 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import pandas as pd
-
-from robust_manifold.config import default_config
+from robust_manifold.config import FREE, default_config
 from robust_manifold.core.errors import UsageError
-from robust_manifold.experiment import FREE
-from robust_manifold.results.records import Run
+from robust_manifold.findings import Group, Run
+from robust_manifold.results.origins import trained_config
 from robust_manifold.runtime import json_text
 from robust_manifold.runtime.run_folder import config_differences
 
@@ -21,51 +19,7 @@ ORDER = (
 )
 """Experiments in the order of the document; all others follow by name."""
 
-_IDENTITY = ("classifier", "defence", "adversary", "attack", "norm", "epsilon")
 _SAME_WHATEVER = {"seed", *FREE} - {"title"}
-
-
-class Group(NamedTuple):
-    """Runs of one experiment and one config, by seed, which no two share."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def first(self) -> Run:
-        """The run of the least seed."""
-        return self.runs[0]
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, ascending."""
-        return [run.seed for run in self.runs]
-
-    def with_file(self, name: str) -> list[Run]:
-        """Returns the runs that have a file."""
-        return [run for run in self.runs if name in run.files]
-
-    def frames(
-        self, name: str, read: Callable[[str], pd.DataFrame]
-    ) -> list[pd.DataFrame]:
-        """Returns the lines of a file of each run that has it.
-
-        Raises:
-          UsageError: if a file cannot be read.
-        """
-        return [read_lines(run, name, read) for run in self.with_file(name)]
-
-    def averaged(
-        self, frames: Sequence[pd.DataFrame], *, ends: bool = False
-    ) -> pd.DataFrame:
-        """Returns the lines of the seeds as those of one run; see `over_seeds`.
-
-        Raises:
-          UsageError: if the seeds have other rows; the message names the experiment.
-        """
-        try:
-            return over_seeds(frames, ends=ends)
-        except UsageError as error:
-            raise UsageError(f"{self.first.experiment}: {error}") from None
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
@@ -97,7 +51,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
 def differences(group: Group, other: Group) -> list[str]:
     """Returns one phrase for each key on which the configs of two groups differ."""
     given, stored = (
-        _settled(_completed(each.first.trained_config)) for each in (group, other)
+        _settled(_completed(trained_config(each.first))) for each in (group, other)
     )
     return [
         phrase.replace(", stored ", ", there ")
@@ -105,56 +59,10 @@ def differences(group: Group, other: Group) -> list[str]:
     ]
 
 
-def over_seeds(frames: Sequence[pd.DataFrame], *, ends: bool = False) -> pd.DataFrame:
-    """Returns the lines of several seeds as those of one run: means over the seeds.
-
-    The interval of an accuracy is the least and the greatest of the seeds' values.
-
-    Args:
-      frames: lines of results.csv or worst_cases.csv, of equal rows.
-      ends: whether it is the least and the greatest end of their intervals instead.
-
-    Raises:
-      UsageError: if the frames have other rows.
-    """
-    first = frames[0]
-    if len(frames) == 1:
-        return first
-    keys = [name for name in _IDENTITY if name in first.columns]
-    every = pd.concat(frames, ignore_index=True)
-    cells: Any = every.groupby(keys, sort=False, dropna=False)
-    if any(len(frame) != len(first) for frame in frames) or (
-        (cells.size() != len(frames)).any()
-    ):
-        raise UsageError(
-            "the seeds have other rows than each other; allowed: equal rows for all "
-            "seeds."
-        )
-    mean = cells.mean()
-    mean["accuracy_low"] = cells["accuracy_low" if ends else "accuracy"].min()
-    mean["accuracy_high"] = cells["accuracy_high" if ends else "accuracy"].max()
-    mean["n"] = cells["n"].first()
-    return mean.reset_index()[list(first.columns)]
-
-
-def read_lines(
-    run: Run, name: str, read: Callable[[str], pd.DataFrame]
-) -> pd.DataFrame:
-    """Returns the lines of a run's file.
-
-    Raises:
-      UsageError: if they cannot be read; the message names the run's folder.
-    """
-    try:
-        return read(run.text(name))
-    except UsageError as error:
-        raise UsageError(f"{run.folder}: {error}") from None
-
-
 def _key(run: Run) -> tuple[Any, ...]:
     """Returns what runs of one group share; sorts as the document does."""
     known = ORDER.index(run.experiment) if run.experiment in ORDER else len(ORDER)
-    settled = json.dumps(_settled(_completed(run.trained_config)), sort_keys=True)
+    settled = json.dumps(_settled(_completed(trained_config(run))), sort_keys=True)
     return known, run.experiment, run.argument, settled
 
 

@@ -7,6 +7,7 @@ trained so.  The runs that they came from say it, as long as these are there.
 from collections.abc import Mapping
 from typing import Any
 
+from robust_manifold.findings import Run
 from robust_manifold.runtime import DamagedArtefact
 from robust_manifold.runtime.run_folder import config_differences, read_config
 
@@ -35,14 +36,12 @@ def read_origins(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: block for name, block in found.items() if block is not None}
 
 
-def as_trained(
-    config: Mapping[str, Any], origins: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Returns a config with the blocks that networks taken over were trained by."""
-    own = {name: block for name, block in origins.items() if name in NETWORKS}
-    named = config.get("classifiers", {})
-    named = {name: origins.get(name, block) for name, block in named.items()}
-    return {**config, **own, "classifiers": named}
+def trained_config(run: Run) -> dict[str, Any]:
+    """Returns a run's config, with the blocks that its networks were trained by."""
+    own = {name: block for name, block in run.origins.items() if name in NETWORKS}
+    named = run.config.get("classifiers", {})
+    named = {name: run.origins.get(name, block) for name, block in named.items()}
+    return {**run.config, **own, "classifiers": named}
 
 
 def told_otherwise(block: Mapping[str, Any], origin: Mapping[str, Any]) -> list[str]:

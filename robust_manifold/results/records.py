@@ -8,22 +8,18 @@ typed by hand.
 
 import ast
 import os
-import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from robust_manifold import findings
 from robust_manifold.core.errors import UsageError
+from robust_manifold.findings import Run
 from robust_manifold.results.command_lines import read_arguments
-from robust_manifold.results.origins import as_trained, read_origins
+from robust_manifold.results.origins import read_origins
 from robust_manifold.results.portable import portable, portable_config, portable_text
-from robust_manifold.runtime import (
-    Artefacts,
-    DamagedArtefact,
-    json_text,
-    provenance,
-)
+from robust_manifold.runtime import Artefacts, DamagedArtefact, json_text, provenance
 from robust_manifold.runtime.run_folder import (
     CONFIG,
     STATUS,
@@ -35,80 +31,12 @@ from robust_manifold.runtime.run_folder import (
 EXPERIMENT = "experiment.json"
 _LOG = "metrics.jsonl"
 
-MEASURED = (
-    *("results.csv", "worst_cases.csv", "detection.csv", "measures.csv"),
-    *("convergence.json", "audit.json", "on_manifold.json", "pairs.json"),
-    *("given.json", "substitutes.json", "data.json"),
-)
+MEASURED = (*findings.RECORDED, "data.json")
 """The small files of a run that results are made from, where its stages wrote them."""
 
-_NEEDED = {
-    "convergence": "convergence.json",
-    "measure": "measures.csv",
-    "evaluate": "results.csv",
-    "audit": "audit.json",
-}
 _DEVICES = {"devices", "kind", "processes"}
 _ABOUT = ("experiment", "argument", "purpose", "origins")
 _KEPT_STATUS = ("state", "started", "stage_seconds")
-
-
-class Run(NamedTuple):
-    """A finished run, or the record of one.
-
-    Attributes:
-      folder: where it was read, for messages.
-      experiment: name of the experiment's file, without its ending.
-      argument: what was handed to its `get_config`; empty for nothing.
-      purpose: first line of the file's docstring; empty where there is no file.
-      config: the whole config, as plain values.
-      status: see `RunFolder`; `finished_stages` has no outputs.
-      files: contents of those of `MEASURED` that there are.
-      origins: the blocks that networks taken over were trained by; see `read_origins`.
-    """
-
-    folder: Path
-    experiment: str
-    argument: str
-    purpose: str
-    config: Mapping[str, Any]
-    status: Mapping[str, Any]
-    files: Mapping[str, bytes]
-    origins: Mapping[str, Mapping[str, Any]] = {}
-
-    @property
-    def trained_config(self) -> dict[str, Any]:
-        """The config, with the blocks by which networks taken over were trained."""
-        return as_trained(self.config, self.origins)
-
-    @property
-    def seed(self) -> int:
-        """The seed of the run."""
-        return self.config["seed"]
-
-    @property
-    def name(self) -> str:
-        """What its record is called: "celeba_gender-small-0"."""
-        parts = (self.experiment, self.argument, str(self.seed))
-        return re.sub(r"[^\w.=+-]+", "-", "-".join(filter(None, parts)))
-
-    @property
-    def computed(self) -> dict[str, list[provenance.Part]]:
-        """Where the stages ran that results depend on; see `provenance.parts_of`."""
-        return provenance.results_of(self.status)
-
-    @property
-    def stages(self) -> list[str]:
-        """The stages that have finished."""
-        return list(self.status["finished_stages"])
-
-    def text(self, file: str) -> str:
-        """Returns the contents of a file as text; empty where there is none."""
-        return self.files.get(file, b"").decode()
-
-    def json(self, file: str) -> Any:
-        """Returns the value of a JSON file; an empty list where there is none."""
-        return json_text.loads(self.files[file]) if file in self.files else []
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -206,7 +134,7 @@ def _read(stored: Artefacts) -> Run:
     computed = provenance.results_of(status)
     about = _about(stored, provenance.commands_of(computed), config)
     files = {name: stored.read_bytes(name) for name in MEASURED if stored.holds(name)}
-    needed = {_NEEDED[x] for x in status["finished_stages"] if x in _NEEDED}
+    needed = findings.needed(status["finished_stages"])
     missing = sorted({*needed, *about.get("files", [])} - files.keys())
     if not recorded:
         missing += _missing_outputs(stored, status)

@@ -6,18 +6,13 @@ from typing import Any
 import pandas as pd
 
 from robust_manifold import evaluation
-from robust_manifold.reporting import (
-    Table,
-    adversaries_table,
-    headline_table,
-    measures_table,
-)
+from robust_manifold.findings import Group, Run
+from robust_manifold.findings.accuracy_tables import adversaries_table, headline_table
+from robust_manifold.findings.measures_table import measures_table
+from robust_manifold.reporting import Table
 from robust_manifold.reporting.columns import target_label, target_labels
 from robust_manifold.reporting.labels import NO_DEFENCE
-from robust_manifold.results.facts import confidence_of
-from robust_manifold.results.groups import Group, read_lines
-from robust_manifold.results.records import Run
-from robust_manifold.results.wide import turned
+from robust_manifold.reporting.wide import turned
 
 _ROW = ("defence", "adversary", "attack", "norm", "epsilon", "n")
 
@@ -41,7 +36,7 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
 
     several = any(len(group.runs) > 1 for group in shown)
     head = f"Seed {runs[0].seed} of each. " if several else ""
-    confidence = confidence_of(shown[0])
+    confidence = shown[0].confidence
     if have("results.csv") and have("worst_cases.csv"):
         tables = _defences(runs, confidence)
     elif have("measures.csv") and not have("results.csv"):
@@ -56,7 +51,7 @@ def _way(run: Run) -> tuple[Any, ...]:
     """Returns how a run measured: what differs in it is not to be compared."""
     rows: frozenset[tuple[str, ...]] = frozenset()
     if "results.csv" in run.files:
-        lines = read_lines(run, "results.csv", evaluation.read_results)
+        lines = run.lines("results.csv", evaluation.read_results)
         # As text: a budget that there is none of is not equal to itself.
         texts = lines[[*_ROW]].astype(str).to_numpy().tolist()
         rows = frozenset(map(tuple, texts))
@@ -67,7 +62,7 @@ def _way(run: Run) -> tuple[Any, ...]:
 
 def _generators(runs: Sequence[Run], confidence: float) -> Table:
     """Returns what was measured of each run's generator."""
-    frames = [read_lines(run, "measures.csv", evaluation.read_measures) for run in runs]
+    frames = [run.lines("measures.csv", evaluation.read_measures) for run in runs]
     return measures_table(
         pd.concat(frames, ignore_index=True),
         names=[run.argument for run in runs],
@@ -77,10 +72,9 @@ def _generators(runs: Sequence[Run], confidence: float) -> Table:
 
 def _defences(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
     """Yields the accuracies of each run: in brief, and by adversary."""
-    results = [read_lines(run, "results.csv", evaluation.read_results) for run in runs]
+    results = [run.lines("results.csv", evaluation.read_results) for run in runs]
     lines = [
-        read_lines(run, "worst_cases.csv", evaluation.read_adversary_lines)
-        for run in runs
+        run.lines("worst_cases.csv", evaluation.read_adversary_lines) for run in runs
     ]
     texts = list(dict.fromkeys(results[0]["defence"]))
     labels = dict(zip(texts, target_labels(texts), strict=True))

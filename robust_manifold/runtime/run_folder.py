@@ -222,6 +222,20 @@ class RunFolder(Artefacts):
             outputs is not None and all(stands(self, output) for output in outputs)
         )
 
+    def adopt(
+        self,
+        stages_of: Callable[[Mapping[str, Sequence[str]]], Mapping[str, Sequence[str]]],
+    ) -> None:
+        """Records stages as finished that an older version ran as part of another.
+
+        Args:
+          stages_of: from the outputs of the finished stages, by name, to those of the
+            stages that were part of them.
+        """
+        if self.primary:
+            finished = self._status["finished_stages"]
+            self._status["finished_stages"] = {**finished, **stages_of(finished)}
+
     def begin_stage(self, name: str, *, anew: bool = False) -> None:
         """Records that a stage is run here and now, by this process.
 

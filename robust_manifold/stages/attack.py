@@ -22,7 +22,7 @@ def run(context: Context) -> list[str]:
     todo = [row for row in rows(context.experiment.evaluation) if row.attack]
     if not todo:
         return []
-    targets = substitutes.targets(context)
+    targets = substitutes.targets(context.experiment)
     taught = {target: substitutes.fit(context, target) for target in targets}
     crafting = Crafting(context, taught)
     groups = together(todo)

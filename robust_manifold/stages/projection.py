@@ -24,12 +24,7 @@ from robust_manifold.data.user_images import (
     content_id,
 )
 from robust_manifold.evaluation import ProjectionSummary
-from robust_manifold.runtime import (
-    GracefulStop,
-    Interrupted,
-    Progress,
-    console,
-)
+from robust_manifold.runtime import GracefulStop, Interrupted, Progress, console
 from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
 from robust_manifold.runtime.run_folder import read_config

@@ -11,9 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from robust_manifold import data, defenses, evaluation, models, training
-from robust_manifold.config import Column
-from robust_manifold.core import batching
+from robust_manifold import data, defenses, models, training
+from robust_manifold.config import Column, Experiment
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
     Diverged,
@@ -26,16 +25,14 @@ from robust_manifold.runtime import (
 )
 from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import folder_name, outcome_folder, rows
+from robust_manifold.stages.rows import folder_name, rows
 
 ADVERSARY = "substitute"
-SUMMARY = "substitutes.json"
 
 
-def targets(context: Context) -> list[Column]:
+def targets(experiment: Experiment) -> list[Column]:
     """Returns the columns that have a substitute, in the table's order."""
-    every = rows(context.experiment.evaluation)
+    every = rows(experiment.evaluation)
     return list(
         dict.fromkeys(row.target for row in every if row.adversary == ADVERSARY)
     )
@@ -82,51 +79,8 @@ def fit(context: Context, target: Column) -> Params:
     return found.params
 
 
-def queries(context: Context, target: Column) -> int:
-    """Returns how many labels the substitute of a target took."""
-    return _stored(context, target)["queries"]
-
-
-def summarise(context: Context) -> list[str]:
-    """Writes `substitutes.json`, where there is a substitute, and returns its name.
-
-    What it says of the agreement is measured on the test images and on what the targets
-    made of them, none of which the substitutes' trainings saw.
-    """
-    if not targets(context):
-        return []
-    lines = [_line(context, target) for target in targets(context)]
-    context.folder.write_json(SUMMARY, lines)
-    return [SUMMARY]
-
-
-def _line(context: Context, target: Column) -> dict[str, Any]:
-    """Returns what is known of the substitute of one target."""
-    clean = rows(context.experiment.evaluation)[0]
-    told = read_rounds(context, outcome_folder(target, clean))["logits"]
-    logits = batching.apply_examples(
-        context.substitute.apply,
-        load_params(context.folder.path / trained.folder(name_of(target))),
-        data.to_float(context.test.images),
-    )
-    alike = evaluation.predictions_of(logits) == evaluation.predictions_of(told)
-    interval = evaluation.wilson_interval(
-        int(alike.sum()), len(alike), context.experiment.evaluation.confidence
-    )
-    stored = _stored(context, target)
-    return {
-        "target": stored["target"],
-        "model": stored["model"],
-        "queries": stored["queries"],
-        "history": stored["history"],
-        "n": len(alike),
-        "agreement": float(alike.mean()),
-        "agreement_low": interval.low,
-        "agreement_high": interval.high,
-    }
-
-
-def _stored(context: Context, target: Column) -> dict[str, Any]:
+def stored(context: Context, target: Column) -> dict[str, Any]:
+    """Returns what is stored beside the parameters of a target's substitute."""
     folder = context.folder.path / trained.folder(name_of(target))
     return read_params_metadata(folder).metadata
 

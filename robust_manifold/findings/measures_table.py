@@ -1,4 +1,4 @@
-"""The table of generators side by side: a column each, a row for each measure."""
+"""The table of what a generator is worth to inversion."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,8 +7,7 @@ from typing import Any
 import pandas as pd
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.inversion import restarts_label
-from robust_manifold.reporting.labels import differing_labels, label_of
+from robust_manifold.reporting.labels import differing_labels, label_of, restarts_label
 from robust_manifold.reporting.tables import MISSING, Table, lines_of
 from robust_manifold.runtime.progress import duration
 

@@ -1,12 +1,16 @@
 """The judges of a run: who says whether two images still read as one class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from robust_manifold import evaluation
-from robust_manifold.stages import trained
-from robust_manifold.stages.context import Context
+from robust_manifold.reporting.tables import MISSING
+from robust_manifold.stages import Context, trained
 
+TOGETHER = "all judges"
+"""The judge that stands for all of them."""
+VERDICTS = {"unchanged": "Still one class", "changed": "Another class"}
+"""Heads of the columns, by the verdict whose share they hold."""
 NEIGHBOURS = "nearest neighbour"
 """The name of the judge that every run has."""
 
@@ -49,3 +53,15 @@ def _classifiers(
                 context.classifier_of(name).apply,
                 trained.load_classifier(context, name),
             )
+
+
+def share_text(
+    line: Mapping[str, Any], judge: str, verdict: str, *, interval: bool = True
+) -> str:
+    """Returns the share of a verdict, as a judge gives it, for a cell of a table."""
+    for found in line["judges"]:
+        if (found["judge"], found["verdict"]) == (judge, verdict):
+            low, high = (100 * end for end in found["interval"])
+            text = f"{100 * found['share']:.1f} %"
+            return f"{text} [{low:.1f}, {high:.1f}]" if interval else text
+    return MISSING

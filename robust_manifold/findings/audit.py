@@ -1,11 +1,12 @@
-"""Stage `audit`: the sanity checks of the evaluation, column by column."""
+"""The sanity checks of the evaluation, column by column."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Array
 
 from robust_manifold import attacks, data, defenses, evaluation, models
@@ -26,16 +27,20 @@ from robust_manifold.evaluation.audits import (
     search,
 )
 from robust_manifold.evaluation.audits.check import skipped
-from robust_manifold.inversion import Inversion
-from robust_manifold.runtime import Interrupted, devices
-from robust_manifold.stages import audit_pairs, trained
-from robust_manifold.stages.audit_rows import (
+from robust_manifold.findings.audit_rows import (
     Stored,
+    checks_of_pairs,
     checks_of_rows,
     stored_rows,
     strongest,
 )
-from robust_manifold.stages.context import Context
+from robust_manifold.findings.finding import Finding, Passage, Shown
+from robust_manifold.findings.recorded import Group
+from robust_manifold.inversion import Inversion
+from robust_manifold.reporting import Notice, Section, Table, label_of, target_label
+from robust_manifold.reporting.columns import target_labels
+from robust_manifold.runtime import Interrupted, devices
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.rows import folder_name
 
@@ -57,8 +62,7 @@ _LATENTS = 32
 _OF_DEFENDED = (
     budgets.ANY_BUDGET,
     *map(
-        gradients.of_stage,
-        (gradients.CLASSIFIER, gradients.DEFENDED, gradients.SEEN),
+        gradients.of_stage, (gradients.CLASSIFIER, gradients.DEFENDED, gradients.SEEN)
     ),
     gradients.CROSS_ENTROPY,
     gradients.PROBABILITIES,
@@ -73,7 +77,7 @@ _OF_DEFENDED = (
 that the order of attacks is told by the stored rows alone."""
 
 
-def run(context: Context) -> list[str]:
+def find(context: Context) -> list[str]:
     """Writes `audit.json`: a list of checks, each with the column that it is of.
 
     A column's checks are kept in `audit/<column>.json` as soon as they are made.
@@ -86,7 +90,7 @@ def run(context: Context) -> list[str]:
         for column in context.columns:
             file = _file(column)
             if not (stored := context.folder.has(file)):
-                tell = functools.partial(_told, pace, column)
+                tell = functools.partial(_tell, pace, column)
                 checks = [check._asdict() for check in _checks(context, column, tell)]
                 context.folder.write_json(file, checks)
                 devices.barrier(f"{file} written")
@@ -118,7 +122,7 @@ def _file(column: Column) -> str:
     return f"audit/{folder_name(column.text)}.json"
 
 
-def _told(pace: Pace, column: Column, made: int, of: int) -> None:
+def _tell(pace: Pace, column: Column, made: int, of: int) -> None:
     """Tells how many checks of a column have been made."""
     del of
     pace.within({column: made}, show=("column", column.text))
@@ -145,7 +149,7 @@ def _checks(context: Context, column: Column, tell: Tell) -> list[Check]:
         anew = _of_bare(context, column, rows, tell)
     else:
         anew = _of_defended(context, column, rows, tell)
-    made = [*anew, *of_rows, *audit_pairs.checks_of_pairs(context, column)]
+    made = [*anew, *of_rows, *checks_of_pairs(context, column)]
     left_out = context.experiment.audit.left_out
     return _merged(
         [
@@ -331,3 +335,178 @@ class _Generating:
 
     def __call__(self, params: _Params, latent: Latent) -> Image:
         return self.spanner.generate(params[GENERATOR].generator, latent)
+
+
+_NOTE = (
+    "The evaluation looked for signs that its own figures mislead: attacks that fail "
+    "for the wrong reason, gradients that vanish, budgets that are not kept."
+)
+_CALM = " It flagged none."
+_TITLE = "Sanity checks"
+_NAMED = 4
+"""Checks that one line has room to name."""
+_ANEW = (
+    " What is computed anew looks at the first {images:,} test images; “the attack” is "
+    "then, of the attacks with steps and a budget that a column meets, the one that "
+    "breaks most, with {steps} steps at most, and "
+    "{default} where there is none."
+)
+
+
+def _show(context: Context) -> Shown:
+    """Returns the section of the sanity checks, and the line that leads there.
+
+    Flags are shown in full, what passed or was skipped behind a fold.
+    """
+    checks = context.folder.read_json(SUMMARY)
+    checks = [{**check, "column": target_label(check["column"])} for check in checks]
+    quiet, flags = _parted(checks)
+    section = Section(
+        _TITLE,
+        _NOTE + ("" if flags else _CALM) + _anew(context),
+        [audit_summary(checks), *([audit_table(flags)] if flags else [])],
+        folded=[audit_table(quiet)] if quiet else [],
+        fold="What passed or was skipped",
+    )
+    return Shown(sections=[section], notice=_notice(flags, len(checks)))
+
+
+def _notice(flags: list[dict[str, Any]], checks: int) -> Notice | None:
+    """Returns the line that says what is flagged; None where nothing is."""
+    if not flags:
+        return None
+    names = list(dict.fromkeys(str(check["name"]) for check in flags))
+    told = ", ".join(names[:_NAMED])
+    if len(names) > _NAMED:
+        told += f" and {len(names) - _NAMED} more"
+    says = "say that figures below mislead"
+    if len(flags) == 1:
+        says = "says that a figure below misleads"
+    return Notice(f"{len(flags)} of {checks} sanity checks {says}: {told}.", _TITLE)
+
+
+def _parted(
+    checks: list[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the checks that say nothing, and the flags."""
+    quiet = [check for check in checks if check["verdict"] in ("PASS", "SKIPPED")]
+    return quiet, [check for check in checks if check not in quiet]
+
+
+def _anew(context: Context) -> str:
+    n = context.test.size
+    return _ANEW.format(
+        images=min(context.experiment.audit.examples or n, n),
+        steps=STEPS,
+        default=label_of(attacks.registry.to_string(DEFAULT_ATTACK)),
+    )
+
+
+def _results(group: Group) -> Iterator[Passage]:
+    """Yields how many checks had which verdict, and the flags in full."""
+    checks: list[dict[str, Any]] = []
+    for run in group.with_file(SUMMARY):
+        seed = f", seed {run.seed}" if len(group.runs) > 1 else ""
+        own = run.json(SUMMARY)
+        texts = list(dict.fromkeys(check["column"] for check in own))
+        names = dict(zip(texts, target_labels(texts), strict=True))
+        checks += [{**each, "column": names[each["column"]] + seed} for each in own]
+    if not checks:
+        return
+    flags = [check for check in checks if check["verdict"] == "FLAG"]
+    folded = {f"What was flagged ({len(flags)})": [_flagged(flags)]} if flags else {}
+    yield Passage("Sanity checks", [audit_summary(checks)], folded)
+
+
+def _flagged(flags: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the table of flags, of which all have the same verdict."""
+    table = audit_table(flags)
+    text = table.text.drop(columns="Verdict")
+    return table._replace(title="", caption="", text=text, names=len(text.columns))
+
+
+_ORDER = ("FLAG", "PASS", "SKIPPED")
+_CAPTION = (
+    "FLAG: a figure of this report misleads, "
+    "and the sentence says which and why. PASS: the check found nothing. SKIPPED: what "
+    "it needs was not there. A report without flags is no proof of robustness."
+)
+
+
+def audit_table(checks: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the table of sanity checks, flagged ones first.
+
+    Args:
+      checks: each with a "verdict" (FLAG, PASS or SKIPPED), a "name", the "value" that
+        the verdict rests on, a "sentence" for the reader and, where it was made of
+        one column of the table, its "column".
+    """
+    ranked = sorted(checks, key=lambda check: _rank(str(check["verdict"])))
+    heads = {
+        "Verdict": [check["verdict"] for check in ranked],
+        "Check": [_capital(str(check["name"])) for check in ranked],
+        "Of": [check.get("column") or "" for check in ranked],
+        "What was seen": [check["sentence"] for check in ranked],
+    }
+    if not any(heads["Of"]):
+        del heads["Of"]
+    numbers = ("verdict", "name", "column", "value")
+    flagged = any(check["verdict"] == "FLAG" for check in checks)
+    return Table(
+        "What was flagged" if flagged else "What was not flagged",
+        f"{_CAPTION} This table: {_told(checks)}.",
+        pd.DataFrame(heads),
+        pd.DataFrame(
+            [[check.get(name) for name in numbers] for check in ranked],
+            columns=list(numbers),
+        ),
+        names=len(heads),
+        prose=True,
+    )
+
+
+def audit_summary(checks: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns how many checks of each column had which verdict.
+
+    Args:
+      checks: as for `audit_table`.
+    """
+    columns = list(dict.fromkeys(check.get("column") or "" for check in checks))
+    rows = [
+        [column, *(_count(checks, verdict, column) for verdict in _ORDER)]
+        for column in columns
+    ]
+    frame = pd.DataFrame(rows, columns=["Of", *_ORDER])
+    caption = f"{_CAPTION} Numbers of checks."
+    return Table("Checks by verdict", caption, frame.astype(str), frame)
+
+
+def _told(checks: Sequence[Mapping[str, Any]]) -> str:
+    counts = {v: sum(c["verdict"] == v for c in checks) for v in _ORDER}
+    told = (f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return ", ".join(told) or "no checks"
+
+
+def _count(checks: Sequence[Mapping[str, Any]], verdict: str, column: str) -> int:
+    own = [check for check in checks if (check.get("column") or "") == column]
+    return sum(check["verdict"] == verdict for check in own)
+
+
+def _rank(verdict: str) -> int:
+    """Returns the place of a verdict; one not known here comes first."""
+    return _ORDER.index(verdict) if verdict in _ORDER else -1
+
+
+def _capital(text: str) -> str:
+    words = text.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+FINDING = Finding(
+    name="audit",
+    find=find,
+    writes=(SUMMARY, "audit/"),
+    recorded=(SUMMARY,),
+    show=_show,
+    results=_results,
+)

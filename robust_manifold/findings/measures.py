@@ -1,19 +1,25 @@
-"""Stage `measure`: how good the generator is, by what inversion needs of it."""
+"""How good the generator is, by what inversion needs of it."""
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from robust_manifold import data, evaluation, inversion, models
 from robust_manifold.config import Data
 from robust_manifold.core import batching
 from robust_manifold.core.prior import Prior, Uniform
 from robust_manifold.core.types import Latent, Params, PRNGKey, Scalar
-from robust_manifold.stages import trained
-from robust_manifold.stages.context import Context
+from robust_manifold.findings import columns, training
+from robust_manifold.findings.finding import Finding, Passage, Shown, Words
+from robust_manifold.findings.measures_table import measures_table
+from robust_manifold.findings.recorded import Group
+from robust_manifold.reporting import figures, html
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.pace import Pace, Part
 from robust_manifold.stages.rounds import (
     compute_rounds,
@@ -22,6 +28,7 @@ from robust_manifold.stages.rounds import (
     stored_images,
 )
 
+SUMMARY = "measures.csv"
 FOLDER = "measures/inversion"
 PICTURES = "measures/pictures.npz"
 FEATURES = "input of the last dense layer"
@@ -31,7 +38,7 @@ _SHOWN_SAMPLES = 10
 _SAMPLES = 60
 
 
-def run(context: Context) -> list[str]:
+def find(context: Context) -> list[str]:
     """Writes `measures.csv`, `measures/inversion/` and `measures/pictures.npz`."""
     networks = {name: trained.load(context, name) for name in context.networks}
     split = context.measured
@@ -47,13 +54,9 @@ def run(context: Context) -> list[str]:
         )
     samples = _samples(context, networks["generator"])
     measured = _measures(context, networks["classifier"], samples)
-    context.folder.write_text("measures.csv", evaluation.measures_to_csv([measured]))
+    context.folder.write_text(SUMMARY, evaluation.measures_to_csv([measured]))
     context.folder.write_npz(PICTURES, _pictures(context, networks, samples))
-    return [
-        "measures.csv",
-        PICTURES,
-        *round_paths(context, [FOLDER], split.size),
-    ]
+    return [SUMMARY, PICTURES, *round_paths(context, [FOLDER], split.size)]
 
 
 def _invert(context: Context, networks: dict[str, Params], part: data.Split):
@@ -237,3 +240,107 @@ def _on_the_sphere(start: Latent, end: Latent, share: Scalar) -> Latent:
         jnp.sin((1 - share) * angle) * start + jnp.sin(share * angle) * end
     ) / sine
     return jnp.where(bent, turned, _straight(start, end, share))
+
+
+def _show(context: Context) -> Shown:
+    measured = evaluation.read_measures(context.folder.read_text(SUMMARY))
+    confidence = context.experiment.evaluation.confidence
+    table = measures_table(measured, confidence=confidence)
+    return Shown([table], figures=[*_figures(context)])
+
+
+def _results(group: Group) -> Iterator[Passage]:
+    frames = group.frames(SUMMARY, evaluation.read_measures)
+    if frames:
+        several = len(frames) > 1
+        table = measures_table(
+            pd.concat(frames, ignore_index=True),
+            names=[f"Seed {seed}" for seed in group.seeds] if several else None,
+            confidence=group.confidence,
+        )
+        yield Passage("The generator", [table])
+
+
+def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+    """Yields what the generator makes: samples, reconstructions, walks, neighbours."""
+    stored = context.folder.read_npz(PICTURES)
+    mirrored = " or mirror image of one" if context.experiment.data.flip else ""
+    yield "samples", training.sample_figure(stored["samples"])
+    yield "reconstructions", _reconstructions(context)
+    yield (
+        "interpolation",
+        html.ReportFigure(
+            "From latent to latent",
+            "Each row goes from one draw of the prior to another, by equal steps"
+            + (", within a class." if context.generator.latent_classes else "."),
+            figures.to_png(figures.interpolation_grid(stored["walks"])),
+        ),
+    )
+    yield (
+        "neighbours",
+        html.ReportFigure(
+            "Samples and their nearest training images",
+            f"Under each sample, the training image{mirrored} at the least ℓ2 "
+            "distance, and that distance. A generator that had learned images by "
+            "heart would show here.",
+            figures.to_png(
+                figures.neighbour_grid(
+                    stored["samples"][: len(stored["neighbours"])],
+                    stored["neighbours"],
+                    stored["distances"],
+                )
+            ),
+        ),
+    )
+
+
+def _reconstructions(context: Context) -> html.ReportFigure:
+    """Returns test images above their projections, each with what it is taken for."""
+    found = read_rounds(context, FOLDER, context.measured.size)
+    count = context.experiment.report.pictures
+    groups = []
+    for title, chosen in columns.groups(context, found["labels"], count):
+        images = data.to_float(context.measured.images[chosen])
+        projections = found["projections"][chosen]
+        sheet = [
+            figures.SheetRow(
+                "test image", images, columns.softmax(found["logits"][chosen])
+            ),
+            figures.SheetRow(
+                "projection",
+                projections,
+                columns.softmax(found["projection_logits"][chosen]),
+            ),
+        ]
+        groups.append(figures.SheetGroup(title, found["labels"][chosen], sheet))
+    names = context.dataset.class_names
+    block = context.experiment.measures
+    return html.ReportFigure(
+        "Reconstructions of test images",
+        f"G(z*) of the {_starts(block.restarts.count)}. Under each image: the "
+        "class that the classifier gives it and its probability.",
+        figures.to_png(figures.projection_sheet(groups, class_names=names)),
+    )
+
+
+def _starts(count: int) -> str:
+    return f"best of {count} starts" if count > 1 else "one start"
+
+
+_WORDS = Words(
+    "A generator of images",
+    "A generator G makes images from latents z. What it is good for here is inversion: "
+    "how near to a new image x the nearest G(z*) comes, and whether a classifier still "
+    "sees in G(z*) what it saw in x. The table measures both on images that no "
+    "training saw, and compares the generator's samples with such images.",
+)
+
+FINDING = Finding(
+    name="measure",
+    find=find,
+    writes=(SUMMARY, "measures/"),
+    recorded=(SUMMARY,),
+    show=_show,
+    results=_results,
+    words=lambda context: _WORDS,
+)

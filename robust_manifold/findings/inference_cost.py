@@ -1,14 +1,24 @@
-"""The table of what a defence costs when an image is classified."""
+"""What classifying an image costs, with and without a defence."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from robust_manifold import defenses
+from robust_manifold.findings import columns
+from robust_manifold.findings.finding import Finding, Shown
 from robust_manifold.reporting.columns import Column, column_heads
 from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.reporting.tables import MISSING, Table
+from robust_manifold.stages import Context
+from robust_manifold.stages.rounds import round_files
+from robust_manifold.stages.rows import outcome_folder, rows_of
+
+_TIMED = 4
+"""Rows of a column whose rounds say what classifying takes."""
 
 
 class InferenceLine(NamedTuple):
@@ -23,6 +33,36 @@ class InferenceLine(NamedTuple):
     generator_passes: float | None
     """Forward or backward, through the generator, at most; None if not known."""
     classifier_passes: int = 1
+
+
+def _show(context: Context) -> Shown:
+    if any(column.projects for column in context.columns):
+        return Shown(timed=[inference_table([*_costs(context)])])
+    return Shown()
+
+
+def _costs(context: Context) -> Iterator[InferenceLine]:
+    """Yields what classifying an image takes in each column, from its stored rounds."""
+    for column in context.columns:
+        seconds = []
+        for row in rows_of(column, context.experiment.evaluation)[:_TIMED]:
+            for file, _ in round_files(context, outcome_folder(column, row)):
+                arrays = context.folder.read_npz(file)
+                seconds.append(float(arrays["seconds"]) / len(arrays["ids"]))
+        yield InferenceLine(
+            *columns.texts_of(context, column),
+            seconds=float(np.median(seconds)),
+            rounds=len(seconds),
+            generator_passes=_generator_passes(context, column.defence),
+        )
+
+
+def _generator_passes(context: Context, defence: defenses.Defense) -> float | None:
+    """Returns the passes of one image's projection if no search ends early."""
+    if "generator" not in defence.needs:
+        return None
+    (size,) = context.generator.input_shape
+    return defence.passes(size)
 
 
 def inference_table(
@@ -67,3 +107,6 @@ def inference_table(
     numbers = pd.DataFrame(lines).assign(times=times)
     title = "Cost of classifying one image"
     return Table(title, caption, pd.DataFrame(text), numbers)
+
+
+FINDING = Finding(name="inference_cost", after="evaluate", show=_show)

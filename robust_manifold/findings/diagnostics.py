@@ -1,8 +1,8 @@
-"""Stage `diagnose`: how inversion does, solver by solver, on images and on its own."""
+"""How inversion works: error curves, recoveries, projections of projections."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,11 @@ from robust_manifold import data, defenses, evaluation, inversion, models
 from robust_manifold.core import batching
 from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.stages import trained
-from robust_manifold.stages.context import Context
+from robust_manifold.findings.diagnostics_tables import checks_table, solvers_table
+from robust_manifold.findings.finding import Finding, Shown, Words
+from robust_manifold.reporting import figures, html, labels, tables
+from robust_manifold.reporting.labels import restarts_label
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.pace import Pace, Part
 from robust_manifold.stages.rounds import (
     compute_rounds,
@@ -28,7 +31,7 @@ REPETITION = "diagnostics/projections"
 RECOVERY = "diagnostics/recoveries"
 
 
-def run(context: Context) -> list[str]:
+def find(context: Context) -> list[str]:
     """Writes `diagnostics.csv`, `diagnostics.json` and the rounds they sum up.
 
     Raises:
@@ -244,3 +247,112 @@ def _summary(context: Context) -> dict[str, Any]:
             confidence=context.experiment.evaluation.confidence,
         )._asdict()
     return {"repetition": repetition._asdict(), "recovery": recovery}
+
+
+def _show(context: Context) -> Shown:
+    return Shown([*_tables(context)], figures=[*_figures(context)])
+
+
+def _tables(context: Context) -> Iterator[tables.Table]:
+    """Yields the tables of the report."""
+    confidence = context.experiment.evaluation.confidence
+    solvers = evaluation.read_solvers(context.folder.read_text(TABLE))
+    yield solvers_table(solvers, near=evaluation.NEAR, confidence=confidence)
+    block = context.experiment.measures
+    yield checks_table(
+        context.folder.read_json(SUMMARY),
+        solver=inversion.registry.to_string(block.solver),
+        restarts=inversion.restarts_registry.to_string(block.restarts),
+        confidence=confidence,
+    )
+
+
+def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+    """Yields the figures of the report by the names of their files."""
+    yield from _solvers(context)
+    n = context.diagnosed.size
+    found = read_rounds(context, REPETITION, n)
+    if np.isfinite(found["error"]).any():
+        yield (
+            "inversion-again",
+            html.ReportFigure(
+                "Projections projected again",
+                f"P(x) is the projection of each of {n:,} test images x. A projection "
+                "is an image that the generator can make: projected again, it would "
+                "stay where it is if inversion were perfect.",
+                figures.to_png(
+                    figures.error_decades(
+                        {
+                            "P(x) against x": found["error"],
+                            "P(P(x)) against P(x)": found["again"],
+                        }
+                    )
+                ),
+            ),
+        )
+    if context.experiment.diagnostics.recoveries:
+        yield from _recoveries(context)
+
+
+def _solvers(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+    block = context.experiment.diagnostics
+    texts = [inversion.registry.to_string(solver) for solver in block.solvers]
+    curves = {}
+    names = labels.column_labels(texts)
+    for name, solver in zip(names, block.solvers, strict=True):
+        folder = solver_folder(solver)
+        found = read_rounds(context, folder, context.diagnosed.size)
+        curves[name] = figures.SolverCurve(
+            evaluation.mean_best_curve(found["curves"]), passes_of(context, solver)
+        )
+    if not any(np.isfinite(curve.error).any() for curve in curves.values()):
+        return
+    restarts = inversion.restarts_registry.to_string(block.restarts)
+    yield (
+        "inversion-solvers",
+        html.ReportFigure(
+            "Error against steps and cost",
+            f"Mean error of {context.diagnosed.size:,} test images, "
+            f"{restarts_label(restarts)}, after each step of a solver. Passes go "
+            "forward or backward through the generator, and those of all starts of an "
+            "image are added up.",
+            figures.to_png(figures.solver_curves(curves)),
+        ),
+    )
+
+
+def _recoveries(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+    n = context.experiment.diagnostics.recoveries
+    errors = read_rounds(context, RECOVERY, n)["error"]
+    if not np.isfinite(errors).any():
+        return
+    picture = figures.error_decades(
+        {"P(G(z)) against G(z)": errors}, limit=evaluation.RECOVERED
+    )
+    yield (
+        "inversion-recovery",
+        html.ReportFigure(
+            "Recovery of x = G(z)",
+            f"Errors of the projections of {n:,} images of latents drawn from the "
+            f"prior, which an error of {evaluation.RECOVERED:g} or less counts as "
+            "found again. Each has a latent of error 0.",
+            figures.to_png(picture),
+        ),
+    )
+
+
+_WORDS = Words(
+    "Inversion",
+    "Inversion looks for the latent z* whose image G(z*) is nearest to an image x. The "
+    "tables and figures show how near solvers come and at what cost, whether all "
+    "starts lead to one place, and whether an image that the generator made is found "
+    "again.",
+)
+
+FINDING = Finding(
+    name="diagnose",
+    find=find,
+    writes=(TABLE, SUMMARY, "diagnostics/"),
+    show=_show,
+    words=lambda context: _WORDS,
+)

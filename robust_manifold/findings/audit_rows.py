@@ -1,4 +1,4 @@
-"""Sanity checks of a column by its stored rows alone: nothing is computed anew."""
+"""Sanity checks of a column by its stored rows and latent pairs alone."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robust_manifold import attacks, data
+from robust_manifold import attacks, data, evaluation
 from robust_manifold.config import Column
+from robust_manifold.core import batching
 from robust_manifold.evaluation import Check, predictions_of
 from robust_manifold.evaluation.audits import budgets, ordering, projections
 from robust_manifold.evaluation.audits.check import skipped
-from robust_manifold.stages.context import Context
+from robust_manifold.evaluation.judge import UNSURE
+from robust_manifold.findings import pairs as pairs_found
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.rounds import read_rounds
 from robust_manifold.stages.rows import (
     OBLIVIOUS,
@@ -205,3 +208,45 @@ def _joined(made: Iterable[tuple[Stored, Check]]) -> Check:
     elif not flagged and len(every) > 1:
         sentence += f" No fault in {len(every) - 1} more rows either."
     return check._replace(sentence=sentence)
+
+
+def checks_of_pairs(context: Context, column: Column) -> Iterator[Check]:
+    """Yields whether the pairs of each search hold, and still read as one class.
+
+    The classifier is asked again about the images as they are stored, and the nearest
+    training image is the judge, where it is sure of both.
+    """
+    for name, spec in pairs_found.searched(context):
+        if not column.projects or name != column.classifier:
+            continue
+        pairs = pairs_found.stored_pairs(context, (name, spec))
+        file = pairs_found.verdicts_file(name, spec)
+        reads = context.folder.read_npz(file)["reads"]
+        sure = reads[(reads != UNSURE).all(axis=-1)]
+        text = pairs_found.text_of(spec)
+        judged = projections.judged_as_one(sure)
+        if len(reads) and not len(sure):
+            judged = skipped(projections.JUDGE, "the judge is unsure of every pair")
+        for check in (
+            projections.pairs_hold(_again(context, name, pairs), spec.eta, spec.norm),
+            judged,
+        ):
+            yield check._replace(sentence=f"{text}: {check.sentence}")
+
+
+def _again(
+    context: Context, name: str, pairs: dict[str, np.ndarray]
+) -> evaluation.LatentPairs:
+    """Returns the stored pairs with what the classifier says of them now."""
+    images = pairs["images"]
+    logits = batching.apply_examples(
+        context.classifier_of(name).apply,
+        trained.load_classifier(context, name),
+        images.reshape(-1, *images.shape[2:]),
+    )
+    logits = np.asarray(logits).reshape(pairs["logits"].shape)
+    # A tie may be broken otherwise where rounding is: that is no other answer.
+    close = np.isclose(logits, pairs["logits"], rtol=1e-3, atol=1e-3)
+    same = np.asarray(close.all(axis=(1, 2)))
+    logits = np.where(same[:, None, None], pairs["logits"], logits)
+    return evaluation.LatentPairs(images, logits, pairs["found"])

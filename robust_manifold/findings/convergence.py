@@ -1,4 +1,4 @@
-"""Stage `convergence`: trains a GAN on one-dimensional data and watches it converge.
+"""A GAN is trained on one-dimensional data and watched as it converges.
 
 Of such data everything is known: the density of the data, that of the generator by
 its values at a fine row of latents, and the discriminator at every place.  At the end
@@ -21,6 +21,8 @@ from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.prior import Uniform
 from robust_manifold.core.types import PRNGKey
+from robust_manifold.findings.finding import Finding, Passage, Shown, Words
+from robust_manifold.findings.recorded import Group
 from robust_manifold.one_dimensional import (
     ConvergenceFrame,
     Density,
@@ -31,7 +33,7 @@ from robust_manifold.one_dimensional import (
 from robust_manifold.reporting import figures as drawing
 from robust_manifold.reporting import html, tables
 from robust_manifold.runtime import Diverged, Interrupted, Progress
-from robust_manifold.stages.context import Context
+from robust_manifold.stages import Context
 
 FRAMES = "convergence/frames.npz"
 SUMMARY = "convergence.json"
@@ -64,7 +66,7 @@ class _Places(NamedTuple):
         return (self.edges[:-1] + self.edges[1:]) / 2
 
 
-def run(context: Context) -> list[str]:
+def find(context: Context) -> list[str]:
     """Writes `convergence.json`, the frames, and the animation of the report.
 
     A run that is stopped trains from the start again: it takes a minute or two.
@@ -110,7 +112,7 @@ _CURVES = {
 """What is measured, by names that end alike: so the figure draws it in one panel."""
 
 
-def table(context: Context) -> tables.Table:
+def _table(context: Context) -> tables.Table:
     """Returns the two distances at the start and at the end of the training."""
     stored = context.folder.read_npz(FRAMES)
     rows = {words: stored[name][[0, -1]] for name, words in MEASURES.items()}
@@ -136,7 +138,7 @@ def table(context: Context) -> tables.Table:
     )
 
 
-def figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
+def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields the figures of the report by the names of their files."""
     stored = context.folder.read_npz(FRAMES)
     frames = _frames(stored)
@@ -339,3 +341,51 @@ def _frames(stored: dict[str, np.ndarray]) -> list[ConvergenceFrame]:
         )
         for place, step in enumerate(stored["step"])
     ]
+
+
+def _show(context: Context) -> Shown:
+    return Shown([_table(context)], figures=[*_figures(context)])
+
+
+_DISTANCES = {
+    "total_variation": "Total variation of generator and data",
+    "discriminator_distance": "Largest |D - 1/2| where the data are",
+}
+
+
+def _results(group: Group) -> Iterator[Passage]:
+    """Yields how far each seed came, and their mean where there are several."""
+    runs = group.with_file(SUMMARY)
+    if not runs:
+        return
+    found = {f"Seed {run.seed}": run.json(SUMMARY) for run in runs}
+    numbers = pd.DataFrame(
+        {seed: [each[key] for key in _DISTANCES] for seed, each in found.items()}
+    )
+    if len(runs) > 1:
+        numbers["Mean"] = numbers.mean(axis="columns")
+    text = numbers.map(lambda value: f"{value:.4f}")
+    text.insert(0, "Distance", list(_DISTANCES.values()))
+    steps = ", ".join(f"{n:,}" for n in sorted({x["step"] for x in found.values()}))
+    caption = f"At the end of the training, after {steps} steps."
+    yield Passage("Convergence", [tables.Table("", caption, text, numbers)])
+
+
+_WORDS = Words(
+    "A training in one dimension",
+    "A generator G, which moves uniform latents z to points x = G(z), is trained "
+    "against a discriminator D, which tells its points from the data's. In theory it "
+    "ends where the generator's density equals that of the data and D = 1/2 wherever "
+    "there are data: D can but guess. The figures show how near to that a training "
+    "comes.",
+)
+
+FINDING = Finding(
+    name="convergence",
+    find=find,
+    writes=(SUMMARY, "convergence/"),
+    recorded=(SUMMARY,),
+    show=_show,
+    results=_results,
+    words=lambda context: _WORDS,
+)

@@ -1,13 +1,18 @@
-"""Views of stickered images: stored by stage `evaluate`, shown by stage `report`."""
+"""Views of stickered images: how many of them are misclassified."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from robust_manifold import attacks, data
-from robust_manifold.reporting import Table, ViewsLine, views_table
-from robust_manifold.stages import trained
-from robust_manifold.stages.context import Context
+from robust_manifold.config import Experiment
+from robust_manifold.findings.finding import Finding, Shown
+from robust_manifold.reporting import Table
+from robust_manifold.reporting.columns import target_label
+from robust_manifold.reporting.labels import label_of
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.pace import Pace, Part
 from robust_manifold.stages.rounds import (
     compute_rounds,
@@ -21,14 +26,12 @@ VIEWS = 100
 """Fresh ones of each image."""
 
 
-def measure(context: Context) -> list[str]:
+def find(context: Context) -> list[str]:
     """Writes `views/<row>/round-NNN.npz` of every physical attack; returns the files.
 
     The views are classified without a defence.
     """
-    todo = _physical(context)
-    if not todo:
-        return []
+    todo = _physical(context.experiment)
     parts = {
         row: Part(context.test.size, stored=stored_images(context, [_folder(row)]))
         for row in todo
@@ -45,10 +48,10 @@ def measure(context: Context) -> list[str]:
     return round_paths(context, [_folder(row) for row in todo])
 
 
-def tables(context: Context) -> Iterator[Table]:
-    """Yields the table of the shares of views, if the run has a physical attack."""
+def _show(context: Context) -> Shown:
+    """Returns the table of the shares of views."""
     lines = []
-    for row in _physical(context):
+    for row in _physical(context.experiment):
         found = read_rounds(context, _folder(row))
         views = int(found["views"][0])
         lines.append(
@@ -63,8 +66,7 @@ def tables(context: Context) -> Iterator[Table]:
                 attacked=float(np.mean(found["attacked"]) / views),
             )
         )
-    if lines:
-        yield views_table(lines)
+    return Shown([views_table(lines)])
 
 
 def _counter(
@@ -100,11 +102,68 @@ def _counter(
     return count
 
 
-def _physical(context: Context) -> list[Row]:
+def _physical(experiment: Experiment) -> list[Row]:
     """Returns the rows whose attack is made for views."""
-    every = rows(context.experiment.evaluation)
+    every = rows(experiment.evaluation)
     return [row for row in every if isinstance(row.attack, attacks.Patch)]
 
 
 def _folder(row: Row) -> str:
     return f"views/{row.folder}"
+
+
+class ViewsLine(NamedTuple):
+    """What views of stickered images were taken for, in one row of a report."""
+
+    attack: str
+    """As a config writes it."""
+    adversary: str
+    """What the attack may differentiate."""
+    target: str
+    """The defence that it was made against, as a config writes it."""
+    norm: str
+    n: int
+    """Images."""
+    views: int
+    """Of each image."""
+    clean: float
+    """Share of the views that are misclassified, without the sticker."""
+    attacked: float
+    """Likewise with it."""
+
+
+def views_table(lines: Sequence[ViewsLine]) -> Table:
+    """Returns the table of the shares of views misclassified, a line an attack."""
+    # One adversary need not be named in every line.
+    several = len({(line.adversary, line.target) for line in lines}) > 1
+    text = [
+        [
+            label_of(line.attack, norm=line.norm),
+            *([line.adversary, target_label(line.target)] if several else []),
+            f"{line.n:,} × {line.views:,}",
+            f"{100 * line.clean:.1f} %",
+            f"{100 * line.attacked:.1f} %",
+        ]
+        for line in lines
+    ]
+    caption = (
+        "Share of random views that the bare classifier gets wrong, without the "
+        "sticker and with it, a mean over all images, those that it gets wrong anyway "
+        "included. The views are drawn from the attack's own transformations, afresh, "
+        "and are the same in both columns."
+    )
+    heads = ["Images × views", "Without sticker", "With sticker"]
+    heads = ["Attack", *(["Adversary", "Made against"] if several else []), *heads]
+    frame = pd.DataFrame(text, columns=heads)
+    numbers = pd.DataFrame(list(lines))
+    return Table("Views of stickered images", caption, frame, numbers)
+
+
+FINDING = Finding(
+    name="views",
+    after="evaluate",
+    wanted=lambda experiment: bool(_physical(experiment)),
+    find=find,
+    writes=("views/",),
+    show=_show,
+)

@@ -1,4 +1,4 @@
-"""Tables of how inversion does: solvers, checks on known images, clean and attacked."""
+"""Tables of inversion: solvers side by side, and what its projections are worth."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,47 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from robust_manifold import inversion
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.columns import target_labels
-from robust_manifold.reporting.labels import (
-    NO_DEFENCE,
-    adversary_label,
-    column_labels,
-    in_prose,
-    label_of,
-    parse_spec,
-)
-from robust_manifold.reporting.tables import (
-    MISSING,
-    OBLIVIOUS_ONLY,
-    UNAWARE,
-    Table,
-    lines_of,
-)
-
-
-def restarts_label(text: str) -> str:
-    """Returns the starts of an inversion in words.
-
-    >>> restarts_label("10"), restarts_label("1")
-    ('best of 10 starts', 'one start')
-    >>> restarts_label("restarts(count=8, scale='unit', halve_at=(2, 4))")
-    'best of 8 starts (scale unit, halve at (2, 4))'
-    """
-    try:
-        count = inversion.as_restarts(text).count
-    except UsageError:
-        # Of another version of the package, perhaps.
-        return text
-    spec = parse_spec(text)
-    settings = dict(spec.named) if spec else {}
-    settings.pop("count", None)
-    starts = f"best of {count} starts" if count > 1 else "one start"
-    if not settings:
-        return starts
-    arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    return f"{starts} ({label_of(f'_({arguments})').removeprefix(', ')})"
+from robust_manifold.reporting.labels import column_labels, label_of, restarts_label
+from robust_manifold.reporting.tables import MISSING, Table, lines_of
 
 
 def solvers_table(
@@ -93,11 +55,7 @@ def solvers_table(
 
 
 def checks_table(
-    summary: Mapping[str, Any],
-    *,
-    solver: str,
-    restarts: str,
-    confidence: float = 0.95,
+    summary: Mapping[str, Any], *, solver: str, restarts: str, confidence: float = 0.95
 ) -> Table:
     """Returns the table of projections projected again, and of latents found again.
 
@@ -168,59 +126,6 @@ def checks_table(
             columns=["check", "value"],
         ),
     )
-
-
-def separation_table(
-    rows: Sequence[Mapping[str, Any]], *, confidence: float = 0.95
-) -> Table:
-    """Returns the table of errors of clean and of adversarial images.
-
-    Args:
-      rows: each with the texts "defence", "attack" and "adversary", the attack's
-        "norm", and the fields of an `evaluation.Separation`.
-      confidence: coverage of the intervals in `rows`, for the caption.
-
-    Raises:
-      UsageError: for no rows.
-    """
-    if not rows:
-        raise UsageError("rows hold 0 sets of images; allowed: 1 or more.")
-    defences = list(dict.fromkeys(row["defence"] for row in rows))
-    names = dict(zip(defences, target_labels(defences), strict=True))
-    columns = {
-        "Defence": [names[row["defence"]] for row in rows],
-        "Attack": [label_of(row["attack"], norm=row["norm"]) for row in rows],
-        "Adversary": [_adversary(row["adversary"]) for row in rows],
-        "Quartile": [_error(row["low_quartile"]) for row in rows],
-        "Median": [_error(row["median"]) for row in rows],
-        "3rd quartile": [_error(row["high_quartile"]) for row in rows],
-        "AUC": [_auc(row) for row in rows],
-    }
-    adversaries = {row["adversary"] for row in rows} - {"none"}
-    dropped = [
-        *(["Defence"] if len(defences) == 1 else []),
-        *(["Adversary"] if len(adversaries) < 2 else []),
-    ]
-    text = pd.DataFrame({k: v for k, v in columns.items() if k not in dropped})
-    by = f" by {names[defences[0]]}" if len(defences) == 1 else ""
-    caption = (
-        f"Mean squares over the pixels between an image and its projection{by}, for "
-        f"{_counts(rows)} images a row. "
-        "AUC: probability that an image of the row has a larger error than a clean "
-        "one, which is how well the error alone tells them apart: 0.5 not at all, 1 "
-        f"always. Its interval of {100 * confidence:g} % takes both sets as "
-        "independent."
-    )
-    title = "Reconstruction errors of clean and of attacked images"
-    if not adversaries:
-        title = "Reconstruction errors of clean images"
-    elif adversaries <= set(UNAWARE):
-        title = f"{title}, {OBLIVIOUS_ONLY}"
-    return Table(title, caption, text, pd.DataFrame(rows), names=3 - len(dropped))
-
-
-def _adversary(text: str) -> str:
-    return text if text == NO_DEFENCE else in_prose(adversary_label(text))
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,12 +1,16 @@
-"""What a report calls the columns of a run, and which of their rows it shows."""
+"""What a report calls a run's columns, and which of their rows and images it shows."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
 
 from robust_manifold import defenses
 from robust_manifold.config import Column
 from robust_manifold.reporting import columns
 from robust_manifold.reporting.labels import adversary_label, label_of
 from robust_manifold.reporting.tables import UNAWARE
-from robust_manifold.stages import trained
-from robust_manifold.stages.context import Context
+from robust_manifold.stages import Context, trained
 from robust_manifold.stages.rows import Row, folder_name, rows_of, shortened
 
 _FEW = 8
@@ -66,3 +70,34 @@ def row_label(context: Context, row: Row) -> str:
     if row.attack is None or (alone and row.adversary not in UNAWARE):
         return attack
     return f"{attack}, {adversary_label(row.adversary).lower()}"
+
+
+def groups(
+    context: Context, labels: np.ndarray, count: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields titles and places of images: a group a class where there are two."""
+    names = context.dataset.class_names
+    if len(names) != 2:
+        yield "", one_of_each_class(labels, count)
+        return
+    places = [np.flatnonzero(labels == value) for value in range(2)]
+    # Groups of one sheet have as many columns.
+    count = min(count, *(len(of_class) or count for of_class in places))
+    for name, of_class in zip(names, places, strict=True):
+        if len(of_class):
+            yield name, of_class[:count]
+
+
+def one_of_each_class(classes: np.ndarray, count: int) -> np.ndarray:
+    """Returns the places of `count` images: the first of each class, then the next."""
+    rank = np.zeros(len(classes), int)
+    for value in np.unique(classes):
+        places = np.flatnonzero(classes == value)
+        rank[places] = np.arange(len(places))
+    order = np.lexsort((classes, rank))
+    return order[: min(count, len(classes))]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of each class."""
+    return np.asarray(jax.nn.softmax(logits, axis=-1))

@@ -1,0 +1,133 @@
+"""What is measured of an experiment: one file, or two, for each finding."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from robust_manifold.config import STAGES, Experiment
+from robust_manifold.findings import (
+    accuracy,
+    audit,
+    convergence,
+    detection,
+    diagnostics,
+    given,
+    inference_cost,
+    measures,
+    on_manifold,
+    pairs,
+    projections,
+    substitutes,
+    training,
+    views,
+)
+from robust_manifold.findings.finding import Finding, Passage, Shown, Words
+from robust_manifold.findings.recorded import Group, Run
+
+EVERY: list[Finding] = [
+    accuracy.FINDING,
+    views.FINDING,
+    audit.FINDING,
+    on_manifold.FINDING,
+    pairs.FINDING,
+    given.FINDING,
+    projections.FINDING,
+    detection.FINDING,
+    substitutes.FINDING,
+    measures.FINDING,
+    diagnostics.FINDING,
+    convergence.FINDING,
+    inference_cost.FINDING,
+    training.FINDING,
+]
+"""All findings, in the order in which reports show them."""
+
+RECORDED = tuple(file for finding in EVERY for file in finding.recorded)
+"""The small files that the page of results is made from."""
+
+
+def wanted(experiment: Experiment) -> list[Finding]:
+    """Returns the findings that an experiment asks for, in order."""
+    return [
+        finding
+        for finding in EVERY
+        if _follows(finding, experiment.stages)
+        and (finding.wanted is None or finding.wanted(experiment))
+    ]
+
+
+def _follows(finding: Finding, stages: Sequence[str]) -> bool:
+    """Returns whether one of the stages of a config leads to a finding."""
+    if finding.find is None and not finding.after:
+        return True
+    return (finding.after or finding.name) in stages
+
+
+def stages_of(experiment: Experiment) -> tuple[str, ...]:
+    """Returns the stages of a run in their order, each before what follows it."""
+    following = [f for f in wanted(experiment) if f.after and f.find]
+    return tuple(
+        name
+        for stage in STAGES
+        if stage in experiment.stages
+        for name in (stage, *(f.name for f in following if f.after == stage))
+    )
+
+
+def all_stages() -> tuple[str, ...]:
+    """Returns the names of all stages that there are, in their order."""
+    following = [f for f in EVERY if f.after and f.find]
+    return tuple(
+        name
+        for stage in STAGES
+        for name in (stage, *(f.name for f in following if f.after == stage))
+    )
+
+
+def parent_of(stage: str) -> str:
+    """Returns the stage of the config that a stage belongs to."""
+    return next((f.after for f in EVERY if f.name == stage and f.after), stage)
+
+
+def adopted(finished: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Returns the outputs of those findings that an older stage computed with its own.
+
+    Args:
+      finished: the outputs of the finished stages of a run, by stage.
+    """
+    found = {}
+    for finding in EVERY:
+        if finding.after and finding.find and finding.name not in finished:
+            outputs = finished.get(finding.after, ())
+            own = [file for file in outputs if file.startswith(finding.writes)]
+            if own:
+                found[finding.name] = own
+    return found
+
+
+def needed(finished: Iterable[str]) -> set[str]:
+    """Returns the small files that must be there where these stages have finished."""
+    names = {*finished}
+    return {
+        finding.recorded[0]
+        for finding in EVERY
+        if finding.recorded
+        # Older stages computed with their own what now follows them.
+        and names & {finding.name, "" if finding.wanted else finding.after}
+    }
+
+
+__all__ = [
+    "EVERY",
+    "RECORDED",
+    "Finding",
+    "Group",
+    "Passage",
+    "Run",
+    "Shown",
+    "Words",
+    "adopted",
+    "all_stages",
+    "needed",
+    "parent_of",
+    "stages_of",
+    "wanted",
+]
