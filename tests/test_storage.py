@@ -164,7 +164,7 @@ def test_a_folder_that_is_taken_away_while_the_run_is_under_way(
         work.rename(moved)
         return stored
 
-    (work / "results.csv").unlink()
+    next((work / "outcomes").rglob("*.npz")).unlink()
     with monkeypatch.context() as patch:
         patch.setitem(RUNS, "evaluate", move)
         one_sentence(again(), "removed, moved or replaced")
@@ -338,7 +338,7 @@ def test_the_report_alone_does_not_rewrite_where_results_come_from(
     assert "H200" not in (tmp_path / "docs/results.md").read_text()
 
     # What went on elsewhere is told apart.
-    (work / "results.csv").unlink()
+    next((work / "outcomes").rglob("*.npz")).unlink()
     with monkeypatch.context() as patch:
         patch.setattr("robust_manifold.runtime.devices.describe", lambda: there)
         assert again(stages=WITH_REPORT).code == 0

@@ -283,7 +283,7 @@ def _averaged(table: Table, group: Group) -> Table:
     return table._replace(caption=table.caption.replace(words, f"as {group.interval}"))
 
 
-class _Evaluated(NamedTuple):
+class Evaluated(NamedTuple):
     """What the columns of a report's tables are, by the labels of their defences.
 
     Attributes:
@@ -299,14 +299,14 @@ class _Evaluated(NamedTuple):
     attacked: bool = True
 
 
-def _words(context: Context) -> Words:
-    evaluated = _evaluated(context)
+def opening(evaluated: Evaluated) -> Words:
+    """Returns the heading and the explanation of a report with these columns."""
     classifiers = "Classifiers under attack" if evaluated.attacked else "Classifiers"
     heading = _and([*evaluated.projecting, *evaluated.other]) or classifiers
     return Words(heading, " ".join(_sentences(evaluated)))
 
 
-def _evaluated(context: Context) -> _Evaluated:
+def _evaluated(context: Context) -> Evaluated:
     """Returns what the columns of the tables are."""
     defended = [column for column in context.columns if not column.bare]
     names = {
@@ -319,7 +319,7 @@ def _evaluated(context: Context) -> _Evaluated:
         )
         for projects in (True, False)
     }
-    return _Evaluated(
+    return Evaluated(
         projecting=names[True],
         other=names[False],
         bare=len(defended) < len(context.columns),
@@ -327,7 +327,7 @@ def _evaluated(context: Context) -> _Evaluated:
     )
 
 
-def _sentences(evaluated: _Evaluated) -> list[str]:
+def _sentences(evaluated: Evaluated) -> list[str]:
     """Returns what a report of columns shows."""
     sentences = []
     if names := evaluated.projecting:
@@ -373,5 +373,5 @@ FINDING = Finding(
     recorded=(RESULTS, WORST_CASES),
     show=_show,
     results=_recorded,
-    words=_words,
+    words=lambda context: opening(_evaluated(context)),
 )

@@ -3,14 +3,9 @@
 import pandas as pd
 import pytest
 
-from robust_manifold.reporting import (
-    WRITERS,
-    accuracy_curves,
-    cost_table,
-    paper_table,
-    separation_table,
-    worst_case_curves,
-)
+from robust_manifold.findings.accuracy_tables import cost_table, paper_table
+from robust_manifold.findings.projections import separation_table
+from robust_manifold.reporting import WRITERS, accuracy_curves, worst_case_curves
 from robust_manifold.reporting.tables import lines_of, oblivious_only, with_threat
 
 WORDS = "oblivious attacks only"

@@ -4,12 +4,14 @@ import pandas as pd
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.tables import (
-    WRITERS,
+from robust_manifold.findings.accuracy_tables import (
     cost_table,
-    escape_latex,
     paper_table,
     paper_tables,
+)
+from robust_manifold.reporting.tables import (
+    WRITERS,
+    escape_latex,
     to_console,
     to_csv,
     to_latex,

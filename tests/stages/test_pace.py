@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from robust_manifold import data, experiment
-from robust_manifold.config import STAGES, default_config, validate
+from robust_manifold.config import default_config, validate
+from robust_manifold.findings import all_stages
 from robust_manifold.runtime import console
 from robust_manifold.runtime.progress import Progress
 from robust_manifold.stages import RUNS, attack, crafting, pace
@@ -185,7 +186,7 @@ def test_what_is_stored_is_counted_before_it_is_met():
     assert told._progress.line() == "17/20 images  90 % of the work  ETA 3 s"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", all_stages())
 def test_every_stage_has_a_heartbeat(stage, monkeypatch):
     beating = []
 

@@ -12,8 +12,9 @@ import pytest
 from robust_manifold.config import default_config, validate
 from robust_manifold.core.errors import UsageError
 from robust_manifold.defenses import BitDepth, Defended
+from robust_manifold.findings import audit
 from robust_manifold.inversion import Inversion
-from robust_manifold.stages import RUNS, audit
+from robust_manifold.stages import RUNS
 from robust_manifold.stages.defended import arrays_of
 from robust_manifold.stages.rows import check_networks, check_rows
 from tests.defenses.registered import register_median

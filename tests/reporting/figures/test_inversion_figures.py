@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting import (
-    SolverCurve,
-    error_decades,
-    solver_curves,
-    to_png,
-)
+from robust_manifold.reporting import SolverCurve, error_decades, solver_curves, to_png
 
 CURVES = {
     "Adam": SolverCurve(np.array([0.2, 0.1, 0.05, 0.04]), 8.0 * np.arange(4)),

@@ -6,7 +6,8 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import GeneratorMeasures, measures_to_frame
-from robust_manifold.reporting import WRITERS, measures_table, values_table
+from robust_manifold.findings.measures_table import measures_table
+from robust_manifold.reporting import WRITERS, values_table
 from robust_manifold.reporting.tables import to_console, to_csv, to_latex, to_markdown
 
 LINE = GeneratorMeasures(

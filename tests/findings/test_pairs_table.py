@@ -5,7 +5,8 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import TOGETHER, summarise_verdicts
-from robust_manifold.reporting import WRITERS, pairs_table
+from robust_manifold.findings.pairs import pairs_table
+from robust_manifold.reporting import WRITERS
 
 VERDICTS = np.array(["changed"] * 3 + ["unchanged"] * 9)
 

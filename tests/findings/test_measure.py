@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from robust_manifold.core.prior import Normal, Uniform
+from robust_manifold.findings import measures
 from robust_manifold.models import Model
-from robust_manifold.stages import measure
 
 
 def walks(size, **fields):
@@ -20,7 +20,7 @@ def walks(size, **fields):
         return latents, params
 
     model = Model(lambda key: {}, apply, train, (size,), (size,), **fields)
-    return measure._walks(model, {}, jax.random.key(3))
+    return measures._walks(model, {}, jax.random.key(3))
 
 
 @pytest.mark.parametrize("prior", [Normal(), Normal(-1.0, 1.0), Normal(5.0, 0.1)])
@@ -67,7 +67,7 @@ def test_a_mirrored_copy_is_found_where_training_saw_mirror_images(flip):
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 6, 3), np.uint8)
     copies = images[[2, 7]].astype(np.float32) / 255
     samples = np.stack([copies[0], copies[1][:, ::-1]])
-    found, distances = measure._nearest(samples, images, flip)
+    found, distances = measures._nearest(samples, images, flip)
     np.testing.assert_allclose(found[0], samples[0], atol=1e-6)
     np.testing.assert_allclose(
         distances, np.linalg.norm((found - samples).reshape(2, -1), axis=1), atol=1e-5

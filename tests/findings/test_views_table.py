@@ -1,6 +1,7 @@
 """The table of views: one line an attack, and what tells equal attacks apart."""
 
-from robust_manifold.reporting import ViewsLine, to_markdown, views_table
+from robust_manifold.findings.views import ViewsLine, views_table
+from robust_manifold.reporting import to_markdown
 
 LINE = ViewsLine(
     attack="patch(mask=square(size=0.3), steps=50)",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from robust_manifold.reporting import WRITERS, audit_summary, audit_table, to_latex
+from robust_manifold.findings.audit import audit_summary, audit_table
+from robust_manifold.reporting import WRITERS, to_latex
 
 CHECKS = [
     {

@@ -9,10 +9,9 @@ import pytest
 
 from robust_manifold import data, models
 from robust_manifold.evaluation import inversion_measures
+from robust_manifold.findings import diagnostics
 from robust_manifold.inversion import LevenbergMarquardt
-from robust_manifold.reporting.explanations import explanation_of
 from robust_manifold.runtime import load_params
-from robust_manifold.stages import diagnose
 
 SOLVERS = ("adam(steps=3)", "levenberg_marquardt(steps=2)")
 MODEL = "vae_decoder(latent_size=4, hidden=8)"
@@ -48,7 +47,9 @@ def stored(work):
     """Returns what a run has measured, without its times."""
     folders = sorted(path.name for path in (work / "diagnostics").iterdir())
     rounds = {folder: read(work, f"diagnostics/{folder}") for folder in folders}
-    texts = [(work / name).read_text() for name in (diagnose.TABLE, diagnose.SUMMARY)]
+    texts = [
+        (work / name).read_text() for name in (diagnostics.TABLE, diagnostics.SUMMARY)
+    ]
     return rounds, texts
 
 
@@ -72,10 +73,12 @@ def test_a_run_stores_and_shows_what_it_measured(
     page = (work / "report/report.html").read_text()
     assert "How inversion does, on 8 test images" in page
     assert "best of 4 starts (halve at (2,))" in page
-    assert "Inversion looks for the latent" in explanation_of(["diagnose", "report"])
+    assert (
+        "Inversion looks for the latent" in diagnostics.FINDING.words(None).explanation
+    )
 
     # A run that was killed twice, and then draws the report anew, gives the same.
-    curves, calls = diagnose._curves, []
+    curves, calls = diagnostics._curves, []
 
     def killed(context, params, solver, part):
         calls.append(len(part.ids))
@@ -83,7 +86,7 @@ def test_a_run_stores_and_shows_what_it_measured(
             raise KeyboardInterrupt
         return curves(context, params, solver, part)
 
-    monkeypatch.setattr(diagnose, "_curves", killed)
+    monkeypatch.setattr(diagnostics, "_curves", killed)
     again = project / "again"
     command[1] = f"--workdir={again}"
     taken = [f"--config.{name}.from_run={work}" for name in ("generator", "encoder")]

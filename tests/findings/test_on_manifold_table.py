@@ -5,7 +5,8 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import TOGETHER, summarise_verdicts
-from robust_manifold.reporting import WRITERS, on_manifold_table
+from robust_manifold.findings.on_manifold import on_manifold_table
+from robust_manifold.reporting import WRITERS
 
 VERDICTS = {
     "nearest neighbour": ["changed"] * 6 + ["unchanged"] * 4,

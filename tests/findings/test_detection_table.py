@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from robust_manifold.evaluation import summarise_detection
-from robust_manifold.reporting import WRITERS, detection_tables
+from robust_manifold.findings.detection import detection_tables
+from robust_manifold.reporting import WRITERS
 
 RANDOM = np.random.default_rng(0)
 CLEAN, ATTACKED, VALIDATION = (RANDOM.random(100) + shift for shift in (0, 0.6, 0))

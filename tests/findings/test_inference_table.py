@@ -1,6 +1,6 @@
 """The table of what a defence costs when an image is classified."""
 
-from robust_manifold.reporting import InferenceLine, inference_table
+from robust_manifold.findings.inference_cost import InferenceLine, inference_table
 
 LINES = [
     InferenceLine("cnn", "none", 0.002, 4, None),

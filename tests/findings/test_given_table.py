@@ -5,7 +5,8 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import TOGETHER, summarise_verdicts
-from robust_manifold.reporting import WRITERS, given_table
+from robust_manifold.findings.given import given_table
+from robust_manifold.reporting import WRITERS
 
 
 def line(**changes):

@@ -7,18 +7,16 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import WORST_CASE, AdversaryLine, to_frame
-from robust_manifold.reporting import (
-    WRITERS,
+from robust_manifold.findings.accuracy_tables import (
     adversaries_table,
     alone_table,
     cost_table,
     every_table,
     headline_table,
     paper_tables,
-    to_csv,
-    to_markdown,
+    tells_alone,
 )
-from robust_manifold.reporting.worst_cases import tells_alone
+from robust_manifold.reporting import WRITERS, to_csv, to_markdown
 
 INC = "invert_and_classify(restarts=4)"
 COLUMNS = [("small_cnn", "none"), ("small_cnn", INC), ("robust", INC)]

@@ -17,7 +17,7 @@ from robust_manifold.evaluation.audits import (
     repetition,
     search,
 )
-from robust_manifold.stages import audit, audit_rows, latent_pairs
+from robust_manifold.findings import audit, audit_rows, pairs
 from robust_manifold.stages.rows import Row
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=2)"
@@ -82,7 +82,7 @@ def test_a_run_audits_every_column_and_goes_on_where_it_was(program, project):
     lost = rounds / "round-001.npz"
     before = _arrays(lost)
     lost.unlink()
-    summary = (work / latent_pairs.SUMMARY).read_bytes()
+    summary = (work / pairs.SUMMARY).read_bytes()
     verdicts = (rounds / "verdicts.npz").read_bytes()
     (work / audit.SUMMARY).unlink()
     kept = work / "audit/none.json"
@@ -94,7 +94,7 @@ def test_a_run_audits_every_column_and_goes_on_where_it_was(program, project):
     assert other.exists() and kept.stat().st_mtime_ns == time
     for name, array in _arrays(lost).items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
-    assert (work / latent_pairs.SUMMARY).read_bytes() == summary
+    assert (work / pairs.SUMMARY).read_bytes() == summary
     assert (rounds / "verdicts.npz").read_bytes() == verdicts
 
 
@@ -105,7 +105,7 @@ def _arrays(path):
 
 def _check_pairs(work):
     """Holds what is said of latent pairs to what is stored of them."""
-    (line,) = json.loads((work / latent_pairs.SUMMARY).read_text())
+    (line,) = json.loads((work / pairs.SUMMARY).read_text())
     folder = work / "pairs/classifier/overpowered-eta=28.0-steps=4-restarts=2"
     rounds = [_arrays(path) for path in sorted(folder.glob("round-*.npz"))]
     assert [len(arrays["found"]) for arrays in rounds] == [4, 2]

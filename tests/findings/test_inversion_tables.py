@@ -8,13 +8,10 @@ from robust_manifold.evaluation import (
     separation,
     solvers_to_csv,
 )
-from robust_manifold.reporting import (
-    WRITERS,
-    checks_table,
-    separation_table,
-    solvers_table,
-)
-from robust_manifold.reporting.inversion import restarts_label
+from robust_manifold.findings.diagnostics_tables import checks_table, solvers_table
+from robust_manifold.findings.projections import separation_table
+from robust_manifold.reporting import WRITERS
+from robust_manifold.reporting.labels import restarts_label
 
 LINE = SolverLine(
     solver="adam(steps=200)",

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robust_manifold.stages import given
+from robust_manifold.findings import given
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 SETTINGS = [
@@ -47,7 +47,7 @@ def test_every_column_meets_the_given_images_beside_their_originals(
             f"given/theirs-{line['sha256'][:8]}/{line['column'][:6]}*"
         )
         right = {}
-        for name in given.SETS:
+        for name in given._SETS:
             stored = np.load(folder / name / "round-001.npz")
             first = np.load(folder / name / "round-000.npz")
             logits = np.concatenate([first["logits"], stored["logits"]])

@@ -4,12 +4,9 @@ import pytest
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import to_frame
-from robust_manifold.reporting import (
-    cost_table,
-    paper_table,
-    substitutes_table,
-    to_markdown,
-)
+from robust_manifold.findings.accuracy_tables import cost_table, paper_table
+from robust_manifold.findings.substitutes import substitutes_table
+from robust_manifold.reporting import to_markdown
 
 LINE = {
     "target": "none",

@@ -1,0 +1,3 @@
+from tests.cells import digits, make_cell, results
+
+__all__ = ["digits", "make_cell", "results"]
