@@ -17,7 +17,7 @@ from robust_manifold.reporting.labels import (
     parse_spec,
 )
 from robust_manifold.reporting.tables import MISSING, accuracy_text, lines_of
-from robust_manifold.results.published import PUBLISHED, Published
+from robust_manifold.results.page import Published
 
 _ANY = "any_attack"
 _ATTACKING = ("adversarial", "trades")
@@ -31,7 +31,7 @@ def beside_table(
     config: Mapping[str, Any],
     *,
     interval: str,
-    published: Sequence[Published] = PUBLISHED,
+    published: Sequence[Published],
 ) -> Table | None:
     """Returns each published figure beside the row of ours that it speaks of.
 
@@ -44,8 +44,8 @@ def beside_table(
     Returns:
       The table; None where the sources say nothing of these rows.
     """
-    if "mnist" not in str(config["data"]["source"]):
-        return None
+    source = str(config["data"]["source"])
+    published = [figure for figure in published if figure.data in source]
     columns = column_heads(map(column_of, lines_of(results)))
     lines = [
         {

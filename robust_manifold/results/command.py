@@ -12,7 +12,8 @@ page is what the records give.  With run folders but without --record, the page 
 from these alone.
 
 What the page says in words about an experiment stands in docs/results/NAME.md, after
-experiments/NAME.py.  Exit codes: 0 done; 1 the page is not what --check expects; 2 a
+experiments/NAME.py; published figures and the order of the page in
+docs/results/page.toml.  Exit codes: 0 done; 1 the page is not what --check expects; 2 a
 mistake in the command, or a run that cannot be used.
 """
 
@@ -25,6 +26,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Group, Run
 from robust_manifold.results.document import document
 from robust_manifold.results.groups import differences, group_runs
+from robust_manifold.results.page import read_page
 from robust_manifold.results.records import read_records, read_run, record
 from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
@@ -49,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--record is given {other}; allowed: --record RUN.")
         own = [read_run(folder) for folder in given.runs]
         runs = _with_records(own, records) if given.record or not own else own
-        groups = group_runs(runs)
-        text = document(groups, _texts(Path(given.docs) / "results")).encode()
+        known = read_page(Path(given.docs) / "results" / "page.toml")
+        groups = group_runs(runs, known.order)
+        text = document(groups, _texts(Path(given.docs) / "results"), known).encode()
         if given.check:
             return _check(page, text)
         # Nothing is recorded before all of it has given a page.

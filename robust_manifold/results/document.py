@@ -13,7 +13,7 @@ from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import ends_of, facts_table, times_table
 from robust_manifold.results.groups import differences
 from robust_manifold.results.origins import trained_config
-from robust_manifold.results.published import PUBLISHED, SOURCES
+from robust_manifold.results.page import Page
 from robust_manifold.results.side_by_side import side_by_side
 from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
@@ -29,20 +29,24 @@ right untouched and under every stored attack inside the budget. Budgets are on 
 in [0, 1], norms plain over all pixels. An oblivious adversary does not know of the
 defence: what stands under it is no evidence against one that does.
 """
+_NOTHING = Page()
 _NO_WORDS = "Nothing has been written about this experiment yet."
 
 
-def document(groups: Sequence[Group], texts: Mapping[str, str]) -> str:
+def document(
+    groups: Sequence[Group], texts: Mapping[str, str], page: Page = _NOTHING
+) -> str:
     """Returns the page.
 
     Args:
       groups: in the order of the page; see `group_runs`.
       texts: what was written by hand, by the name of an experiment.
+      page: published figures, and where they come from.
     """
     parts = [_HEAD, _contents(groups)]
     for experiment, own in _by_experiment(groups).items():
-        parts += _section(own, texts.get(experiment, ""))
-    return "\n".join([*parts, *_published()])
+        parts += _section(own, texts.get(experiment, ""), page)
+    return "\n".join([*parts, *_published(page)])
 
 
 def _by_experiment(groups: Iterable[Group]) -> dict[str, list[Group]]:
@@ -69,7 +73,7 @@ def _contents(groups: Iterable[Group]) -> str:
     return _markdown(Table("", "", frame, frame, names=3))
 
 
-def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
+def _section(groups: Sequence[Group], words: str, page: Page) -> Iterator[str]:
     """Yields the section of an experiment: words first, then each group's figures."""
     first = groups[0].first
     titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
@@ -87,7 +91,7 @@ def _section(groups: Sequence[Group], words: str) -> Iterator[str]:
             level = "####"
             yield f"### {_name(group)}, {place + 1} of {len(groups)}\n"
             yield from _differing(group, groups[:place])
-        yield from _figures(group, level)
+        yield from _figures(group, level, page)
 
 
 def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
@@ -98,7 +102,7 @@ def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
         yield f"Not averaged with the one above, from which it differs:\n\n{phrases}\n"
 
 
-def _figures(group: Group, level: str) -> Iterator[str]:
+def _figures(group: Group, level: str, page: Page) -> Iterator[str]:
     """Yields how a group's runs were made, and what they measured."""
     yield f"{level} How it was run\n"
     # Calls that differ in what no result depends on are one command.
@@ -112,14 +116,14 @@ def _figures(group: Group, level: str) -> Iterator[str]:
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))
     yield _folded("Time of each stage", [times_table(group)])
-    for passage in _passages(group):
+    for passage in _passages(group, page):
         yield f"{level} {passage.heading}\n"
         yield from map(_markdown, passage.tables)
         for words, tables in passage.folded.items():
             yield _folded(words, tables)
 
 
-def _passages(group: Group) -> Iterator[Passage]:
+def _passages(group: Group, page: Page) -> Iterator[Passage]:
     """Yields what was found, and after the first of it what sources say of the like."""
     first, *rest = EVERY
     yield from first.results(group)
@@ -129,6 +133,7 @@ def _passages(group: Group) -> Iterator[Passage]:
             group.averaged(frames, ends=True),
             trained_config(group.first),
             interval=ends_of(group),
+            published=page.published,
         )
         if beside is not None:
             yield Passage("Beside published figures", [beside])
@@ -141,11 +146,12 @@ def _folded(words: str, tables: Iterable[Table]) -> str:
     return f"<details><summary>{words}</summary>\n\n{inside}\n</details>\n"
 
 
-def _published() -> Iterator[str]:
+def _published(page: Page) -> Iterator[str]:
     """Yields the figures of each source, whether ours stand beside them or not."""
-    yield "## Sources\n"
-    for name, words in SOURCES.items():
-        own = [figure for figure in PUBLISHED if figure.source == name]
+    if page.sources:
+        yield "## Sources\n"
+    for name, words in page.sources.items():
+        own = [figure for figure in page.published if figure.source == name]
         yield f"**{name}**: {words}.\n"
         yield _folded(f"Its figures ({len(own)})", [published_table(own)])
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robust_manifold.config import FREE, default_config
@@ -12,29 +12,26 @@ from robust_manifold.results.origins import trained_config
 from robust_manifold.runtime import json_text
 from robust_manifold.runtime.run_folder import config_differences
 
-ORDER = (
-    *("mnist", "mnist_enhanced", "mnist_adaptive", "mnist_manifolds", "defense_gan"),
-    *("overpowered", "mnist_robust", "celeba_gender", "mnist_generators"),
-    "mnist_patch",
-)
-"""Experiments in the order of the document; all others follow by name."""
-
 _SAME_WHATEVER = {"seed", *FREE} - {"title"}
 
 
-def group_runs(runs: Iterable[Run]) -> list[Group]:
+def group_runs(runs: Iterable[Run], order: Sequence[str] = ()) -> list[Group]:
     """Returns the runs by experiment and config, in the document's order.
 
     Two runs belong together if their configs differ in nothing but the seed, the run
     that networks came from, and what no stored result depends on.  A network that was
     taken over counts by how it was trained, as far as that is known.
 
+    Args:
+      runs: of any experiments.
+      order: names of experiments; all others follow by name.
+
     Raises:
       UsageError: if two runs of a group have one seed.
     """
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault(_key(run), []).append(run)
+        groups.setdefault(_key(run, order), []).append(run)
     made = []
     for key in sorted(groups):
         own = sorted(groups[key], key=lambda run: run.seed)
@@ -59,9 +56,9 @@ def differences(group: Group, other: Group) -> list[str]:
     ]
 
 
-def _key(run: Run) -> tuple[Any, ...]:
+def _key(run: Run, order: Sequence[str]) -> tuple[Any, ...]:
     """Returns what runs of one group share; sorts as the document does."""
-    known = ORDER.index(run.experiment) if run.experiment in ORDER else len(ORDER)
+    known = order.index(run.experiment) if run.experiment in order else len(order)
     settled = json.dumps(_settled(_completed(trained_config(run))), sort_keys=True)
     return known, run.experiment, run.argument, settled
 

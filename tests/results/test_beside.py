@@ -1,11 +1,15 @@
 """Published figures: what they are, and the rows of ours they stand beside."""
 
+from pathlib import Path
+
 import pytest
 
 from robust_manifold import evaluation
+from robust_manifold.core.errors import UsageError
 from robust_manifold.results.beside import beside_table, training_of
-from robust_manifold.results.published import PUBLISHED, SOURCES
+from robust_manifold.results.page import read_page
 
+PAGE = read_page(Path(__file__).parents[2] / "docs/results/page.toml")
 INC = "invert_and_classify(restarts=4)"
 CONFIG = {
     "data": {"source": "tfds:mnist"},
@@ -15,7 +19,12 @@ CONFIG = {
 
 
 def beside(text, config=CONFIG):
-    return beside_table(evaluation.read_results(text), config, interval="95 %")
+    return beside_table(
+        evaluation.read_results(text),
+        config,
+        interval="95 %",
+        published=PAGE.published,
+    )
 
 
 def rows(table, *columns):
@@ -101,19 +110,31 @@ def test_trainings_are_told_by_what_they_are_robust_to(training, told):
 
 
 def test_every_figure_has_a_source_and_is_a_share():
-    assert {figure.source for figure in PUBLISHED} == set(SOURCES)
-    for figure in PUBLISHED:
+    assert {figure.source for figure in PAGE.published} == set(PAGE.sources)
+    for figure in PAGE.published:
         assert 0 <= figure.accuracy <= 100, figure
         assert (figure.attack == "clean") == (figure.norm == ""), figure
 
 
 def test_no_figure_is_there_twice():
-    assert len(set(PUBLISHED)) == len(PUBLISHED)
+    assert len(set(map(repr, PAGE.published))) == len(PAGE.published)
 
 
 def test_the_slides_table_is_that_of_the_slides():
-    slides = [figure for figure in PUBLISHED if figure.source == "Slides"]
+    slides = [figure for figure in PAGE.published if figure.source == "Slides"]
     told = {of: [f.accuracy for f in slides if f.of == of] for of in ("no defence",)}
     assert told["no defence"] == [97, 1, 0, 0, 0, 0, 0]
     defended = [f.accuracy for f in slides if f.defence == "invert_and_classify"]
     assert defended == [84, 82, 80, 73, 77, 65, 66]
+
+
+@pytest.mark.parametrize("text", ["order = [", "order = []", "sources = 1\norder = []"])
+def test_a_page_of_another_form_is_refused(tmp_path, text):
+    file = tmp_path / "page.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"page.toml cannot be read .*allowed: order"):
+        read_page(file)
+
+
+def test_without_the_file_nothing_is_set_beside(tmp_path):
+    assert not read_page(tmp_path / "page.toml").published

@@ -6,12 +6,12 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
-from robust_manifold.reporting.wide import turned
 
 from robust_manifold import evaluation
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings.recorded import over_seeds
 from robust_manifold.reporting import Table
+from robust_manifold.reporting.wide import turned
 
 INC = "invert_and_classify(restarts=4)"
 
