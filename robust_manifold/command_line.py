@@ -156,8 +156,8 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
             raise unknown_name("stage", stage, own)
         if stage not in own:
             raise UsageError(
-                f"--stages names {stage!r}, which this config does not ask for; "
-                f"allowed: {', '.join(own)}."
+                f"--stages names {stage!r}, which is not in config.stages nor follows "
+                f"from the config; allowed: {', '.join(own)}."
             )
     # With a stage comes what follows it.
     wanted = set(own if given is None else given)

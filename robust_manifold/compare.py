@@ -16,7 +16,8 @@ import pandas as pd
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import read_measures
-from robust_manifold.reporting import WRITERS, Table, measures_table, to_console
+from robust_manifold.findings.measures_table import measures_table
+from robust_manifold.reporting import WRITERS, Table, to_console
 from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact

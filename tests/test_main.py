@@ -100,7 +100,7 @@ def test_a_run(project):
     # A second run has nothing to do but to draw the report.
     before = _results(work), (work / "report/table.md").read_bytes()
     _, error = _run(project, work)
-    assert error.count("finished before") == 5
+    assert error.count("finished before") == 7
     assert (_results(work), (work / "report/table.md").read_bytes()) == before
     again = json.loads((work / "status.json").read_text())["stage_seconds"]
     assert again["evaluate"] == status["stage_seconds"]["evaluate"]

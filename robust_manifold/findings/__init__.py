@@ -88,18 +88,19 @@ def parent_of(stage: str) -> str:
 
 
 def adopted(finished: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Returns the outputs of those findings that an older stage computed with its own.
+    """Returns finished stages with those apart that were part of another once.
 
     Args:
       finished: the outputs of the finished stages of a run, by stage.
     """
-    found = {}
+    found = {stage: [*outputs] for stage, outputs in finished.items()}
     for finding in EVERY:
         if finding.after and finding.find and finding.name not in finished:
-            outputs = finished.get(finding.after, ())
+            outputs = found.get(finding.after, [])
             own = [file for file in outputs if file.startswith(finding.writes)]
             if own:
                 found[finding.name] = own
+                found[finding.after] = [file for file in outputs if file not in own]
     return found
 
 

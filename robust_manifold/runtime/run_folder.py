@@ -224,17 +224,17 @@ class RunFolder(Artefacts):
 
     def adopt(
         self,
-        stages_of: Callable[[Mapping[str, Sequence[str]]], Mapping[str, Sequence[str]]],
+        stages_of: Callable[[Mapping[str, list[str]]], Mapping[str, list[str]]],
     ) -> None:
         """Records stages as finished that an older version ran as part of another.
 
         Args:
-          stages_of: from the outputs of the finished stages, by name, to those of the
-            stages that were part of them.
+          stages_of: from the outputs of the finished stages, by name, to the same
+            with those apart that were part of others.
         """
         if self.primary:
             finished = self._status["finished_stages"]
-            self._status["finished_stages"] = {**finished, **stages_of(finished)}
+            self._status["finished_stages"] = dict(stages_of(finished))
 
     def begin_stage(self, name: str, *, anew: bool = False) -> None:
         """Records that a stage is run here and now, by this process.

@@ -44,7 +44,7 @@ def queries(work, target):
 def stored(work):
     """Returns what must not depend on when a run was stopped."""
     table = pd.read_csv(work / "results.csv", dtype=str).drop(columns="seconds")
-    summary = json.loads((work / substitutes.SUMMARY).read_text())
+    summary = json.loads((work / "substitutes.json").read_text())
     return table.to_csv(), summary, (work / "report/table.md").read_text()
 
 
@@ -114,7 +114,7 @@ def _check_oracle(project, work):
 
 def _check_summary(project, work):
     """Computes the agreement again, from the stored network and the stored logits."""
-    lines = json.loads((work / substitutes.SUMMARY).read_text())
+    lines = json.loads((work / "substitutes.json").read_text())
     assert [line["target"] for line in lines] == ["none", INC]
     source = f"npz:{project / 'digits.npz'}"
     test = data.load(source, validation_examples=20, test_examples=20).test
