@@ -92,10 +92,14 @@ def project(tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """Returns a project whose run is complete; copied by each test that spoils it."""
+    """Returns a project whose run is complete; copied by each test that spoils it.
+
+    Its streams.txt has the name of each stream of random numbers, and its key.
+    """
     from absl import flags
 
     from robust_manifold import command_line, experiment
+    from robust_manifold.core import keys
 
     folder = tmp_path_factory.mktemp("finished")
     write_digits(folder / "digits.npz")
@@ -104,8 +108,19 @@ def finished(tmp_path_factory):
     command_line.define_flags(values)
     argv = ["main.py", f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}"]
     command_line.parse(argv, values)
+    streams, stream = [], keys.stream
+
+    def told(key, name):
+        found = stream(key, name)
+        # Within a program there is no key yet, and a program is traced but once.
+        if not isinstance(found, jax.core.Tracer):
+            streams.append(f"{name}: {jax.random.key_data(found).tolist()}")
+        return found
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "stream", told)
         # Of a session there is no fixture yet that keeps it out of the user's cache.
         patch.setenv("ROBUST_MANIFOLD_CACHE", "off")
         assert experiment.run(*command_line.arguments(values), command=argv) == 0
+    (folder / "streams.txt").write_text("\n".join(sorted(set(streams))))
     return folder
