@@ -12,8 +12,7 @@ page is what the records give.  With run folders but without --record, the page 
 from these alone.
 
 What the page says in words about an experiment stands in docs/results/NAME.md, after
-experiments/NAME.py; published figures and the order of the page in
-docs/results/page.toml.  Exit codes: 0 done; 1 the page is not what --check expects; 2 a
+experiments/NAME.py.  Exit codes: 0 done; 1 the page is not what --check expects; 2 a
 mistake in the command, or a run that cannot be used.
 """
 
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"--record is given {other}; allowed: --record RUN.")
         own = [read_run(folder) for folder in given.runs]
         runs = _with_records(own, records) if given.record or not own else own
-        known = read_page(Path(given.docs) / "results" / "page.toml")
+        known = read_page()
         groups = group_runs(runs, known.order)
         text = document(groups, _texts(Path(given.docs) / "results"), known).encode()
         if given.check:

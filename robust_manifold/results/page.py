@@ -1,11 +1,9 @@
-"""What the page of results is told beside the records, from docs/results/page.toml."""
+"""What the page of results shows beside the records: published figures, as data."""
 
+import importlib.resources
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-
-from robust_manifold.core.errors import UsageError
 
 
 class Published(NamedTuple):
@@ -52,27 +50,16 @@ class Page(NamedTuple):
     published: Sequence[Published] = ()
 
 
-def read_page(file: Path) -> Page:
-    """Returns what a file says; nothing where there is none.
-
-    Raises:
-      UsageError: if the file is not of this form.
-    """
-    if not file.is_file():
-        return Page()
-    try:
-        told: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-        return Page(
-            told["order"],
-            {source["name"]: source["words"] for source in told["sources"]},
-            [
-                Published(source=source["name"], data=source["data"], **figure)
-                for source in told["sources"]
-                for figure in source["figures"]
-            ],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{file} cannot be read ({error}); allowed: order, and sources with name, "
-            "data, words and figures."
-        ) from None
+def read_page() -> Page:
+    """Returns what page.toml, beside this file, says."""
+    file = importlib.resources.files("robust_manifold.results") / "page.toml"
+    told: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    return Page(
+        told["order"],
+        {source["name"]: source["words"] for source in told["sources"]},
+        [
+            Published(source=source["name"], data=source["data"], **figure)
+            for source in told["sources"]
+            for figure in source["figures"]
+        ],
+    )

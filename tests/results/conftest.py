@@ -1,8 +1,6 @@
 """Tiny run folders, made by hand: what a finished run leaves behind, and no more."""
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from robust_manifold import evaluation
 from robust_manifold.results import command
 from robust_manifold.runtime import Artefacts
 
-PAGE = Path(__file__).parents[2] / "docs/results/page.toml"
 N = 100
 INC = "invert_and_classify(restarts=4)"
 ROWS = (
@@ -115,9 +112,6 @@ def make_run(tmp_path):
 @pytest.fixture
 def ended(tmp_path, capsys):
     """Returns the program as a function: exit code, output and error text."""
-    told = tmp_path / "docs" / "results"
-    told.mkdir(parents=True, exist_ok=True)
-    shutil.copy(PAGE, told)
 
     def run(*arguments):
         try:

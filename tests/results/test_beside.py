@@ -1,15 +1,12 @@
 """Published figures: what they are, and the rows of ours they stand beside."""
 
-from pathlib import Path
-
 import pytest
 
 from robust_manifold import evaluation
-from robust_manifold.core.errors import UsageError
 from robust_manifold.results.beside import beside_table, training_of
 from robust_manifold.results.page import read_page
 
-PAGE = read_page(Path(__file__).parents[2] / "docs/results/page.toml")
+PAGE = read_page()
 INC = "invert_and_classify(restarts=4)"
 CONFIG = {
     "data": {"source": "tfds:mnist"},
@@ -126,15 +123,3 @@ def test_the_slides_table_is_that_of_the_slides():
     assert told["no defence"] == [97, 1, 0, 0, 0, 0, 0]
     defended = [f.accuracy for f in slides if f.defence == "invert_and_classify"]
     assert defended == [84, 82, 80, 73, 77, 65, 66]
-
-
-@pytest.mark.parametrize("text", ["order = [", "order = []", "sources = 1\norder = []"])
-def test_a_page_of_another_form_is_refused(tmp_path, text):
-    file = tmp_path / "page.toml"
-    file.write_text(text)
-    with pytest.raises(UsageError, match=r"page.toml cannot be read .*allowed: order"):
-        read_page(file)
-
-
-def test_without_the_file_nothing_is_set_beside(tmp_path):
-    assert not read_page(tmp_path / "page.toml").published
