@@ -7,7 +7,6 @@ from robust_manifold.inversion.implicit import ImplicitDerivative, Outcome, Repo
 from robust_manifold.inversion.invert import (
     DEFAULT_RESTARTS,
     DEFAULT_SOLVER,
-    LOOPS,
     error_curves,
     images_at_once,
     invert,
@@ -39,7 +38,6 @@ __all__ = [
     "ImplicitDerivative",
     "Inversion",
     "LBFGS",
-    "LOOPS",
     "LevenbergMarquardt",
     "Measured",
     "Outcome",

@@ -269,18 +269,6 @@ def test_a_box_that_holds_the_optimum_changes_nothing(linear, solver):
 
 
 @pytest.mark.parametrize("solver", FIRST, ids=str)
-def test_both_loop_forms_agree(linear, solver):
-    solver = dataclasses.replace(solver, steps=6)
-    restarts = Restarts(4, halve_at=(2, 4))
-    one, two = (
-        _invert(linear, solver, restarts=restarts, loop=loop)
-        for loop in ("scan", "python")
-    )
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-@pytest.mark.parametrize("solver", FIRST, ids=str)
 def test_the_curves_are_those_of_fewer_steps(linear, solver):
     """For solvers whose steps do not know how many there will be."""
     if "schedule" in str(solver) or "decay" in str(solver):
