@@ -32,6 +32,9 @@ from robust_manifold.core.types import (
 
 State = TypeVar("State")
 
+Images: TypeAlias = Float[Array, "*stack height width channels"]
+"""One image, or a stack of them, one a restart for instance."""
+
 Family: TypeAlias = Literal[
     "budgeted", "minimum norm", "black box", "ensemble", "physical"
 ]
@@ -263,6 +266,20 @@ class SteppedAttack(Attack, Generic[State]):
     @abc.abstractmethod
     def finish(self, problem: Problem, key: PRNGKey, state: State) -> Image:
         """Returns the adversarial image, or the best that was found."""
+
+    def image_of(self, state: State) -> Images | None:
+        """Returns the image that the attack has now come to, or a stack of such images.
+
+        It is the one that the attack looks at next or has just looked at; of an attack
+        that holds no such image, the best so far.  Audits judge it after every step.
+
+        Args:
+          state: of `begin` or `step`.
+
+        Returns:
+          By default the state's field `image`; None where there is none.
+        """
+        return getattr(state, "image", None)
 
     @abc.abstractmethod
     def passes(self, classes: int) -> Passes:

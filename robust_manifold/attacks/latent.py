@@ -26,7 +26,7 @@ from robust_manifold.attacks.outputs import check_outputs
 from robust_manifold.attacks.overpowered_search import (
     Ascent,
     BoundNorm,
-    Climb,
+    LatentClimb,
     Latents,
     TwoImages,
 )
@@ -323,7 +323,7 @@ class _Example(NamedTuple):
 class _State(NamedTuple):
     projection: Image
     """G(z0)."""
-    climbs: Climb
+    climbs: LatentClimb
     """With a leading axis of restarts."""
 
 
@@ -377,7 +377,7 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def one(climb: Climb) -> Climb:
+        def one(climb: LatentClimb) -> LatentClimb:
             pull = jnp.zeros_like(climb.latents)
             return ascent.step(contest, example.epsilon, pull, climb)
 
@@ -395,7 +395,7 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def nearest_wanted(climb: Climb) -> tuple[Image, Bool[Array, ""]]:
+        def nearest_wanted(climb: LatentClimb) -> tuple[Image, Bool[Array, ""]]:
             best = ascent.finish(contest, example.epsilon, climb)
             return contest.manifold.generate(best.latents[0]), best.feasible
 

@@ -173,7 +173,7 @@ def first_constant(attack: Any) -> float:
     return attack.initial_const or (1.0 if attack.normalise else 1e-3)
 
 
-class Progress(NamedTuple):
+class RoundProgress(NamedTuple):
     """What is known of a round's loss: whether it has stopped to gain.
 
     A stall counts only once the loss has fallen.  Before that it is a start: where a
@@ -189,14 +189,14 @@ class Progress(NamedTuple):
     """Whether the last tenth of the round's steps brought no gain."""
 
     @classmethod
-    def starting(cls, like: Array) -> "Progress":
+    def starting(cls, like: Array) -> "RoundProgress":
         """Returns what is known before a round's first step."""
         false = jnp.bool_(False)
         return cls(jnp.full((), jnp.inf, like.dtype), false, false)
 
     def after(
         self, taken: Array, steps: int, loss: Scalar, moved: Bool[Array, ""]
-    ) -> "Progress":
+    ) -> "RoundProgress":
         """Returns what is known one step on.
 
         Args:
@@ -210,7 +210,7 @@ class Progress(NamedTuple):
         gained = loss <= 0.9999 * self.loss
         fallen = self.fallen | (due & gained & jnp.isfinite(self.loss))
         stalled = due & ~gained & (fallen | ~moved)
-        return Progress(jnp.where(due, loss, self.loss), fallen, stalled)
+        return RoundProgress(jnp.where(due, loss, self.loss), fallen, stalled)
 
 
 def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:

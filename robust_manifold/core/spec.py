@@ -3,8 +3,10 @@
 A component is written in a config as a call with literal arguments, for instance
 ``"pgd(epsilon=0.3, steps=40)"``; an argument may be a component of another kind, as
 in ``"invert_and_classify(solver=adam(steps=100))"``.  `Registry.build` turns the text
-into its spec and `to_string` turns a spec back.  Equal specs hash alike, so that a
-compiled function taking one as a static argument is compiled once.
+into its spec and `to_string` turns a spec back.  `stream_name` is the same text with
+the first names of the class and its fields: random streams are named by it.  Equal
+specs hash alike, so that a compiled function taking one as a static argument is
+compiled once.
 """
 
 import ast
@@ -14,7 +16,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,13 @@ _REGISTRIES: dict[Any, "Registry[Any]"] = {}
 """The registry of every registered class: specs may hold specs of another kind."""
 
 
+class _FirstNames(NamedTuple):
+    """The names that a class and its fields had at first; see `Registry.register`."""
+
+    name: str
+    fields: Mapping[str, str]
+
+
 class Registry(Generic[T]):
     """The specs of one kind, by the names that configs use.
 
@@ -59,6 +68,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._classes: dict[str, Callable[..., T]] = {}
         self._names: dict[Any, str] = {}
+        self._first_names: dict[Any, _FirstNames] = {}
 
     @property
     def names(self) -> list[str]:
@@ -70,12 +80,30 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, self._classes)
         return self._classes[name]
 
-    def register(self, name: str) -> Callable[[C], C]:
-        """Returns the decorator that enters a frozen dataclass under `name`."""
+    def register(
+        self,
+        name: str,
+        *,
+        first_name: str | None = None,
+        first_fields: Mapping[str, str] | None = None,
+    ) -> Callable[[C], C]:
+        """Returns the decorator that enters a frozen dataclass under `name`.
+
+        Args:
+          name: what configs write.
+          first_name: the first name it was registered under, if it has been renamed.
+          first_fields: the first names of those fields that have been renamed, by the
+            names that they have now.
+        """
+        first = _FirstNames(first_name or name, first_fields or {})
 
         def enter(cls: C) -> C:
             if name in self._classes:
                 raise ValueError(f"The {self.kind} {name!r} is registered twice.")
+            for field in first.fields:
+                if field not in {f.name for f in dataclasses.fields(cls)}:
+                    raise ValueError(f"{cls.__name__} has no field {field!r}.")
+            self._first_names[cls] = first
             with_checked_numbers(cls)
             self._classes[name] = cls
             self._names[cls] = name
@@ -138,15 +166,34 @@ class Registry(Generic[T]):
 
     def to_string(self, spec: T) -> str:
         """Returns the shortest text that `build` turns into `spec`."""
+        return self._written(spec, _FirstNames(self.name_of(spec), {}), "to_string")
+
+    def stream_name(self, spec: T) -> str:
+        """Returns what random streams of `spec` are named by.
+
+        That is its text with the first names of its class and its fields, so that a
+        class or a field can be renamed, and every random number stays what it was.
+
+        >>> attacks = Registry("attack")
+        >>> @attacks.register("blur", first_name="soften", first_fields={"width": "w"})
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Blur:
+        ...     width: float
+        >>> attacks.to_string(Blur(2.0)), attacks.stream_name(Blur(2.0))
+        ('blur(width=2.0)', 'soften(w=2.0)')
+        """
+        return self._written(spec, self._first_names[type(spec)], "stream_name")
+
+    def _written(self, spec: T, names: "_FirstNames", method: str) -> str:
+        """Returns the text of a spec; those in its fields are written by `method`."""
         arguments = []
         for field in dataclasses.fields(spec):  # type: ignore[arg-type]
             value = getattr(spec, field.name)
             if field.init and value != field.default:
                 nested = _REGISTRIES.get(type(value))
-                text = nested.to_string(value) if nested else repr(value)
-                arguments.append(f"{field.name}={text}")
-        name = self.name_of(spec)
-        return f"{name}({', '.join(arguments)})" if arguments else name
+                text = getattr(nested, method)(value) if nested else repr(value)
+                arguments.append(f"{names.fields.get(field.name, field.name)}={text}")
+        return f"{names.name}({', '.join(arguments)})" if arguments else names.name
 
 
 def name_fields(cls: C) -> C:

@@ -233,9 +233,9 @@ class Implicit(GradientAdversary):
         )
 
     def derivative(self, defence) -> views.Derivative:
-        """See `views.Implicit`."""
+        """See `views.ImplicitFunction`."""
         _projecting(self, defence)
-        return views.Implicit(self.solver)
+        return views.ImplicitFunction(self.solver)
 
     def report(self, defence: Defense, networks: Networks) -> views.ImplicitReport:
         """Returns the function that tells whether the theorem holds at an image.

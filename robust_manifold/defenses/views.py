@@ -18,7 +18,7 @@ from robust_manifold.defenses.apply import DefenseParams, check_networks
 from robust_manifold.defenses.base import Defense
 from robust_manifold.defenses.invert_and_classify import ProjectionDefense
 from robust_manifold.defenses.purifier import Purified, Purifier
-from robust_manifold.inversion import ImplicitDerivative, Report
+from robust_manifold.inversion import ImplicitDerivative, ImplicitFindings
 
 
 @runtime_checkable
@@ -111,7 +111,7 @@ class Unrolling(Derivative):
 
 
 @dataclasses.dataclass(frozen=True)
-class Implicit(Derivative):
+class ImplicitFunction(Derivative):
     """The projection's derivative is that of a minimum; see `ImplicitDerivative`."""
 
     derivative: ImplicitDerivative = ImplicitDerivative()
@@ -181,7 +181,9 @@ class ImplicitReport:
     def __post_init__(self):
         check_networks(self.defence, self.networks)
 
-    def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Report:
+    def __call__(
+        self, params: DefenseParams, key: PRNGKey, image: Image
+    ) -> ImplicitFindings:
         """Returns what is found at one image, as `core.batching.map_examples` asks."""
         manifold = self.networks.bind(params.networks)[GENERATOR]
         search = self.defence.search

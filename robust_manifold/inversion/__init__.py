@@ -3,7 +3,11 @@
 from robust_manifold.inversion.constraints import Box, Constraint, Shell
 from robust_manifold.inversion.constraints import registry as constraints_registry
 from robust_manifold.inversion.first_order import Adam, GradientDescent
-from robust_manifold.inversion.implicit import ImplicitDerivative, Outcome, Report
+from robust_manifold.inversion.implicit import (
+    ImplicitDerivative,
+    ImplicitFindings,
+    ImplicitOutcome,
+)
 from robust_manifold.inversion.invert import (
     DEFAULT_RESTARTS,
     DEFAULT_SOLVER,
@@ -14,7 +18,7 @@ from robust_manifold.inversion.invert import (
 )
 from robust_manifold.inversion.lbfgs import LBFGS
 from robust_manifold.inversion.levenberg_marquardt import LevenbergMarquardt
-from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.problem import InversionProblem, Measured
 from robust_manifold.inversion.restarts import Restarts, as_restarts
 from robust_manifold.inversion.restarts import registry as restarts_registry
 from robust_manifold.inversion.search import Inversion, Search
@@ -40,9 +44,9 @@ __all__ = [
     "LBFGS",
     "LevenbergMarquardt",
     "Measured",
-    "Outcome",
-    "Problem",
-    "Report",
+    "ImplicitOutcome",
+    "InversionProblem",
+    "ImplicitFindings",
     "Restarts",
     "Search",
     "Shell",

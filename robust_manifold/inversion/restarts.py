@@ -26,8 +26,14 @@ class _Registry(Registry["Restarts"]):
         return super().build(text)
 
     def to_string(self, spec: "Restarts") -> str:
-        plain = spec == Restarts(count=spec.count)
-        return str(spec.count) if plain else super().to_string(spec)
+        return str(spec.count) if _is_plain(spec) else super().to_string(spec)
+
+    def stream_name(self, spec: "Restarts") -> str:
+        return str(spec.count) if _is_plain(spec) else super().stream_name(spec)
+
+
+def _is_plain(spec: "Restarts") -> bool:
+    return spec == Restarts(count=spec.count)
 
 
 registry = _Registry("restarts")

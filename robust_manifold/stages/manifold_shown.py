@@ -75,7 +75,7 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
             images, softmax(logits), distances.tolist(), verdicts, strict=False
         )
     ]
-    budget = budget_label(row.attack.norm, getattr(row.attack, "epsilon", None))
+    budget = budget_label(row.attack.norm, row.budget)
     counts = {
         name: int(np.sum(verdicts == name)) for name in dict.fromkeys(verdicts.tolist())
     }

@@ -75,7 +75,7 @@ def _judged(
         "column": column.text,
         "adversary": row.adversary,
         "norm": row.attack.norm,
-        "epsilon": getattr(row.attack, "epsilon", None),
+        "epsilon": row.budget,
         "n": len(labels),
         "broken": len(places),
         "judges": [],

@@ -13,8 +13,8 @@ from robust_manifold.inversion import (
     LBFGS,
     Adam,
     GradientDescent,
+    InversionProblem,
     LevenbergMarquardt,
-    Problem,
     Restarts,
     Status,
 )
@@ -183,7 +183,7 @@ def test_a_step_costs_the_passes_that_the_solver_says(solver):
         return cost["flops"]
 
     start = jnp.zeros(4)
-    problem = Problem(generate, jnp.ones((2, 2, 1)))
+    problem = InversionProblem(generate, jnp.ones((2, 2, 1)))
     step = flops(
         lambda z, state: solver.step(problem, z, state), start, solver.init(start)
     )

@@ -91,7 +91,7 @@ def test_a_constraint_and_a_penalty_leave_the_class_alone():
         allowed = constraint.tangent(constraint.project(latent, prior), -latent, prior)
         np.testing.assert_array_equal(allowed(jnp.ones(4))[2:], [1, 1])
         assert (np.asarray(allowed(jnp.ones(4))[:2]) < 1).any()
-    problem = inversion.Problem(
+    problem = inversion.InversionProblem(
         lambda z: z.reshape(1, 4, 1), jnp.zeros((1, 4, 1)), prior
     )
     np.testing.assert_allclose(problem.offsets(latent), [2.0, 1.0])
