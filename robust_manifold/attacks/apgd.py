@@ -374,7 +374,7 @@ class APGD(SteppedAttack[APGDState]):
     def _checked_entries(
         self, problem: Problem, epsilon: Scalar, window: Any, state: APGDState
     ) -> tuple[APGDState, Bool[Array, ""]]:
-        """Does what `_checked` does, for l1, where it looks at the entries changed.
+        """Does what `_checked` does, for l1, by how many entries are changed.
 
         Where they have become fewer, large steps that move few are worth their while.
         """

@@ -128,7 +128,7 @@ class DeepFool(SteppedAttack[DeepFoolState]):
         return DeepFoolState(position, found, state.others, backwards)
 
     def image_of(self, state: DeepFoolState) -> Image:
-        """Returns the clip of the position."""
+        """Returns the position, clipped to the box."""
         return jnp.clip(state.position, 0, 1)
 
     def ended(self, state: DeepFoolState) -> Bool[Array, ""]:

@@ -65,7 +65,7 @@ from robust_manifold.inversion import (
 )
 
 _CANDIDATES = 2
-"""Images that come of a latent; see `moved_into_ball`."""
+"""Images made of a latent; see `moved_into_ball`."""
 
 
 @with_checked_numbers
@@ -352,7 +352,7 @@ class _Search:
     classify: Apply
     apply: Apply | None
     key_impl: Any = None
-    """Of the held keys; None if there are none."""
+    """The kind of the held keys; None if there are none."""
 
     def loop(self) -> loops.Loop:
         parts = {name: loops.Method(self, name) for name in ("begin", "step", "finish")}

@@ -70,8 +70,8 @@ class LatentCandidate(NamedTuple):
     def better_of(self, other: "LatentCandidate") -> "LatentCandidate":
         """Returns `other` if it is strictly better, this one otherwise.
 
-        What is near enough beats what is not; of two that are the evaluation decides,
-        of two that are not the distance.
+        A feasible candidate beats one that is not.  Between two feasible ones the
+        evaluation decides, between two others the distance.
         """
         level = other.feasible == self.feasible
         higher = other.evaluation.beats(self.evaluation)

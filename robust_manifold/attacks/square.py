@@ -379,5 +379,5 @@ def _channel_norms(delta: Image, kind: Norm) -> Float[Array, "1 1 channels"]:
 
 
 def _positive(size: Array) -> Array:
-    """Returns a norm to divide by: nothing stays nothing."""
+    """Returns a norm to divide by: 1 in place of 0."""
     return jnp.where(size > 0, size, 1)

@@ -130,7 +130,7 @@ class Goal(NamedTuple):
         return (self.confidence - lead) * self.scale
 
     def _met(self, problem: Problem, logits: Output) -> Bool[Array, ""]:
-        """Returns whether the attack succeeds against a handicap of its confidence."""
+        """Returns whether the attack succeeds by the confidence asked for."""
         if not problem.criterion.classes:
             lead = problem.objective().of(logits).loss
             return problem.succeeds(logits) & (lead >= self.confidence)
@@ -174,7 +174,7 @@ def first_constant(attack: Any) -> float:
 
 
 class RoundProgress(NamedTuple):
-    """What is known of a round's loss: whether it has stopped to gain.
+    """What is known of a round's loss: whether it has stopped falling.
 
     A stall counts only once the loss has fallen.  Before that it is a start: where a
     change of variables is flat, as it is for black and for white pixels, the loss stays
@@ -219,7 +219,7 @@ def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:
 
 
 def check_search(attack: Any) -> None:
-    """Raises a `UsageError` unless the fields that all such searches share are sane."""
+    """Raises a `UsageError` unless the fields shared by all such searches are valid."""
     for field in ("binary_search_steps", "steps"):
         whole = getattr(attack, field) is None or is_whole(getattr(attack, field), 1)
         check(whole, attack, field, "a whole number, 1 or more")

@@ -207,9 +207,8 @@ def default_tile(
 ) -> int:
     """Returns how many examples of a tiled function a device computes at once.
 
-    The platform's `TILES`, or the largest power of two below for which memory suffices:
-    a number that does not depend on that of the examples.  Arguments as for
-    `map_examples`.
+    The platform's `TILES`, or the largest power of two below for which memory suffices;
+    it does not depend on how many examples there are.  Arguments as for `map_examples`.
     """
     tile = TILES.get(jax.default_backend(), DEFAULT_BATCH_SIZE)
     fitting = _fitting(function, params, examples)

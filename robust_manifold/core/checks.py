@@ -239,7 +239,7 @@ def _shown(made: Any) -> str:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    """Returns values as an array of NumPy's."""
+    """Returns values as a NumPy array."""
     try:
         return np.asarray(values)
     except jax.errors.TracerArrayConversionError as error:

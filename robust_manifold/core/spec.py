@@ -36,7 +36,7 @@ C = TypeVar("C", bound=type)
 
 _LONGEST = 10_000
 _DEEPEST = 32
-"""A text of more characters or of more brackets in brackets is no spec."""
+"""A text that is longer, or whose brackets are nested deeper, is no spec."""
 
 _LONGEST_SHOWN = 200
 """Characters of a text that an error quotes."""
@@ -117,8 +117,8 @@ class Registry(Generic[T]):
         """Returns the spec that `text` describes.
 
         Args:
-          text: a registered name, or a call of it with literal arguments, among
-            which a name or a call counts as its own text.
+          text: a registered name, or a call of it with literal arguments.  An argument
+            that is a name or a call itself is handed on as a text.
 
         Raises:
           UsageError: for an unknown name or field, an argument that is none of these
@@ -197,7 +197,7 @@ class Registry(Generic[T]):
 
 
 def name_fields(cls: C) -> C:
-    """Makes a dataclass name its fields where it is built with others.
+    """Makes a dataclass list its fields where it is built with wrong ones.
 
     >>> @name_fields
     ... @dataclasses.dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             kwargs = {k.arg: _argument(k.value) for k in node.keywords}
             if None not in kwargs and len(kwargs) == len(node.keywords):
                 return node.func.id, args, kwargs  # type: ignore[return-value]
-    # Python's parser gives up so on many signs in a row.
+    # Python's parser raises the last two for many signs in a row.
     except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         pass
     shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
@@ -281,7 +281,7 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def _depth(text: str) -> int:
-    """Returns how many brackets of a text stand in each other."""
+    """Returns how deep the brackets of a text are nested."""
     depth = deepest = 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
@@ -333,7 +333,7 @@ def _type_name(hint: Any) -> str:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Returns whether a value is a whole number of at least `least`; a bool is none.
+    """Returns whether a value is a whole number of at least `least`, and no bool.
 
     NumPy's and JAX's scalars are numbers, too.
     """
@@ -359,11 +359,12 @@ def plain(value: Any) -> Any:
 
 
 def with_checked_numbers(cls: C) -> C:
-    """Returns a dataclass whose fields for numbers hold Python's, or refuse.
+    """Returns a dataclass whose number fields hold Python's numbers, and nothing else.
 
-    What it is made with passes through `plain`: equal specs are equal, and written
-    alike, whatever library their numbers come from.  A bool is no number, and 5.0 is
-    no whole one.  Then come the checks of its own, then that all numbers are some.
+    Its arguments pass through `plain`, so that equal specs are equal, and are written
+    alike, whatever library their numbers come from.  A bool counts as no number, and
+    5.0 as no whole number.  The class's own checks come next, and last a check that
+    every number field holds a number.
     """
     make = cls.__init__
     order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
@@ -388,7 +389,7 @@ def with_checked_numbers(cls: C) -> C:
 
 
 def _check_numbers(cls: type, values: Mapping[str, Any]) -> None:
-    """Raises a `UsageError` unless those of the values that are numbers are some."""
+    """Raises a `UsageError` for a number field whose value is no number."""
     for name, hint in _number_hints(cls).items():
         if name in values:
             _typed(f"{cls.__name__}.{name}", values[name], hint)
@@ -399,7 +400,7 @@ def _number_hints(cls: type) -> dict[str, Any]:
     """Returns the fields of a dataclass that hold a number, or a number or None."""
     try:
         hints = typing.get_type_hints(cls)
-    # A name that only type checkers know, or of the function that makes the class.
+    # The hints name what only type checkers know, or a function's own variable.
     except NameError:
         return {}
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ class Identity(Derivative):
 
 @dataclasses.dataclass(frozen=True)
 class Unrolling(Derivative):
-    """The derivative goes through all that the purifier does; see `unrolled` there."""
+    """The derivative goes through all that the purifier does: its `unrolled`."""
 
     rematerialise: bool = True
 
@@ -105,7 +105,7 @@ class Unrolling(Derivative):
         return purifier.unrolled(key, networks, image, rematerialise=remat)
 
     def passes(self, purifier, latent_size) -> float:
-        """Returns the purifier's own."""
+        """Returns the passes of the purifier's own derivative."""
         remat = self.rematerialise
         return purifier.unrolled_passes(latent_size, rematerialise=remat)
 
@@ -142,7 +142,7 @@ class StandIn(Derivative):
         return found._replace(image=with_derivative_of(found.image, other.image))
 
     def passes(self, purifier, latent_size) -> float:
-        """Returns those of the other purifier and of its derivative."""
+        """Returns the passes of the other purifier and of its derivative."""
         del purifier
         through = self.other.unrolled_passes(latent_size)
         return self.other.passes(latent_size) + through

@@ -80,7 +80,7 @@ def radii(features: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]
         )
     found = np.empty(len(features))
     for part, squared in distance_blocks(features, features):
-        # Of every vector itself, the nearest of all, there is one too many.
+        # Every vector is its own nearest one, which does not count.
         squared[np.arange(len(squared)), np.arange(len(features))[part]] = 0
         found[part] = np.partition(squared, k, axis=1)[:, k]
     return found

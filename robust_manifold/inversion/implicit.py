@@ -6,7 +6,7 @@ was found does not matter: memory and work do not grow with the steps.
 
 What is minimised may be curved very unevenly, or z* may be no minimum at all, since the
 steps ran out or a restart rests on a saddle.  So curvatures too small to be told from
-rounding are not divided by, and a `ImplicitFindings` says what was found.
+rounding are not divided by, and `ImplicitFindings` say what was found.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Linear: TypeAlias = Literal["auto", "dense", "conjugate_gradients"]
 _LARGEST_DENSE = 128
 """Latents of more dimensions are solved for by conjugate gradients."""
 _SOLVED = 1e-2
-"""The residual of a linear system that counts as solved, as a share of its right."""
+"""A linear system counts as solved if its residual is this share of its right side."""
 
 
 class ImplicitOutcome(enum.IntEnum):
@@ -60,9 +60,9 @@ class ImplicitFindings(NamedTuple):
     outcome: Int[Array, "*n"]
     """An `ImplicitOutcome`."""
     least: Float[Array, "*n"]
-    """The least curvature of the objective; of conjugate gradients, that they met."""
+    """The least curvature of the objective; by conjugate gradients, that they met."""
     largest: Float[Array, "*n"]
-    """The largest by its size, likewise."""
+    """The curvature of the largest size, likewise."""
     slope: Float[Array, "*n"]
     """The norm of the objective's gradient, which is 0 at a minimum."""
     move: Float[Array, "*n"]
@@ -139,7 +139,7 @@ class ImplicitDerivative:
         difference = jnp.where(jnp.isfinite(level).all(), slope - level, 0)
         allowed, curve = self._system(problem, latent, level)
         change = self._solution(allowed, curve, allowed(difference))
-        # Once more for the way back, on which a solution is a right-hand side.
+        # Restricted again: in reverse mode the solution is the right-hand side.
         return latent - allowed(change)
 
     def report(self, problem: InversionProblem, latent: Latent) -> ImplicitFindings:

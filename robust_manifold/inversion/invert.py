@@ -26,9 +26,9 @@ from robust_manifold.inversion.search import Inversion, Search
 from robust_manifold.inversion.solver import Solver, as_solver
 
 DEFAULT_SOLVER: Solver = LBFGS()
-"""What inverts unless something else is asked for; see docs/performance.md."""
+"""The solver, unless another is asked for; see docs/performance.md."""
 DEFAULT_RESTARTS = Restarts(count=4, scale="unit", halve_at=(10, 20))
-"""Where it starts, and when the better half goes on alone."""
+"""The restarts, unless others are asked for: the better half goes on alone, twice."""
 
 
 def invert_one(

@@ -105,7 +105,7 @@ class LBFGS(Solver):
 
 
 def _fresh(memory: Any, latent: Latent, gradient: Latent) -> Any:
-    """Returns an empty memory, with a last latent and gradient that never come to be.
+    """Returns an empty memory, with a last latent and gradient that cannot occur.
 
     What optax makes of their distances it drops at the first step, but where the
     product of the two is 0 the derivative of what it drops would be NaN.

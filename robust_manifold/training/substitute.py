@@ -291,7 +291,7 @@ class _Learner:
 def _batches(
     substitute: SubstituteTraining, n: int, key: PRNGKey
 ) -> Iterator[np.ndarray]:
-    """Yields the rows of each step of a round, all of one number.
+    """Yields the rows of each step of a round, equally many in each.
 
     Every epoch has an order of its own; the last batch is filled up from the start.
     """

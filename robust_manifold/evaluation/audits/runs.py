@@ -88,13 +88,13 @@ class Runs:
 
     @property
     def all_budget(self) -> float:
-        """With which any image can become any other."""
+        """The budget with which any image can become any other."""
         size = self.images[0].size
         return {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[self.norm]
 
     @functools.cached_property
     def clean_logits(self) -> np.ndarray:
-        """Of the images themselves."""
+        """The logits of the clean images."""
         return self.logits(self.images)
 
     @functools.cached_property
@@ -239,7 +239,7 @@ class Runs:
         return None if found is None else jax.tree.map(np.asarray, found)
 
     def _field(self, name: str) -> int | None:
-        """Returns a number that the attack can be made with, or None."""
+        """Returns the number in a field of the attack; None if it has no such field."""
         spec: Any = self.attack
         fields = {f.name for f in dataclasses.fields(spec) if f.init}
         return getattr(self.attack, name) if name in fields else None
@@ -306,7 +306,7 @@ class Runs:
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keeps back what an attack warns of: the checks say it."""
+    """Hides an attack's warnings: the checks say the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", attacks.AttackWarning)
         yield

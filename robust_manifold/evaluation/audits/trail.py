@@ -42,7 +42,7 @@ class _State(NamedTuple):
     losses: Float[Array, " looks"]
     met: Bool[Array, ""]
     key: Array
-    """Of the evaluated classifier, where it is random: one for all looks."""
+    """Data of the key of a random evaluated classifier: one for all looks."""
 
 
 def follow(
@@ -94,7 +94,7 @@ def _shows_images(followed: "_Followed", params: Params, examples: _Example) -> 
 
 @dataclasses.dataclass(frozen=True)
 class _Followed:
-    """An attack on one image as a loop that looks on, hashed by value."""
+    """An attack on one image as a loop that judges it on the way, hashed by value."""
 
     attack: SteppedAttack[Any]
     apply: Apply
@@ -117,7 +117,7 @@ class _Followed:
         return Objective(bound(self.apply, params, key), example.label)
 
     def looked(self, params: Params, state: _State, example: _Example) -> _State:
-        """Returns the state with the images that the attack has now come to judged."""
+        """Returns the state, the images that the attack has come to now judged."""
         shape = example.image.shape
         images = self.attack.image_of(state.attack).reshape(-1, *shape)  # type: ignore[union-attr]
         objective = self.objective(params, state, example)
