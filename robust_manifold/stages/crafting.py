@@ -196,8 +196,6 @@ def _meets_defence(row: Row) -> bool:
 
 
 def _budget(row: Row) -> float:
-    if isinstance(row.attack, OnManifold):
-        return row.attack.epsilon
     return row.budget or 0.0
 
 

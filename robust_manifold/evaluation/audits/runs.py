@@ -76,7 +76,7 @@ class Runs:
         self.apply, self.params, self.view = apply, params, view
         self.images, self.labels, self.key = images, labels, key
         self.attack, self.undefended, self.queries = attack, undefended, queries
-        self.epsilon = float(attack.epsilon)  # type: ignore[union-attr]
+        self.epsilon = float(attack.budget)  # type: ignore[arg-type]
         self.norm: Norm = attack.norm
         # In the instance: a cache of the class would keep every audit's images alive.
         self._outcomes: dict[float, AttackOutcome] = {}
