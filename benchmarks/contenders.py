@@ -52,14 +52,13 @@ def default(encoder: bool) -> Setting:
     return Setting(solver, inversion.as_restarts(inversion.DEFAULT_RESTARTS), encoder)
 
 
-def invert(run, images, setting, *, generate=None, loop=None, batch_size=None):
+def invert(run, images, setting, *, generate=None, batch_size=None):
     """Returns the inversion, finished; `generate` may stand in for the run's own."""
     found = inversion.invert(
         generate or run.generator.model.apply,
         run.generator.params,
         images,
         **_arguments(run, setting),
-        loop=loop,
         tile=batch_size,
     )
     return jax.block_until_ready(found)

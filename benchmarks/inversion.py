@@ -13,7 +13,7 @@ compiled before they are timed.
 
 quality     seconds per 1,000 images until the mean error of the best restart is that
             of Defense-GAN's recipe
-throughput  plain gradient steps a second: both forms of our loop, the same loop with
+throughput  plain gradient steps a second: ours, the same loop with
             `flax.linen.ConvTranspose`, PyTorch in both memory formats
 limit       floating-point operations a second beside those of a matrix product
 memory      peak of 10,000 images x 10 restarts, in a process of its own

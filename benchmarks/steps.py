@@ -12,7 +12,6 @@ from contenders import RECIPE_RESTARTS, RECIPE_SETTING, Setting
 from robust_manifold import inversion
 
 SECONDS = 120
-LOOPS = ("scan", "python")
 
 
 class Call(NamedTuple):
@@ -20,12 +19,10 @@ class Call(NamedTuple):
 
     Attributes:
       setting: how to invert.
-      loop: form of the loop.
       batch_size: images at a time; None: as many as memory allows.
     """
 
     setting: Setting
-    loop: str
     batch_size: int | None
 
 
@@ -39,9 +36,7 @@ def compare(run, batch, rounds, device):
     calls = _calls(batch)
     timed = {
         name: timing.Contender(
-            contenders.timed(
-                run, images, call.setting, loop=call.loop, batch_size=call.batch_size
-            )
+            contenders.timed(run, images, call.setting, batch_size=call.batch_size)
         )
         for name, call in calls.items()
     }
@@ -63,10 +58,9 @@ def _calls(batch) -> dict[str, Call]:
         ("gradient", RECIPE_SETTING.stopped(steps), batch),
         ("LM", Setting(newton, RECIPE_RESTARTS), None),
     ):
-        for loop in LOOPS:
-            found[f"{name}, {loop}"] = Call(setting, loop, batch_size)
+        found[name] = Call(setting, batch_size)
         if not on_cpu:
             solver = dataclasses.replace(setting.solver, forward="bfloat16")
             half = dataclasses.replace(setting, solver=solver)
-            found[f"{name}, scan, bfloat16"] = Call(half, "scan", batch_size)
+            found[f"{name}, bfloat16"] = Call(half, batch_size)
     return found

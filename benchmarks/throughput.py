@@ -14,7 +14,6 @@ except ModuleNotFoundError:
     torch_recipe = None
 
 STEPS = 20
-LOOPS = ("scan", "python")
 SECONDS = 120
 
 
@@ -33,21 +32,16 @@ def compare(run, images, rounds, device):
     )
     for batch in sorted({max(len(images) // 10, 1), max(len(images) // 2, 1)}):
         part = images[:batch]
-        runs = _ours(run, part, setting, "ours")
+        call = functools.partial(
+            contenders.timed, run, part, setting, batch_size=len(part)
+        )
+        runs = {"ours": call()}
         if generate is not None:
-            runs |= _ours(run, part, setting, "flax", generate=generate)
+            runs["flax"] = call(generate=generate)
         runs |= _torch(run, part, setting, peers)
         runs = {name: timing.Contender(call) for name, call in runs.items()}
         times = timing.compare(runs, rounds, budget=SECONDS)
         _print(times, batch)
-
-
-def _ours(run, images, setting, name, **options):
-    """Returns both forms of the loop."""
-    call = functools.partial(
-        contenders.timed, run, images, setting, batch_size=len(images), **options
-    )
-    return {f"{name} {loop}": call(loop=loop) for loop in LOOPS}
 
 
 def _torch(run, images, setting, peers):
@@ -73,9 +67,8 @@ def _check_stock(run, images, generate):
 def _print(times, batch):
     work = batch * RECIPE_RESTARTS.count * STEPS
     print(f"{batch} images, {batch * RECIPE_RESTARTS.count} restarts at a time")
-    print(f"  {'':14}{'rate':>10}{'its time / ours scan':>24}{'/ ours python':>24}")
+    print(f"  {'':14}{'rate':>10}{'its time / ours':>24}")
     for name in times.rounds:
         rate = work / times.median(name) / 1e3
-        ratios = [str(times.ratio(name, f"ours {loop}")) for loop in LOOPS]
-        print(f"  {name:14}{rate:10.1f}" + "".join(f"{r:>24}" for r in ratios))
+        print(f"  {name:14}{rate:10.1f}{times.ratio(name, 'ours')!s:>24}")
     print(end="", flush=True)

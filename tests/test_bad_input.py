@@ -122,7 +122,11 @@ OVERRIDES = {
     ),
     "no search for pairs": ("overpowered.searches", "('pgd(0.1)',)", "overpowered"),
     "no such check": ("audit.left_out", "('more stps',)", "'more stps'.*'more steps'"),
-    "fewer pairs than none": ("overpowered.pairs", "-1", "Overpowered.pairs is -1"),
+    "fewer pairs than none": (
+        "overpowered.pairs",
+        "-1",
+        "OverpoweredBlock.pairs is -1",
+    ),
     "unknown adversary": ("evaluation.adversaries", "('blind',)", "'blind'"),
     "an adversary of no samples": (
         "evaluation.adversaries",

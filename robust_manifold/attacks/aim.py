@@ -23,10 +23,10 @@ Slopes: TypeAlias = Float[Array, " slopes"]
 
 @dataclasses.dataclass(frozen=True)
 class NearestObjective(Objective):
-    """The differences of logits over their slopes, of which the largest is climbed.
+    """Differences of logits, divided by their slopes; the largest quotient is climbed.
 
-    Over its slope a difference is a distance, if the classifier is linear: the class
-    followed is then the nearest, which need not be the likeliest.
+    Of a linear classifier the quotient is a distance: the class followed is then the
+    nearest, which need not be the likeliest.
     """
 
     slopes: Slopes = dataclasses.field(default_factory=lambda: jnp.ones(0))

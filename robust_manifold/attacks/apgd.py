@@ -104,7 +104,7 @@ class Peak(NamedTuple):
     loss: Scalar
 
 
-class Ascent(NamedTuple):
+class APGDState(NamedTuple):
     """Where an attack stands; its runs go one after another."""
 
     evaluations: Int[Array, ""]
@@ -146,7 +146,7 @@ class _TowardsTarget(Objective):
 
 @registry.register("apgd")
 @dataclasses.dataclass(frozen=True)
-class APGD(SteppedAttack[Ascent]):
+class APGD(SteppedAttack[APGDState]):
     """Auto-PGD (Croce and Hein 2020), in l1 as Croce and Hein 2021 have it.
 
     Steps begin at twice the radius and are halved, at the paper's checkpoints, where
@@ -225,7 +225,7 @@ class APGD(SteppedAttack[Ascent]):
         others = 1 if targeted else classes - 1
         return dataclasses.replace(self, targets=min(self.targets, others))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Ascent:
+    def begin(self, problem: Problem, key: PRNGKey) -> APGDState:
         """Returns the first run's start, and the clean image as the best so far."""
         image = problem.image
         logits = problem.classify(image)
@@ -235,7 +235,7 @@ class APGD(SteppedAttack[Ascent]):
         clean = self._objective(problem, targets[0]).of(logits)
         lowest = jnp.full((), -jnp.inf, image.dtype)
         start = self._start(problem, key, 0)
-        return Ascent(
+        return APGDState(
             evaluations=jnp.int32(0),
             targets=targets,
             image=start,
@@ -250,7 +250,7 @@ class APGD(SteppedAttack[Ascent]):
             entries=jnp.int32(0),
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Ascent) -> Ascent:
+    def step(self, problem: Problem, key: PRNGKey, state: APGDState) -> APGDState:
         """Returns the state after one more evaluation, and the step that follows it."""
         place = state.evaluations % self._evaluations
         now = _Timetable(
@@ -288,11 +288,11 @@ class APGD(SteppedAttack[Ascent]):
         following = jnp.where(now.last, self._next(problem, key, now, state), moved)
         return state._replace(image=following, previous=image)
 
-    def ended(self, state: Ascent) -> Bool[Array, ""]:
+    def ended(self, state: APGDState) -> Bool[Array, ""]:
         """Returns whether an adversarial image has been met."""
         return state.found.evaluation.adversarial
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Ascent) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: APGDState) -> Image:
         """Returns the best image over all runs."""
         return state.found.image
 
@@ -331,7 +331,7 @@ class APGD(SteppedAttack[Ascent]):
         return project(image + radius * norms.uniform_in_ball(key, image, self.norm))
 
     def _next(
-        self, problem: Problem, key: PRNGKey, now: _Timetable, state: Ascent
+        self, problem: Problem, key: PRNGKey, now: _Timetable, state: APGDState
     ) -> Image:
         """Returns the next stage's start: the peak, or a random one in a new run."""
         start = self._start(problem, key, state.evaluations // self._evaluations)
@@ -341,7 +341,7 @@ class APGD(SteppedAttack[Ascent]):
         inside = region.projection(problem.image, epsilon, self.norm)
         return jnp.where(now.next_radius < now.radius, inside(state.peak.image), start)
 
-    def _fresh(self, problem: Problem, epsilon: Scalar, state: Ascent) -> Ascent:
+    def _fresh(self, problem: Problem, epsilon: Scalar, state: APGDState) -> APGDState:
         """Returns the state at a stage's first evaluation."""
         lowest = jnp.full_like(state.loss, -jnp.inf)
         return state._replace(
@@ -357,8 +357,8 @@ class APGD(SteppedAttack[Ascent]):
         )
 
     def _checked(
-        self, problem: Problem, epsilon: Scalar, window: Any, state: Ascent
-    ) -> tuple[Ascent, Bool[Array, ""]]:
+        self, problem: Problem, epsilon: Scalar, window: Any, state: APGDState
+    ) -> tuple[APGDState, Bool[Array, ""]]:
         """Returns the state after a checkpoint, and whether to go back to the peak."""
         oscillates = state.rises <= self.rho * window
         stuck = ~state.reduced & (state.loss_at_checkpoint >= state.peak.loss)
@@ -372,9 +372,9 @@ class APGD(SteppedAttack[Ascent]):
         return state, reduced
 
     def _checked_entries(
-        self, problem: Problem, epsilon: Scalar, window: Any, state: Ascent
-    ) -> tuple[Ascent, Bool[Array, ""]]:
-        """Does what `_checked` does, for l1, where it looks at the entries changed.
+        self, problem: Problem, epsilon: Scalar, window: Any, state: APGDState
+    ) -> tuple[APGDState, Bool[Array, ""]]:
+        """Does what `_checked` does, for l1, by how many entries are changed.
 
         Where they have become fewer, large steps that move few are worth their while.
         """
@@ -390,7 +390,7 @@ class APGD(SteppedAttack[Ascent]):
         self,
         problem: Problem,
         epsilon: Scalar,
-        state: Ascent,
+        state: APGDState,
         image: Image,
         gradient: Image,
         share: Scalar,

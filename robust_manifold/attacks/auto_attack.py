@@ -73,7 +73,7 @@ class AutoAttack(Ensemble):
             # A success on one draw may be none on the next: the search goes on.
             first, untargeted = self._apgd("margin", False), self._apgd("dlr", False)
             return (first, untargeted) if classes > 2 else (first,)
-        # One output is no two classes: FAB is then left out.
+        # FAB needs two classes: with one output it is left out.
         targets = max(1, min(self.targets, classes - 1))
         fab = FAB(self.norm, steps=self.steps, targets=targets, epsilon=self.epsilon)
         square = Square(self.epsilon, self.norm, queries=self.queries, rescale=False)

@@ -32,6 +32,9 @@ from robust_manifold.core.types import (
 
 State = TypeVar("State")
 
+Images: TypeAlias = Float[Array, "*stack height width channels"]
+"""One image, or a stack of them, one a restart for instance."""
+
 Family: TypeAlias = Literal[
     "budgeted", "minimum norm", "black box", "ensemble", "physical"
 ]
@@ -242,9 +245,9 @@ class Attack(abc.ABC):
 class SteppedAttack(Attack, Generic[State]):
     """An attack that is a loop: how to begin, one step, and what comes out.
 
-    `craft` runs the loop for many images and drops those that are ready.  Neither
-    method reads `self.epsilon`, which is None there: budgets differ from image to
-    image under one compiled program, and `problem.epsilon` has it.
+    `craft` runs the loop for many images and drops those that are ready.  No method
+    reads `self.epsilon`, which is None there: budgets differ from image to image under
+    one compiled program, and `problem.epsilon` has the image's.
     """
 
     @property
@@ -264,15 +267,29 @@ class SteppedAttack(Attack, Generic[State]):
     def finish(self, problem: Problem, key: PRNGKey, state: State) -> Image:
         """Returns the adversarial image, or the best that was found."""
 
+    def image_of(self, state: State) -> Images | None:
+        """Returns the image that the attack has now come to, or a stack of such images.
+
+        It is the one that the attack looks at next or has just looked at; of an attack
+        that holds no such image, the best so far.  Audits judge it after every step.
+
+        Args:
+          state: of `begin` or `step`.
+
+        Returns:
+          By default the state's field `image`; None where there is none.
+        """
+        return getattr(state, "image", None)
+
     @abc.abstractmethod
     def passes(self, classes: int) -> Passes:
-        """Returns what the three methods ask of the classifier."""
+        """Returns what `begin`, `step` and `finish` ask of the classifier."""
 
     ends_early: ClassVar[bool] = False
-    """Whether `ended` can say so before all steps are taken."""
+    """Whether `ended` can be true before all steps are taken."""
     ends_at_success: ClassVar[bool] = False
-    """Whether it then says so at the first success: `craft` goes on where that is one
-    against another function than the evaluated one."""
+    """Whether it is true at the first success.  `craft` goes on, nevertheless, where
+    the success is against another function than the evaluated one."""
 
     def ended(self, state: State) -> Bool[Array, ""]:
         """Returns whether no further step would change what counts."""
@@ -356,7 +373,7 @@ class Ensemble(Attack):
     def fitting_members(
         self, criterion: Criterion, outputs: int
     ) -> list[SteppedAttack[Any]]:
-        """Returns the members as they are made; those that come to the same once.
+        """Returns the members as they are made, each of equal ones once.
 
         Members that need classes are left out where there are none.
         """
@@ -366,7 +383,7 @@ class Ensemble(Attack):
         return list(dict.fromkeys(m.fitting(criterion, outputs) for m in members))
 
     def fitting(self, criterion: Criterion, outputs: int) -> Any:
-        """Returns the ensemble itself: its members are what fits."""
+        """Returns the ensemble itself: it fits its members when they are made."""
         if criterion.classes:
             return super().fitting(criterion, outputs)
         if not self.fitting_members(criterion, outputs):

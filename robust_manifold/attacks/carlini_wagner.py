@@ -122,6 +122,10 @@ class CarliniWagner(SteppedAttack[Any]):
         """Returns the state one step on."""
         return self.search.step(problem, key, state)
 
+    def image_of(self, state: Any) -> Any:
+        """Returns the image of the search."""
+        return self.search.image_of(state)
+
     def ended(self, state: Any) -> Bool[Array, ""]:
         """Returns whether the search is over."""
         return self.search.ended(state)

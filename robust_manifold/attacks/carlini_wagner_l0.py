@@ -44,7 +44,7 @@ class Trial(NamedTuple):
     steps: Int[Array, ""]
 
 
-class Search(NamedTuple):
+class L0State(NamedTuple):
     """Where the attack stands."""
 
     trial: Trial
@@ -56,16 +56,16 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class L0Search(RoundSearch[Search]):
+class L0Search(RoundSearch[L0State]):
     """The search for one norm; `CarliniWagner` says what it does."""
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> L0State:
         """Returns the start, with all pixels allowed."""
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
         everything = jnp.ones(image.shape, bool)
         constant = jnp.asarray(self.initial_const, image.dtype)
-        return Search(
+        return L0State(
             self._trial(image, everything, constant),
             Kept(image, jnp.zeros_like(image), ~everything),
             jnp.asarray(_SHARE, image.dtype),
@@ -73,7 +73,7 @@ class L0Search(RoundSearch[Search]):
             goal,
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(self, problem: Problem, key: PRNGKey, state: L0State) -> L0State:
         """Returns the search one step on: a step of Adam, or another set of pixels."""
         trial = state.trial
         look, descent = state.goal.slope(problem, trial.image)
@@ -93,7 +93,11 @@ class L0Search(RoundSearch[Search]):
         fewer = self._next(problem, decided)
         return optax.tree.where(look.adversarial | (up & last), fewer, going)
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def image_of(self, state: L0State) -> Image:
+        """Returns the image of the trial."""
+        return state.trial.image
+
+    def finish(self, problem: Problem, key: PRNGKey, state: L0State) -> Image:
         """Returns the adversarial image with the fewest changed pixels."""
         return state.kept.image
 
@@ -117,7 +121,7 @@ class L0Search(RoundSearch[Search]):
         moved = jnp.where(trial.allowed, moved, problem.image)
         return trial._replace(image=moved, adam=adam, steps=trial.steps + 1)
 
-    def _next(self, problem: Problem, state: Search) -> Search:
+    def _next(self, problem: Problem, state: L0State) -> L0State:
         """Returns a trial from the best image, its least worthy pixels put back."""
         kept = state.kept
         changed = kept.image != problem.image
@@ -131,14 +135,14 @@ class L0Search(RoundSearch[Search]):
         )
 
 
-def _kept(problem: Problem, state: Search, descent: Image) -> Kept:
+def _kept(problem: Problem, state: L0State, descent: Image) -> Kept:
     """Returns the trial's image, which has succeeded, as the best."""
     image = state.trial.image
     worth = jnp.abs((image - problem.image) * descent)
     return Kept(image, worth, state.kept.needed)
 
 
-def _given_up(problem: Problem, state: Search) -> Search:
+def _given_up(problem: Problem, state: L0State) -> L0State:
     """Returns the state after a trial that failed: fewer pixels are removed."""
     kept = state.kept
     removed = (kept.image != problem.image) & ~state.trial.allowed

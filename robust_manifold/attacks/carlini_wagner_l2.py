@@ -14,7 +14,7 @@ from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
     Look,
-    Progress,
+    RoundProgress,
     RoundSearch,
     repeats,
 )
@@ -29,7 +29,7 @@ _HALVINGS = 10
 """Of the way back from the best image to the clean one."""
 
 
-class Round(NamedTuple):
+class L2Round(NamedTuple):
     """One descent with one constant."""
 
     delta: Image
@@ -37,13 +37,13 @@ class Round(NamedTuple):
     adam: optax.OptState
     steps: Int[Array, ""]
     found: Bool[Array, ""]
-    progress: Progress
+    progress: RoundProgress
 
 
-class Search(NamedTuple):
+class L2State(NamedTuple):
     """Where the attack stands."""
 
-    round: Round
+    round: L2Round
     rounds: Int[Array, ""]
     constant: Constant
     goal: Goal
@@ -53,10 +53,10 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class L2Search(RoundSearch[Search]):
+class L2Search(RoundSearch[L2State]):
     """The search for one norm; `CarliniWagner` says what it does."""
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> L2State:
         """Returns the start of the first round."""
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
@@ -64,9 +64,9 @@ class L2Search(RoundSearch[Search]):
         rounds = jnp.where(there, self.binary_search_steps, 0)
         constant = Constant.starting(self.initial_const, image)
         infinite = jnp.full((), jnp.inf, image.dtype)
-        return Search(self._fresh(image), rounds, constant, goal, image, infinite)
+        return L2State(self._fresh(image), rounds, constant, goal, image, infinite)
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(self, problem: Problem, key: PRNGKey, state: L2State) -> L2State:
         """Returns the search one step of Adam on."""
         image, descent = problem.image, state.round
         start = jnp.arctanh(_INSIDE * (2 * image - 1))
@@ -82,7 +82,7 @@ class L2Search(RoundSearch[Search]):
             descent.delta
         )
         update, adam = self._adam.update(finite(gradient), descent.adam)
-        descent = Round(
+        descent = L2Round(
             descent.delta + self._share(moved, state) * update,  # type: ignore[operator]
             adam,
             descent.steps + 1,
@@ -96,12 +96,16 @@ class L2Search(RoundSearch[Search]):
         state = state._replace(round=descent, best=best, distance=distance)
         return self._end_of_round(image, value, state)
 
+    def image_of(self, state: L2State) -> Image:
+        """Returns the nearest adversarial image so far."""
+        return state.best
+
     def passes(self, classes: int) -> Passes:
         """Returns the cost: the clean image, a gradient a step, the way back."""
         halvings = _HALVINGS if self.normalise else 0
         return super().passes(classes)._replace(finish=Queries(halvings, 0))
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: L2State) -> Image:
         """Returns the nearest adversarial image of all rounds, and a little nearer."""
         if not self.normalise:
             return state.best
@@ -126,7 +130,7 @@ class L2Search(RoundSearch[Search]):
     def _adam(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def _share(self, image: Image, state: Search) -> Scalar | float:
+    def _share(self, image: Image, state: L2State) -> Scalar | float:
         """Returns the share of Adam's step that keeps it near the distance.
 
         Adam's first step moves every variable by the learning rate, and a grey pixel
@@ -140,13 +144,13 @@ class L2Search(RoundSearch[Search]):
         # Where no pixel has a slope yet, at a distance of 0 too, the step is whole.
         return jnp.fmin(1, _LONGEST_STEP * state.distance / longest)
 
-    def _fresh(self, image: Image) -> Round:
+    def _fresh(self, image: Image) -> L2Round:
         zeros = jnp.zeros_like(image)
         adam = self._adam.init(zeros)
-        progress = Progress.starting(image)
-        return Round(zeros, adam, jnp.int32(0), jnp.bool_(False), progress)
+        progress = RoundProgress.starting(image)
+        return L2Round(zeros, adam, jnp.int32(0), jnp.bool_(False), progress)
 
-    def _end_of_round(self, image: Image, loss: Scalar, state: Search) -> Search:
+    def _end_of_round(self, image: Image, loss: Scalar, state: L2State) -> L2State:
         """Returns the state, in the next round if this one is over."""
         descent = state.round
         over = descent.steps >= self.steps

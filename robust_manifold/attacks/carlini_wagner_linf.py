@@ -29,7 +29,7 @@ class Descent(NamedTuple):
     steps: Int[Array, ""]
 
 
-class Search(NamedTuple):
+class LinfState(NamedTuple):
     """Where the attack stands."""
 
     descent: Descent
@@ -44,18 +44,18 @@ class Search(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LinfSearch(RoundSearch[Search]):
+class LinfSearch(RoundSearch[LinfState]):
     """The search for one norm; `CarliniWagner` says what it does."""
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> LinfState:
         """Returns the start, with every pixel free."""
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
         one, zero = jnp.ones((), image.dtype), jnp.zeros((), image.dtype)
         rounds = jnp.where(there, self.binary_search_steps, 0)
-        return Search(self._fresh(image), one, zero, image, one, rounds, goal)
+        return LinfState(self._fresh(image), one, zero, image, one, rounds, goal)
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(self, problem: Problem, key: PRNGKey, state: LinfState) -> LinfState:
         """Returns the search one step of Adam on."""
         descent, bound = state.descent, state.bound
         look, slope = state.goal.slope(problem, descent.image)
@@ -76,7 +76,11 @@ class LinfSearch(RoundSearch[Search]):
             met, self._next(state), self._at_the_end_of_steps(state)
         )
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def image_of(self, state: LinfState) -> Image:
+        """Returns the image of the descent."""
+        return state.descent.image
+
+    def finish(self, problem: Problem, key: PRNGKey, state: LinfState) -> Image:
         """Returns the nearest adversarial image of all rounds."""
         return state.best
 
@@ -85,7 +89,7 @@ class LinfSearch(RoundSearch[Search]):
         # The size of a step is set by the bound.
         return optax.adam(1.0)
 
-    def _size(self, state: Search) -> Scalar:
+    def _size(self, state: LinfState) -> Scalar:
         """Returns the size of a step: half of what the bound still asks for."""
         half = (state.distance - state.bound) / 2
         return jnp.where(
@@ -97,7 +101,7 @@ class LinfSearch(RoundSearch[Search]):
         adam = self._adam.init(jnp.zeros_like(image))
         return Descent(image, adam, constant, jnp.int32(0))
 
-    def _at_the_end_of_steps(self, state: Search) -> Search:
+    def _at_the_end_of_steps(self, state: LinfState) -> LinfState:
         """Returns the state, with a larger constant or bound if the steps are up."""
         descent = state.descent
         over = descent.steps >= self.steps
@@ -109,7 +113,7 @@ class LinfSearch(RoundSearch[Search]):
         failed = self._next(state._replace(failed=state.bound))
         return optax.tree.where(over, optax.tree.where(last, failed, raised), state)
 
-    def _next(self, state: Search) -> Search:
+    def _next(self, state: LinfState) -> LinfState:
         """Returns the next round, with a bound between what fails and what succeeds."""
         lower, upper = state.failed, state.distance
         bound = jnp.maximum(_DECREASE * upper, (lower + upper) / 2)

@@ -38,7 +38,7 @@ def check_budget(epsilon: float | None, norm: Norm, shape: tuple[int, ...]) -> N
 def unseen_by_gradients(
     members: Sequence[Attack], success: Any, member: Any
 ) -> np.ndarray:
-    """Returns how many images each member broke that its gradients should have led to.
+    """Returns how many images each black-box member broke that gradients had not.
 
     It is 0 for white-box members, and for those that no white-box member came before.
 

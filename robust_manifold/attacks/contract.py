@@ -118,8 +118,9 @@ def check_not_traced(**arguments: Any) -> None:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
             raise UsageError(
                 f"{name} is traced, as inside jax.jit, grad or vmap; allowed: arrays, "
-                "outside of them, since this compiles by itself. Inside, attack one "
-                "image: attack(key, classify, image, label), under jax.vmap for many."
+                "outside of these, since this call compiles by itself. Inside, attack "
+                "one image: attack(key, classify, image, label), under jax.vmap for "
+                "many."
             )
 
 

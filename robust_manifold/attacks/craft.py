@@ -84,7 +84,7 @@ class _Seen(NamedTuple):
     criterion: Criterion = MISCLASSIFIED
     """What the attack wants of them."""
     key_impl: Any = None
-    """Of the fixed keys; None if there are none."""
+    """The kind of the fixed keys; None if there are none."""
 
     @property
     def draws(self) -> bool:
@@ -94,7 +94,7 @@ class _Seen(NamedTuple):
     def bound(
         self, apply: Apply, params: Params, key: PRNGKey, example: _Example
     ) -> Classify:
-        """Returns a function as it meets an image; `key` is for want of a fixed one."""
+        """Returns a function of one image; `key` is used unless a key is fixed."""
         if example.fixed is None:
             return bound(apply, params, key)
         fixed = jax.random.wrap_key_data(example.fixed, impl=self.key_impl)
@@ -316,8 +316,9 @@ def craft_grid(
 
     An image that falls at one budget is carried over to all larger ones, which are
     tried on the others alone: accuracy never rises with the budget.  An attack that
-    minimises the distance is run once, and succeeds at budgets no smaller than it.
-    `queries` are those of a budget alone: their sum is what was asked in all.
+    minimises the distance is run once, and succeeds at budgets no smaller than the
+    distance found.  `queries` are those of a budget alone: their sum is what was asked
+    in all.
 
     Args:
       attack: its own `epsilon` is not used.
@@ -400,12 +401,12 @@ def craft_grid(
 
 
 def _stacked(rows: Iterable[Crafted]) -> Crafted:
-    """Returns what was found at each budget as arrays of JAX, stacked in front."""
+    """Returns what was found at each budget as JAX arrays, stacked in front."""
     return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
 
 
 class _Task(NamedTuple):
-    """Checked images to attack, and what fits them."""
+    """Checked images to attack, with their targets, starts and keys."""
 
     attack: Attack
     seen: "_Seen"
@@ -608,7 +609,7 @@ def _checked_targets(targets: Any, labels: np.ndarray, classes: int) -> np.ndarr
 
 
 def checked_fixed_keys(fixed_keys: Any, n: int) -> tuple[np.ndarray | None, Any]:
-    """Returns the data of the keys as [n, words], and their kind; None of None."""
+    """Returns the data of the keys as [n, words], and their kind; None without keys."""
     if fixed_keys is None:
         return None, None
     dtype = getattr(fixed_keys, "dtype", None)
@@ -699,7 +700,7 @@ def _merged(
 def _after(
     on_chunk: Callable[[int, int], None] | None, done: int
 ) -> Callable[[int, int], None] | None:
-    """Returns what tells of some images as if others had been done before."""
+    """Returns the callback for some images that counts others as done before."""
     if on_chunk is None:
         return None
     return lambda ready, n: on_chunk(done + ready, done + n)
@@ -708,7 +709,7 @@ def _after(
 def _teller(
     on_chunk: Callable[[int, int], None] | None, n: int, left: int, members: int
 ) -> Callable[[int, int], None] | None:
-    """Returns what tells of the images that no later member will be tried on.
+    """Returns the callback that tells of images which no later member is tried on.
 
     Args:
       on_chunk: the user's.

@@ -30,7 +30,7 @@ _LEAST_KEPT = 0.25
 """The share of a step's gain that clipping must leave."""
 
 
-class Walk(NamedTuple):
+class DeepFoolState(NamedTuple):
     """Where the walk stands."""
 
     position: Image
@@ -43,7 +43,7 @@ class Walk(NamedTuple):
 
 @registry.register("deepfool")
 @dataclasses.dataclass(frozen=True)
-class DeepFool(SteppedAttack[Walk]):
+class DeepFool(SteppedAttack[DeepFoolState]):
     """Steps to the nearest boundary, linearised anew (Moosavi-Dezfooli et al. 2016).
 
     The candidate classes are those likeliest on the clean image; a targeted attack has
@@ -101,33 +101,41 @@ class DeepFool(SteppedAttack[Walk]):
         others = min(self.candidates, classes) - 1
         return Passes(begin=Queries(1, 0), step=Queries(2, others))
 
-    def spent(self, state: Walk, steps: Int[Array, ""], classes: int) -> Queries:
+    def spent(
+        self, state: DeepFoolState, steps: Int[Array, ""], classes: int
+    ) -> Queries:
         """Returns what was asked for; the gradients are counted in the state."""
         forwards = super().spent(state, steps, classes).forwards
         return Queries(forwards, state.backwards)
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Walk:
+    def begin(self, problem: Problem, key: PRNGKey) -> DeepFoolState:
         """Returns the clean image with its candidate classes."""
         logits = problem.classify(problem.image)
         others = hyperplane.rivals(problem, logits)
         count = min(self.candidates, logits.size) - 1
         found = problem.succeeds(logits)
-        return Walk(problem.image, found, others[:count], jnp.int32(0))
+        return DeepFoolState(problem.image, found, others[:count], jnp.int32(0))
 
-    def step(self, problem: Problem, key: PRNGKey, state: Walk) -> Walk:
+    def step(
+        self, problem: Problem, key: PRNGKey, state: DeepFoolState
+    ) -> DeepFoolState:
         """Returns the walk one step nearer to, or beyond, the nearest boundary."""
         image = jnp.clip(state.position, 0, 1)
         near = hyperplane.boundaries(problem, image, state.others)
         position = self._moved(state.position, image, near)
         found = problem.succeeds(problem.classify(jnp.clip(position, 0, 1)))
         backwards = state.backwards + near.values.size
-        return Walk(position, found, state.others, backwards)
+        return DeepFoolState(position, found, state.others, backwards)
 
-    def ended(self, state: Walk) -> Bool[Array, ""]:
+    def image_of(self, state: DeepFoolState) -> Image:
+        """Returns the position, clipped to the box."""
+        return jnp.clip(state.position, 0, 1)
+
+    def ended(self, state: DeepFoolState) -> Bool[Array, ""]:
         """Returns whether the image is adversarial."""
         return state.found
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: DeepFoolState) -> Image:
         """Returns the adversarial image, or the original."""
         return jnp.where(state.found, jnp.clip(state.position, 0, 1), problem.image)
 

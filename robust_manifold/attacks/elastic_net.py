@@ -21,7 +21,7 @@ from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
-    Progress,
+    RoundProgress,
     check_search,
     first_constant,
     repeats,
@@ -31,7 +31,7 @@ from robust_manifold.core.spec import check
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
 
-class Round(NamedTuple):
+class ElasticNetRound(NamedTuple):
     """One descent with one constant."""
 
     image: Image
@@ -39,13 +39,13 @@ class Round(NamedTuple):
     """Where the gradient is taken: the image with momentum."""
     steps: Int[Array, ""]
     found: Bool[Array, ""]
-    progress: Progress
+    progress: RoundProgress
 
 
-class Search(NamedTuple):
+class ElasticNetState(NamedTuple):
     """Where the attack stands."""
 
-    round: Round
+    round: ElasticNetRound
     rounds: Int[Array, ""]
     constant: Constant
     goal: Goal
@@ -56,7 +56,7 @@ class Search(NamedTuple):
 
 @registry.register("elastic_net")
 @dataclasses.dataclass(frozen=True)
-class ElasticNet(SteppedAttack[Search]):
+class ElasticNet(SteppedAttack[ElasticNetState]):
     """Elastic-net attack, "EAD" (Chen et al. 2018): FISTA with shrinkage.
 
     Minimises beta * |delta|_1 + |delta|_2^2 + c * max(z_y - max_j z_j + kappa, 0) and
@@ -110,11 +110,11 @@ class ElasticNet(SteppedAttack[Search]):
         """Returns the cost: the clean image, then a gradient and a look a step."""
         return Passes(begin=Queries(1, 0), step=Queries(2, 1))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> ElasticNetState:
         """Returns the start of the first round."""
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
-        return Search(
+        return ElasticNetState(
             _fresh(image),
             # Nothing is nearer than the image itself: there is nothing to search.
             jnp.where(there, self.binary_search_steps, 0),
@@ -124,7 +124,9 @@ class ElasticNet(SteppedAttack[Search]):
             jnp.full((), jnp.inf, image.dtype),
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(
+        self, problem: Problem, key: PRNGKey, state: ElasticNetState
+    ) -> ElasticNetState:
         """Returns the search one step of FISTA on."""
         clean, descent = problem.image, state.round
 
@@ -142,7 +144,7 @@ class ElasticNet(SteppedAttack[Search]):
         distance = self._distance(image - clean)
         nearer = look.adversarial & (distance < state.distance)
         state = state._replace(
-            round=Round(
+            round=ElasticNetRound(
                 image,
                 ahead,
                 descent.steps + 1,
@@ -154,11 +156,15 @@ class ElasticNet(SteppedAttack[Search]):
         )
         return self._end_of_round(clean, value, state)
 
-    def ended(self, state: Search) -> Bool[Array, ""]:
+    def image_of(self, state: ElasticNetState) -> Image:
+        """Returns the image of the round's descent."""
+        return state.round.image
+
+    def ended(self, state: ElasticNetState) -> Bool[Array, ""]:
         """Returns whether all rounds are done."""
         return state.rounds >= self.binary_search_steps
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: ElasticNetState) -> Image:
         """Returns the nearest adversarial image of all rounds."""
         return state.best
 
@@ -173,7 +179,9 @@ class ElasticNet(SteppedAttack[Search]):
             return norm(delta, "l1")
         return self.beta * norm(delta, "l1") + jnp.sum(delta**2)
 
-    def _end_of_round(self, image: Image, loss: Scalar, state: Search) -> Search:
+    def _end_of_round(
+        self, image: Image, loss: Scalar, state: ElasticNetState
+    ) -> ElasticNetState:
         """Returns the state, in the next round if this one is over."""
         descent = state.round
         over = descent.steps >= self.steps
@@ -193,6 +201,6 @@ class ElasticNet(SteppedAttack[Search]):
         return optax.tree.where(over, after, state)
 
 
-def _fresh(image: Image) -> Round:
-    progress = Progress.starting(image)
-    return Round(image, image, jnp.int32(0), jnp.bool_(False), progress)
+def _fresh(image: Image) -> ElasticNetRound:
+    progress = RoundProgress.starting(image)
+    return ElasticNetRound(image, image, jnp.int32(0), jnp.bool_(False), progress)

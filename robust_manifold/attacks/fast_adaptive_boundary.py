@@ -32,7 +32,7 @@ _BEYOND = 1e-4
 """How far a step goes beyond the boundary that it starts on, in the attack's norm."""
 
 
-class Search(NamedTuple):
+class FABState(NamedTuple):
     """Where the search stands."""
 
     image: Image
@@ -49,7 +49,7 @@ class Search(NamedTuple):
 
 @registry.register("fab")
 @dataclasses.dataclass(frozen=True)
-class FAB(SteppedAttack[Search]):
+class FAB(SteppedAttack[FABState]):
     """Fast adaptive boundary attack (Croce and Hein 2020), in three norms.
 
     Each step linearises the nearest boundary, projects both the current and the
@@ -130,7 +130,7 @@ class FAB(SteppedAttack[Search]):
             return super().cost(classes)
         return dataclasses.replace(self, targets=classes - 1).cost(classes)
 
-    def spent(self, state: Search, steps: Int[Array, ""], classes: int) -> Queries:
+    def spent(self, state: FABState, steps: Int[Array, ""], classes: int) -> Queries:
         """Returns what was asked for; the gradients are counted in the state."""
         forwards = super().spent(state, steps, classes).forwards
         return Queries(forwards, state.backwards)
@@ -146,7 +146,7 @@ class FAB(SteppedAttack[Search]):
         object.__setattr__(shared, "epsilon", 0.0)
         return shared
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> FABState:
         """Returns the clean image, and the classes in their order."""
         image = problem.image
         logits = problem.classify(image)
@@ -158,7 +158,7 @@ class FAB(SteppedAttack[Search]):
         most = 1 if problem.targeted else min(self.targets or 1, others.size)
         # Classes that cannot win, which come last, need no runs.
         classes = jnp.clip(living, 1, most)
-        return Search(
+        return FABState(
             image=image,
             nearest=nearest,
             inside=self._inside(problem, nearest),
@@ -168,7 +168,7 @@ class FAB(SteppedAttack[Search]):
             backwards=jnp.int32(0),
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(self, problem: Problem, key: PRNGKey, state: FABState) -> FABState:
         """Returns the search one step on, or at the first step of its next run."""
         begins = state.taken % self.steps == 0
         image = jnp.where(begins, self._start(problem, key, state), state.image)
@@ -188,12 +188,12 @@ class FAB(SteppedAttack[Search]):
             backwards=state.backwards + near.values.size,
         )
 
-    def ended(self, state: Search) -> Bool[Array, ""]:
+    def ended(self, state: FABState) -> Bool[Array, ""]:
         """Returns whether all runs are done or none can find anything nearer."""
         done = state.taken >= state.runs * self.steps
         return done | state.inside | (state.nearest.distance <= 0)
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: FABState) -> Image:
         """Returns the nearest adversarial image, or the original."""
         nearest = self._searched(problem, state.nearest)
         if self.epsilon is None:
@@ -205,7 +205,7 @@ class FAB(SteppedAttack[Search]):
             return jnp.bool_(False)
         return nearest.distance <= problem.epsilon
 
-    def _rivals(self, state: Search) -> Int[Array, " others"]:
+    def _rivals(self, state: FABState) -> Int[Array, " others"]:
         """Returns the classes of this step's boundaries."""
         if self.targets is None:
             return state.others
@@ -213,7 +213,7 @@ class FAB(SteppedAttack[Search]):
         classes = state.runs // self.restarts
         return jax.lax.dynamic_slice_in_dim(state.others, run % classes, 1)
 
-    def _start(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def _start(self, problem: Problem, key: PRNGKey, state: FABState) -> Image:
         """Returns where a run begins: the first of each class at the image itself."""
         image, farthest = problem.image, state.nearest.distance
         if self.restarts == 1:

@@ -41,6 +41,10 @@ class _OneStep(SteppedAttack[Image]):
         """Returns the attack with a loss that so many classes have."""
         return with_enough_classes(self, classes, targeted)
 
+    def image_of(self, state: Image) -> Image:
+        """Returns the image, which is all that the state is."""
+        return state
+
     def finish(self, problem: Problem, key: PRNGKey, state: Image) -> Image:
         """Returns the moved image."""
         return state

@@ -34,7 +34,7 @@ _JUMPS = 25
 """Halvings of a step, after which the walk goes on from where it is."""
 
 
-class Walk(NamedTuple):
+class HopSkipJumpState(NamedTuple):
     """Where the walk stands; each step asks one query."""
 
     phase: Int[Array, ""]
@@ -65,7 +65,7 @@ class Walk(NamedTuple):
 
 @registry.register("hop_skip_jump")
 @dataclasses.dataclass(frozen=True)
-class HopSkipJump(SteppedAttack[Walk]):
+class HopSkipJump(SteppedAttack[HopSkipJumpState]):
     """HopSkipJump (Chen, Jordan and Wainwright 2020): the nearest by labels alone.
 
     From an adversarial start, rounds of: bisect to the boundary, estimate its
@@ -114,13 +114,13 @@ class HopSkipJump(SteppedAttack[Walk]):
         del classes
         return Passes(begin=Queries(1, 0), step=Queries(1, 0))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Walk:
+    def begin(self, problem: Problem, key: PRNGKey) -> HopSkipJumpState:
         """Returns a walk that seeks its start, unless the image is adversarial."""
         del key
         image = problem.image
         wrong = problem.succeeds(problem.classify(image))
         zero, nothing = jnp.zeros((), image.dtype), jnp.zeros_like(image)
-        return Walk(
+        return HopSkipJumpState(
             phase=jnp.int32(SEEK),
             asked=jnp.int32(0),
             rounds=jnp.int32(0),
@@ -137,7 +137,9 @@ class HopSkipJump(SteppedAttack[Walk]):
             distance=jnp.where(wrong, zero, jnp.inf),
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Walk) -> Walk:
+    def step(
+        self, problem: Problem, key: PRNGKey, state: HopSkipJumpState
+    ) -> HopSkipJumpState:
         """Returns the walk one query on."""
         state = state._replace(asked=state.asked + 1)
         asks = (self._start, self._blend, self._probe, self._jump)
@@ -154,17 +156,21 @@ class HopSkipJump(SteppedAttack[Walk]):
         outcomes = [tell(problem, state, candidate, success) for tell in learn]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[state.phase], *outcomes)
 
-    def ended(self, state: Walk) -> Bool[Array, ""]:
+    def image_of(self, state: HopSkipJumpState) -> Image:
+        """Returns the nearest adversarial image so far."""
+        return state.best
+
+    def ended(self, state: HopSkipJumpState) -> Bool[Array, ""]:
         """Returns whether the image itself is adversarial, or no start was found."""
         lost = (state.phase == SEEK) & (state.asked >= self.starts)
         return (state.distance == 0) | lost
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         """Returns the nearest adversarial image, or the image itself."""
         del problem, key
         return state.best
 
-    def _start(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def _start(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         """Returns a random image: uniform pixels, later uniform blocks."""
         image = problem.image
         height, width, _ = image.shape
@@ -178,12 +184,18 @@ class HopSkipJump(SteppedAttack[Walk]):
             return random
         return jnp.where(state.asked == 1, problem.start, random)
 
-    def _started(self, problem: Problem, state: Walk, candidate, success) -> Walk:
+    def _started(
+        self, problem: Problem, state: HopSkipJumpState, candidate, success
+    ) -> HopSkipJumpState:
         return self._towards(problem, state, candidate, success)
 
     def _towards(
-        self, problem: Problem, state: Walk, point: Image, goes: Bool[Array, ""]
-    ) -> Walk:
+        self,
+        problem: Problem,
+        state: HopSkipJumpState,
+        point: Image,
+        goes: Bool[Array, ""],
+    ) -> HopSkipJumpState:
         """Returns the walk before a bisection between the image and `point`."""
         reach = norms.norm(point - problem.image, self.norm)
         begun = state._replace(
@@ -196,7 +208,9 @@ class HopSkipJump(SteppedAttack[Walk]):
         )
         return optax.tree.where(goes, begun, state)
 
-    def _between(self, problem: Problem, state: Walk, share: Scalar) -> Image:
+    def _between(
+        self, problem: Problem, state: HopSkipJumpState, share: Scalar
+    ) -> Image:
         """Returns an image so far from the clean one, on the way to `point`."""
         delta = state.point - problem.image
         if self.norm == "linf":
@@ -205,11 +219,13 @@ class HopSkipJump(SteppedAttack[Walk]):
             )
         return problem.image + share * delta
 
-    def _blend(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def _blend(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         del key
         return self._between(problem, state, (state.low + state.high) / 2)
 
-    def _bisected(self, problem: Problem, state: Walk, candidate, success) -> Walk:
+    def _bisected(
+        self, problem: Problem, state: HopSkipJumpState, candidate, success
+    ) -> HopSkipJumpState:
         middle = (state.low + state.high) / 2
         low = jnp.where(success, state.low, middle)
         high = jnp.where(success, middle, state.high)
@@ -238,7 +254,7 @@ class HopSkipJump(SteppedAttack[Walk]):
         # Finer shares cannot be told apart.
         return max(_BISECTIONS, min(math.ceil(wanted), jnp.finfo(image.dtype).nmant))
 
-    def _probe(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def _probe(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         like = problem.image
         if self.norm == "l2":
             draw = jax.random.normal(key, like.shape, like.dtype)
@@ -247,12 +263,14 @@ class HopSkipJump(SteppedAttack[Walk]):
         unit = norms.steepest_direction(draw, "l2")
         return state.point + self._radius(state) * unit
 
-    def _radius(self, state: Walk) -> Scalar:
+    def _radius(self, state: HopSkipJumpState) -> Scalar:
         """Returns how far from the boundary the probes are."""
         later = self.gamma * state.reach / state.point.size
         return jnp.where(state.rounds == 1, 0.1, later)
 
-    def _probed(self, problem: Problem, state: Walk, candidate, success) -> Walk:
+    def _probed(
+        self, problem: Problem, state: HopSkipJumpState, candidate, success
+    ) -> HopSkipJumpState:
         # The box may have cut the probe.
         moved = (candidate - state.point) / self._radius(state)
         sign = jnp.where(success, 1, -1).astype(moved.dtype)
@@ -276,11 +294,13 @@ class HopSkipJump(SteppedAttack[Walk]):
         wanted = jnp.floor(self.probes * jnp.sqrt(rounds)).astype(jnp.int32)
         return optax.tree.where(state.asked >= wanted, estimated, state)
 
-    def _jump(self, problem: Problem, key: PRNGKey, state: Walk) -> Image:
+    def _jump(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         del problem, key
         return state.point + state.size * state.direction
 
-    def _jumped(self, problem: Problem, state: Walk, candidate, success) -> Walk:
+    def _jumped(
+        self, problem: Problem, state: HopSkipJumpState, candidate, success
+    ) -> HopSkipJumpState:
         stuck = state.asked >= _JUMPS
         point = jnp.where(success, candidate, state.point)
         halved = state._replace(size=state.size / 2)

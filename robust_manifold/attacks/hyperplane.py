@@ -23,7 +23,7 @@ class Boundaries(NamedTuple):
     gradients: Float[Array, "boundaries height width channels"]
 
 
-class Step(NamedTuple):
+class BoxStep(NamedTuple):
     """A step inside the box towards a hyperplane."""
 
     delta: Image
@@ -85,7 +85,7 @@ def free_step(gradient: Image, gain: Scalar, norm: Norm) -> Image:
     return length * norms.steepest_direction(gradient, norm)
 
 
-def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> Step:
+def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> BoxStep:
     """Returns the shortest step inside [0, 1] that gains so much.
 
     Croce and Hein 2020, section 2.2 and appendix: the pixels move at one speed (linf),
@@ -107,7 +107,7 @@ def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> Step:
     fill = _fill_in_turn if norm == "l1" else _fill_together
     rate = slope if norm == "l2" else (slope > 0).astype(slope.dtype)
     moved = jnp.where(reached, fill(slope, rate, room, gain), room)
-    return Step(jnp.sign(scaled) * moved, reached & ((largest > 0) | (gain == 0)))
+    return BoxStep(jnp.sign(scaled) * moved, reached & ((largest > 0) | (gain == 0)))
 
 
 def _scaled(gradient: Image) -> tuple[Image, Scalar]:

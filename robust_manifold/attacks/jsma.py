@@ -26,7 +26,7 @@ _ROWS = 64
 Flat = Float[Array, " pixels"]
 
 
-class Climb(NamedTuple):
+class JSMAState(NamedTuple):
     """The way to one class."""
 
     image: Image
@@ -35,7 +35,7 @@ class Climb(NamedTuple):
     ended: Bool[Array, ""]
 
 
-class Pair(NamedTuple):
+class PixelPair(NamedTuple):
     """Two pixels, by their places in the flat image."""
 
     first: Int[Array, ""]
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 
 @registry.register("jsma")
 @dataclasses.dataclass(frozen=True)
-class JSMA(SteppedAttack[Climb]):
+class JSMA(SteppedAttack[JSMAState]):
     """Jacobian-based saliency map attack (Papernot et al. 2016, algorithms 2 and 3).
 
     Every step moves two pixels by `theta`: those with the largest product of how much
@@ -113,7 +113,7 @@ class JSMA(SteppedAttack[Climb]):
             return dataclasses.replace(self, classes="nearest")
         return self
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Climb:
+    def begin(self, problem: Problem, key: PRNGKey) -> JSMAState:
         """Returns a climb for each class made for, along a leading axis."""
         logits = problem.classify(problem.image)
         places = jnp.arange(logits.size)
@@ -124,15 +124,15 @@ class JSMA(SteppedAttack[Climb]):
         else:
             targets = jnp.argmax(losses.others(logits, problem.label))[None]
         there = problem.succeeds(logits)
-        return jax.vmap(lambda target: Climb(problem.image, target, logits, there))(
+        return jax.vmap(lambda target: JSMAState(problem.image, target, logits, there))(
             targets.astype(jnp.int32)
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Climb) -> Climb:
+    def step(self, problem: Problem, key: PRNGKey, state: JSMAState) -> JSMAState:
         """Returns every climb two pixels on."""
         return jax.vmap(lambda climb: self.climb(problem, climb))(state)
 
-    def climb(self, problem: Problem, climb: Climb) -> Climb:
+    def climb(self, problem: Problem, climb: JSMAState) -> JSMAState:
         """Returns one climb two pixels on; it ends with success or for lack of them."""
         logits, raised, lowered = _slopes(problem, climb)
         ended = climb.ended | problem.succeeds(logits)
@@ -142,9 +142,9 @@ class JSMA(SteppedAttack[Climb]):
             sign = 1 if theta > 0 else -1
             domain = self._domain(problem.image, climb.image, sign)
             pairs.append(_best_pair(sign * raised, sign * lowered, domain))
-        choices: Pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+        choices: PixelPair = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
         best = jnp.argmax(choices.saliency)
-        pair: Pair = jax.tree.map(lambda leaf: leaf[best], choices)
+        pair: PixelPair = jax.tree.map(lambda leaf: leaf[best], choices)
         ended |= pair.saliency < 0
         flat = climb.image.reshape(-1)
         chosen = jnp.stack([pair.first, pair.second])
@@ -153,13 +153,13 @@ class JSMA(SteppedAttack[Climb]):
         moved = flat.at[chosen].set(flat[chosen] + theta)
         moved = jnp.clip(moved, 0, 1).reshape(climb.image.shape)
         image = jnp.where(ended, climb.image, moved)
-        return Climb(image, climb.target, logits, ended)
+        return JSMAState(image, climb.target, logits, ended)
 
-    def ended(self, state: Climb) -> Bool[Array, ""]:
+    def ended(self, state: JSMAState) -> Bool[Array, ""]:
         """Returns whether all climbs have ended."""
         return state.ended.all()
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Climb) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: JSMAState) -> Image:
         """Returns the adversarial image with the fewest changed pixels, if any."""
         adversarial = jax.vmap(lambda x: problem.succeeds(problem.classify(x)))(
             state.image
@@ -180,7 +180,7 @@ class JSMA(SteppedAttack[Climb]):
         return (room & (changed | ~full)).reshape(-1)
 
 
-def _slopes(problem: Problem, climb: Climb) -> tuple[Logits, Flat, Flat]:
+def _slopes(problem: Problem, climb: JSMAState) -> tuple[Logits, Flat, Flat]:
     """Returns the logits, and the gradients of the target's and of all others' sum."""
     logits, pull_back = jax.vjp(problem.classify, climb.image)
     possible = losses.possible(logits)
@@ -197,7 +197,9 @@ def _slopes(problem: Problem, climb: Climb) -> tuple[Logits, Flat, Flat]:
     return logits, raised, lowered
 
 
-def _best_pair(raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]) -> Pair:
+def _best_pair(
+    raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]
+) -> PixelPair:
     """Returns the most salient pair of pixels of the domain.
 
     Args:
@@ -219,4 +221,4 @@ def _best_pair(raised: Flat, lowered: Flat, domain: Bool[Array, " pixels"]) -> P
 
     saliency, seconds = jax.lax.map(row, places, batch_size=_ROWS)
     first = jnp.argmax(saliency)
-    return Pair(first, seconds[first], saliency[first])
+    return PixelPair(first, seconds[first], saliency[first])

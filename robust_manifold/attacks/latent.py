@@ -26,7 +26,7 @@ from robust_manifold.attacks.outputs import check_outputs
 from robust_manifold.attacks.overpowered_search import (
     Ascent,
     BoundNorm,
-    Climb,
+    LatentClimb,
     Latents,
     TwoImages,
 )
@@ -65,7 +65,7 @@ from robust_manifold.inversion import (
 )
 
 _CANDIDATES = 2
-"""Images that come of a latent; see `moved_into_ball`."""
+"""Images made of a latent; see `moved_into_ball`."""
 
 
 @with_checked_numbers
@@ -323,7 +323,7 @@ class _Example(NamedTuple):
 class _State(NamedTuple):
     projection: Image
     """G(z0)."""
-    climbs: Climb
+    climbs: LatentClimb
     """With a leading axis of restarts."""
 
 
@@ -352,7 +352,7 @@ class _Search:
     classify: Apply
     apply: Apply | None
     key_impl: Any = None
-    """Of the held keys; None if there are none."""
+    """The kind of the held keys; None if there are none."""
 
     def loop(self) -> loops.Loop:
         parts = {name: loops.Method(self, name) for name in ("begin", "step", "finish")}
@@ -377,7 +377,7 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def one(climb: Climb) -> Climb:
+        def one(climb: LatentClimb) -> LatentClimb:
             pull = jnp.zeros_like(climb.latents)
             return ascent.step(contest, example.epsilon, pull, climb)
 
@@ -395,7 +395,7 @@ class _Search:
         contest = self.contest(params, key, example, state.projection)
         ascent = self.spec.ascent(self.norm)
 
-        def nearest_wanted(climb: Climb) -> tuple[Image, Bool[Array, ""]]:
+        def nearest_wanted(climb: LatentClimb) -> tuple[Image, Bool[Array, ""]]:
             best = ascent.finish(contest, example.epsilon, climb)
             return contest.manifold.generate(best.latents[0]), best.feasible
 

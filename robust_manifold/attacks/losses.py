@@ -89,7 +89,7 @@ def possible(logits: Logits) -> Bool[Array, " classes"]:
 
 
 def _divisor(distance: Scalar) -> Scalar:
-    """Returns a distance to divide by, or 1 where there is no ratio, but no NaN.
+    """Returns a distance to divide by: 1 where the quotient or its slope would be NaN.
 
     That is so of equal logits, and of a class so far below (masked by -inf or the like)
     that the square of the distance, which a gradient divides by, overflows.

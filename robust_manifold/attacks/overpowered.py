@@ -18,9 +18,9 @@ from robust_manifold.attacks.overpowered_losses import (
 from robust_manifold.attacks.overpowered_search import (
     Ascent,
     BoundNorm,
-    Candidate,
-    Climb,
     Contest,
+    LatentCandidate,
+    LatentClimb,
     Latents,
     TwoImages,
     best_of,
@@ -161,11 +161,11 @@ class Overpowered:
         return neighbour_of(self, contest, contest, bound, climbs)
 
     def moved(
-        self, contest: Contest, manifold: Manifold, bound: Scalar, climbs: Climb
-    ) -> Climb:
+        self, contest: Contest, manifold: Manifold, bound: Scalar, climbs: LatentClimb
+    ) -> LatentClimb:
         """Returns all starts one step on."""
 
-        def one(climb: Climb) -> Climb:
+        def one(climb: LatentClimb) -> LatentClimb:
             prior, size = manifold.prior, climb.latents.size
             away = (climb.latents - prior.centre) / prior.deviation
             pull = -self.penalty / math.sqrt(size) * away
@@ -173,7 +173,7 @@ class Overpowered:
 
         return jax.vmap(one)(climbs)
 
-    def _run(self, contest: Contest, manifold: Manifold, starts: Array) -> Climb:
+    def _run(self, contest: Contest, manifold: Manifold, starts: Array) -> LatentClimb:
         bound = jnp.asarray(self.eta, starts.dtype)
         ended = (lambda climbs: climbs.best.found.any()) if self.stop else None
         loop = loops.Loop(
@@ -283,7 +283,11 @@ def neighbour_starts(
 
 
 def pair_of(
-    spec: Overpowered, contest: TwoSided, judge: TwoSided, bound: Scalar, climbs: Climb
+    spec: Overpowered,
+    contest: TwoSided,
+    judge: TwoSided,
+    bound: Scalar,
+    climbs: LatentClimb,
 ) -> Pair:
     """Returns the best pair of all starts, computed anew from its latents.
 
@@ -306,7 +310,11 @@ def pair_of(
 
 
 def neighbour_of(
-    spec: Overpowered, contest: OneSided, judge: OneSided, bound: Scalar, climbs: Climb
+    spec: Overpowered,
+    contest: OneSided,
+    judge: OneSided,
+    bound: Scalar,
+    climbs: LatentClimb,
 ) -> Neighbour:
     """Returns the best image of all starts; arguments as for `pair_of`."""
     latent = _best(spec, contest, bound, climbs).latents[0]
@@ -319,8 +327,10 @@ def neighbour_of(
     return Neighbour(latent, image, distance, logits, feasible, found)
 
 
-def _best(spec: Overpowered, contest: Contest, bound: Scalar, climbs: Climb) -> Any:
-    def finish(climb: Climb) -> Candidate:
+def _best(
+    spec: Overpowered, contest: Contest, bound: Scalar, climbs: LatentClimb
+) -> Any:
+    def finish(climb: LatentClimb) -> LatentCandidate:
         return spec.ascent.finish(contest, bound, climb)
 
     return best_of(jax.vmap(finish)(climbs))

@@ -21,7 +21,7 @@ from robust_manifold.attacks.overpowered import (
     pair_of,
     pair_starts,
 )
-from robust_manifold.attacks.overpowered_search import Climb
+from robust_manifold.attacks.overpowered_search import LatentClimb
 from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.attacks.range_checks import (
     checked_range,
@@ -249,7 +249,7 @@ class _Search:
     def classify(self, params: Params, key: PRNGKey, use: str) -> Classify:
         return bound(self.apply, params.classifier, keys.stream(key, use))
 
-    def ended(self, climbs: Climb) -> Bool[Array, ""]:
+    def ended(self, climbs: LatentClimb) -> Bool[Array, ""]:
         return climbs.best.found.any()
 
 
@@ -262,12 +262,14 @@ class _PairSearch(_Search):
         classify = self.classify(params, key, use)
         return TwoSided(self.spec, manifold, classify)
 
-    def begin(self, params: Params, key: PRNGKey, eta: Scalar) -> Climb:
+    def begin(self, params: Params, key: PRNGKey, eta: Scalar) -> LatentClimb:
         del eta
         starts = pair_starts(self.spec, self.spanner.bind(params.spanner), key)
         return jax.vmap(self.spec.ascent.begin)(starts)
 
-    def step(self, params: Params, key: PRNGKey, eta: Scalar, climbs: Climb) -> Climb:
+    def step(
+        self, params: Params, key: PRNGKey, eta: Scalar, climbs: LatentClimb
+    ) -> LatentClimb:
         contest = self.contest(params, key)
         return self.spec.moved(contest, contest.manifold, eta, climbs)
 
@@ -276,7 +278,7 @@ class _PairSearch(_Search):
         params: Params,
         key: PRNGKey,
         eta: Scalar,
-        climbs: Climb,
+        climbs: LatentClimb,
         steps: Int[Array, ""],
     ) -> Pair:
         del steps
@@ -297,14 +299,14 @@ class _NeighbourSearch(_Search):
         image, label, _ = example
         return OneSided(self.spec, manifold, classify, image, label)
 
-    def begin(self, params: Params, key: PRNGKey, example: _Example) -> Climb:
+    def begin(self, params: Params, key: PRNGKey, example: _Example) -> LatentClimb:
         manifold = self.spanner.bind(params.spanner)
         starts = neighbour_starts(self.spec, manifold, example.image, key)
         return jax.vmap(self.spec.ascent.begin)(starts)
 
     def step(
-        self, params: Params, key: PRNGKey, example: _Example, climbs: Climb
-    ) -> Climb:
+        self, params: Params, key: PRNGKey, example: _Example, climbs: LatentClimb
+    ) -> LatentClimb:
         contest = self.contest(params, key, example)
         return self.spec.moved(contest, contest.manifold, example.bound, climbs)
 
@@ -313,7 +315,7 @@ class _NeighbourSearch(_Search):
         params: Params,
         key: PRNGKey,
         example: _Example,
-        climbs: Climb,
+        climbs: LatentClimb,
         steps: Int[Array, ""],
     ) -> Neighbour:
         del steps

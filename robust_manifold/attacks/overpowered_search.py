@@ -48,7 +48,7 @@ class Contest(Protocol):
         ...
 
 
-class Candidate(NamedTuple):
+class LatentCandidate(NamedTuple):
     """Latents that were looked at; leaves may have a leading axis of restarts."""
 
     latents: Latents
@@ -57,7 +57,7 @@ class Candidate(NamedTuple):
     feasible: Bool[Array, ""]
 
     @classmethod
-    def nothing(cls, latents: Latents) -> "Candidate":
+    def nothing(cls, latents: Latents) -> "LatentCandidate":
         """Returns latents as what anything beats."""
         low = jnp.full((), -jnp.inf, latents.dtype)
         return cls(latents, -low, Evaluation(low, jnp.bool_(False)), jnp.bool_(False))
@@ -67,11 +67,11 @@ class Candidate(NamedTuple):
         """Whether it is near enough and the classes are as wanted."""
         return self.feasible & self.evaluation.adversarial
 
-    def better_of(self, other: "Candidate") -> "Candidate":
+    def better_of(self, other: "LatentCandidate") -> "LatentCandidate":
         """Returns `other` if it is strictly better, this one otherwise.
 
-        What is near enough beats what is not; of two that are the evaluation decides,
-        of two that are not the distance.
+        A feasible candidate beats one that is not.  Between two feasible ones the
+        evaluation decides, between two others the distance.
         """
         level = other.feasible == self.feasible
         higher = other.evaluation.beats(self.evaluation)
@@ -81,7 +81,7 @@ class Candidate(NamedTuple):
         return optax.tree.where(better, other, self)
 
 
-def best_of(candidates: Candidate) -> Candidate:
+def best_of(candidates: LatentCandidate) -> LatentCandidate:
     """Returns the best of candidates stacked along a leading axis."""
     feasible, evaluation = candidates.feasible, candidates.evaluation
     level = feasible.astype(int) + candidates.found.astype(int)
@@ -91,14 +91,14 @@ def best_of(candidates: Candidate) -> Candidate:
     return jax.tree.map(lambda leaf: leaf[best], candidates)
 
 
-class Climb(NamedTuple):
+class LatentClimb(NamedTuple):
     """Where one start stands; leaves may have a leading axis of restarts."""
 
     latents: Latents
     optimizer: optax.OptState
     multiplier: Scalar
     """Never negative."""
-    best: Candidate
+    best: LatentCandidate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,18 +122,18 @@ class Ascent:
     steps: int
     learning_rate: float
 
-    def begin(self, latents: Latents) -> Climb:
+    def begin(self, latents: Latents) -> LatentClimb:
         """Returns the state before the first step."""
-        return Climb(
+        return LatentClimb(
             latents,
             self._adam.init(latents),
             jnp.ones((), latents.dtype),
-            Candidate.nothing(latents),
+            LatentCandidate.nothing(latents),
         )
 
     def step(
-        self, contest: Contest, bound: Scalar, pull: Latents, climb: Climb
-    ) -> Climb:
+        self, contest: Contest, bound: Scalar, pull: Latents, climb: LatentClimb
+    ) -> LatentClimb:
         """Returns the state after a look at the latents and a move.
 
         Args:
@@ -161,14 +161,16 @@ class Ascent:
         direction = up - pressure * apart + pull
         update, optimizer = self._adam.update(-direction, climb.optimizer)
         raised = climb.multiplier + _RATE * jnp.clip(excess, -1, 1)
-        return Climb(
+        return LatentClimb(
             climb.latents + jnp.asarray(update),
             optimizer,
             jnp.maximum(0, raised),
             climb.best.better_of(candidate),
         )
 
-    def finish(self, contest: Contest, bound: Scalar, climb: Climb) -> Candidate:
+    def finish(
+        self, contest: Contest, bound: Scalar, climb: LatentClimb
+    ) -> LatentCandidate:
         """Returns the best latents, after a look at the last."""
         images = contest.images(climb.latents)
         evaluation = contest.evaluate(images)
@@ -182,13 +184,13 @@ class Ascent:
 
     def _candidate(
         self, latents: Latents, images: TwoImages, evaluation: Evaluation, bound: Scalar
-    ) -> Candidate:
+    ) -> LatentCandidate:
         distance = norms.norm(images[0] - images[1], self.norm)
         # No later loss would be higher than a NaN.
         loss = jnp.where(jnp.isnan(evaluation.loss), -jnp.inf, evaluation.loss)
         evaluation = evaluation._replace(loss=loss)
         feasible = distance <= _INSIDE * bound
-        return Candidate(latents, distance, evaluation, feasible)
+        return LatentCandidate(latents, distance, evaluation, feasible)
 
     def _outward(self, delta: Float[Array, "height width channels"]):
         """Returns the gradient of the distance, smoothed where it is the largest."""

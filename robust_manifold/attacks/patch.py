@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from robust_manifold.attacks.base import (
     Family,
+    Images,
     Passes,
     Problem,
     Queries,
@@ -218,6 +219,10 @@ class Patch(SteppedAttack[PatchState]):
             return Sticking(at.mask, sticker, optimizer, best)
 
         return state._replace(positions=jax.vmap(step)(state.positions))
+
+    def image_of(self, state: PatchState) -> Images:
+        """Returns the best stickered image of each position."""
+        return state.positions.best.image
 
     def ended(self, state: PatchState) -> Bool[Array, ""]:
         """Returns whether at some position all fixed views are misclassified."""

@@ -24,9 +24,9 @@ class PhysicalSuccess(NamedTuple):
     clean: Int[Array, "*n"]
     """Views of the image itself."""
     attacked: Int[Array, "*n"]
-    """The same views of what the attack made of it."""
+    """The same views of the attacked image."""
     views: int
-    """Looked at, of each image."""
+    """How many views of each image were looked at."""
 
 
 class _Example(NamedTuple):

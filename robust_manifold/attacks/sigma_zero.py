@@ -30,7 +30,7 @@ _SMALLEST = 1e-12
 """Largest entry of a gradient that is not scaled any more."""
 
 
-class Descent(NamedTuple):
+class SigmaZeroState(NamedTuple):
     """Where the search stands."""
 
     image: Image
@@ -44,7 +44,7 @@ class Descent(NamedTuple):
 
 @registry.register("sigma_zero")
 @dataclasses.dataclass(frozen=True)
-class SigmaZero(SteppedAttack[Descent]):
+class SigmaZero(SteppedAttack[SigmaZeroState]):
     """Minimum-norm attack in l0 (Cina et al. 2024, arXiv 2402.01879).
 
     Adam descends on the shortfall of the logits plus the mean over all values of
@@ -96,11 +96,11 @@ class SigmaZero(SteppedAttack[Descent]):
         del classes
         return Passes(begin=Queries(1, 0), step=Queries(1, 1))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Descent:
+    def begin(self, problem: Problem, key: PRNGKey) -> SigmaZeroState:
         """Returns the image itself."""
         image = problem.image
         goal, _ = Goal.of(problem, 0.0, self.normalise)
-        return Descent(
+        return SigmaZeroState(
             image,
             _ADAM.init(image),
             jnp.asarray(self.threshold, image.dtype),
@@ -109,7 +109,9 @@ class SigmaZero(SteppedAttack[Descent]):
             goal,
         )
 
-    def step(self, problem: Problem, key: PRNGKey, state: Descent) -> Descent:
+    def step(
+        self, problem: Problem, key: PRNGKey, state: SigmaZeroState
+    ) -> SigmaZeroState:
         """Returns the search one step on; the image it came from is compared."""
         original, image = problem.image, state.image
         taken = state.taken.astype(image.dtype)
@@ -125,7 +127,7 @@ class SigmaZero(SteppedAttack[Descent]):
         threshold = state.threshold + jnp.where(adversarial, change, -change)
         threshold = jnp.clip(threshold, 0, 1)
         delta = jnp.where(jnp.abs(moved) < threshold, 0, moved)
-        return Descent(
+        return SigmaZeroState(
             jnp.clip(original + delta, 0, 1),
             adam,
             threshold,
@@ -134,7 +136,7 @@ class SigmaZero(SteppedAttack[Descent]):
             state.goal,
         )
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Descent) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: SigmaZeroState) -> Image:
         """Returns the adversarial image with the fewest changes, or the original."""
         return state.nearest.image
 

@@ -31,7 +31,7 @@ from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey
 
 
-class Ascent(NamedTuple):
+class SPSAState(NamedTuple):
     """Where the search stands."""
 
     image: Image
@@ -41,7 +41,7 @@ class Ascent(NamedTuple):
 
 @registry.register("spsa")
 @dataclasses.dataclass(frozen=True)
-class SPSA(SteppedAttack[Ascent]):
+class SPSA(SteppedAttack[SPSAState]):
     """Simultaneous perturbation stochastic approximation (Uesato et al. 2018).
 
     The gradient is the mean over random sign vectors v of the loss's difference
@@ -101,7 +101,7 @@ class SPSA(SteppedAttack[Ascent]):
         del classes
         return Passes(Queries(1, 0), Queries(2 * self.samples + 1, 0))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Ascent:
+    def begin(self, problem: Problem, key: PRNGKey) -> SPSAState:
         """Returns the clean image, or the given one, as the start."""
         del key
         clean = start = problem.image
@@ -111,9 +111,9 @@ class SPSA(SteppedAttack[Ascent]):
         if problem.start is not None:
             project = region.projection(clean, problem.epsilon, self.norm)
             start = project(problem.start)
-        return Ascent(start, self._adam(clean).init(clean), best)
+        return SPSAState(start, self._adam(clean).init(clean), best)
 
-    def step(self, problem: Problem, key: PRNGKey, state: Ascent) -> Ascent:
+    def step(self, problem: Problem, key: PRNGKey, state: SPSAState) -> SPSAState:
         """Returns the image one step on."""
         gradient = self._estimate(problem, key, state.image)
         # Adam descends.
@@ -121,13 +121,13 @@ class SPSA(SteppedAttack[Ascent]):
         project = region.projection(problem.image, problem.epsilon, self.norm)
         image = project(optax.apply_updates(state.image, update))  # type: ignore[arg-type]
         candidate = problem.objective(self.loss).candidate(image)
-        return Ascent(image, adam, state.best.better_of(candidate))
+        return SPSAState(image, adam, state.best.better_of(candidate))
 
-    def ended(self, state: Ascent) -> Bool[Array, ""]:
+    def ended(self, state: SPSAState) -> Bool[Array, ""]:
         """Returns whether an adversarial image has been met."""
         return state.best.evaluation.adversarial
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Ascent) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: SPSAState) -> Image:
         """Returns the best image met."""
         del problem, key
         return state.best.image

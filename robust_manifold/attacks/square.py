@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_manifold.attacks import region
 from robust_manifold.attacks.base import (
     Family,
+    Images,
     Passes,
     Problem,
     Queries,
@@ -44,7 +45,7 @@ _LEAST = 3
 """The paper's shortest side of a window, in `l2` and `l1`."""
 
 
-class Search(NamedTuple):
+class SquareState(NamedTuple):
     """Where the restarts stand: the best image of each, along a leading axis."""
 
     best: Candidate
@@ -54,7 +55,7 @@ class Search(NamedTuple):
 
 @registry.register("square")
 @dataclasses.dataclass(frozen=True)
-class Square(SteppedAttack[Search]):
+class Square(SteppedAttack[SquareState]):
     """Square attack (Andriushchenko et al. 2020): random search on the scores.
 
     A restart begins with vertical stripes (`linf`) or a grid of tiles (`l2`, `l1`).
@@ -118,7 +119,7 @@ class Square(SteppedAttack[Search]):
         del classes
         return Passes(Queries(1 + self.restarts, 0), Queries(self.restarts, 0))
 
-    def begin(self, problem: Problem, key: PRNGKey) -> Search:
+    def begin(self, problem: Problem, key: PRNGKey) -> SquareState:
         """Returns the first image of each restart, or the clean one if that will do."""
         objective = problem.objective(self.loss)
         clean = objective.candidate(problem.image)
@@ -131,9 +132,9 @@ class Square(SteppedAttack[Search]):
             adversarial = clean.evaluation.adversarial
             return optax.tree.where(adversarial, clean, best)
 
-        return Search(jax.vmap(start)(self._keys(key)), jnp.int32(1))
+        return SquareState(jax.vmap(start)(self._keys(key)), jnp.int32(1))
 
-    def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
+    def step(self, problem: Problem, key: PRNGKey, state: SquareState) -> SquareState:
         """Returns every restart one query on."""
         objective = problem.objective(self.loss)
         # The schedule counts changes, not the first image.
@@ -144,13 +145,17 @@ class Square(SteppedAttack[Search]):
             return best.better_of(objective.candidate(self._project(problem, image)))
 
         best = jax.vmap(ask)(self._keys(key), state.best)
-        return Search(best, state.asked + 1)
+        return SquareState(best, state.asked + 1)
 
-    def ended(self, state: Search) -> Bool[Array, ""]:
+    def image_of(self, state: SquareState) -> Images:
+        """Returns the best image of each restart: no other is held."""
+        return state.best.image
+
+    def ended(self, state: SquareState) -> Bool[Array, ""]:
         """Returns whether some restart has met an adversarial image."""
         return state.best.evaluation.adversarial.any()
 
-    def finish(self, problem: Problem, key: PRNGKey, state: Search) -> Image:
+    def finish(self, problem: Problem, key: PRNGKey, state: SquareState) -> Image:
         """Returns the best image of all restarts."""
         del problem, key
         return best_of(state.best).image
@@ -374,5 +379,5 @@ def _channel_norms(delta: Image, kind: Norm) -> Float[Array, "1 1 channels"]:
 
 
 def _positive(size: Array) -> Array:
-    """Returns a norm to divide by: nothing stays nothing."""
+    """Returns a norm to divide by: 1 in place of 0."""
     return jnp.where(size > 0, size, 1)

@@ -130,7 +130,7 @@ class Goal(NamedTuple):
         return (self.confidence - lead) * self.scale
 
     def _met(self, problem: Problem, logits: Output) -> Bool[Array, ""]:
-        """Returns whether the attack succeeds against a handicap of its confidence."""
+        """Returns whether the attack succeeds by the confidence asked for."""
         if not problem.criterion.classes:
             lead = problem.objective().of(logits).loss
             return problem.succeeds(logits) & (lead >= self.confidence)
@@ -173,8 +173,8 @@ def first_constant(attack: Any) -> float:
     return attack.initial_const or (1.0 if attack.normalise else 1e-3)
 
 
-class Progress(NamedTuple):
-    """What is known of a round's loss: whether it has stopped to gain.
+class RoundProgress(NamedTuple):
+    """What is known of a round's loss: whether it has stopped falling.
 
     A stall counts only once the loss has fallen.  Before that it is a start: where a
     change of variables is flat, as it is for black and for white pixels, the loss stays
@@ -189,14 +189,14 @@ class Progress(NamedTuple):
     """Whether the last tenth of the round's steps brought no gain."""
 
     @classmethod
-    def starting(cls, like: Array) -> "Progress":
+    def starting(cls, like: Array) -> "RoundProgress":
         """Returns what is known before a round's first step."""
         false = jnp.bool_(False)
         return cls(jnp.full((), jnp.inf, like.dtype), false, false)
 
     def after(
         self, taken: Array, steps: int, loss: Scalar, moved: Bool[Array, ""]
-    ) -> "Progress":
+    ) -> "RoundProgress":
         """Returns what is known one step on.
 
         Args:
@@ -210,7 +210,7 @@ class Progress(NamedTuple):
         gained = loss <= 0.9999 * self.loss
         fallen = self.fallen | (due & gained & jnp.isfinite(self.loss))
         stalled = due & ~gained & (fallen | ~moved)
-        return Progress(jnp.where(due, loss, self.loss), fallen, stalled)
+        return RoundProgress(jnp.where(due, loss, self.loss), fallen, stalled)
 
 
 def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:
@@ -219,7 +219,7 @@ def repeats(rounds: int, next_round: Array) -> Bool[Array, ""] | bool:
 
 
 def check_search(attack: Any) -> None:
-    """Raises a `UsageError` unless the fields that all such searches share are sane."""
+    """Raises a `UsageError` unless the fields shared by all such searches are valid."""
     for field in ("binary_search_steps", "steps"):
         whole = getattr(attack, field) is None or is_whole(getattr(attack, field), 1)
         check(whole, attack, field, "a whole number, 1 or more")

@@ -5,7 +5,7 @@ changed.  `validate` turns it into an `Experiment` of frozen specs, or raises a
 `UsageError` of one sentence; nothing below the stages ever sees a ConfigDict.
 """
 
-from robust_manifold.config.blocks import Data, Evaluation
+from robust_manifold.config.blocks import Data, EvaluationBlock
 from robust_manifold.config.column import CLASSIFIER, Column
 from robust_manifold.config.components import REGISTRIES
 from robust_manifold.config.editing import (
@@ -28,7 +28,7 @@ __all__ = [
     "TYPES",
     "Column",
     "Data",
-    "Evaluation",
+    "EvaluationBlock",
     "Experiment",
     "Key",
     "NamedClassifier",

@@ -13,7 +13,7 @@ from robust_manifold.data import attacked_registry, crop_side
 from robust_manifold.data.attacked import AttackedImages
 from robust_manifold.models import GeneratorSpec
 from robust_manifold.one_dimensional import Density, densities
-from robust_manifold.training import GanTraining, Substitute, substitutes
+from robust_manifold.training import GanTraining, SubstituteTraining, substitutes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class Convergence(Block):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation(Block):
+class EvaluationBlock(Block):
     """The cells of the table."""
 
     examples: int = key(1000, "how many test images, from the first; 0: all")
@@ -161,7 +161,7 @@ class Evaluation(Block):
         adversaries,
     )
     """Texts of `defenses.adversaries`, each in its shortest form."""
-    substitute: Substitute = key(
+    substitute: SubstituteTraining = key(
         "substitute",
         "how that network is trained, as in substitute(seeds=150, rounds=6, step=0.1)",
         substitutes.build,
@@ -227,7 +227,7 @@ class Detection(Block):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Overpowered(Block):
+class OverpoweredBlock(Block):
     """The search for latent pairs."""
 
     pairs: int = key(
@@ -284,7 +284,7 @@ class Training(Block):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report(Block):
+class ReportBlock(Block):
     """What the report shows."""
 
     pictures: int = key(8, "images in a row of the picture sheets, 1 to 50")

@@ -19,7 +19,14 @@ class Column(NamedTuple):
     @property
     def text(self) -> str:
         """The column as a config writes it: "DEFENCE" or "DEFENCE on NAME"."""
-        defence = defenses.registry.to_string(self.defence)
+        return self._on_classifier(defenses.registry.to_string(self.defence))
+
+    @property
+    def stream_name(self) -> str:
+        """What its random streams are named by; see `Registry.stream_name`."""
+        return self._on_classifier(defenses.registry.stream_name(self.defence))
+
+    def _on_classifier(self, defence: str) -> str:
         named = self.classifier != CLASSIFIER
         return f"{defence} on {self.classifier}" if named else defence
 

@@ -14,10 +14,10 @@ from robust_manifold.config.blocks import (
     Data,
     Detection,
     Diagnostics,
-    Evaluation,
+    EvaluationBlock,
     Measures,
-    Overpowered,
-    Report,
+    OverpoweredBlock,
+    ReportBlock,
     Training,
 )
 from robust_manifold.config.column import CLASSIFIER
@@ -80,15 +80,15 @@ class Experiment(Block):
     measures: Measures
     diagnostics: Diagnostics
     convergence: Convergence
-    evaluation: Evaluation
+    evaluation: EvaluationBlock
     detection: Detection
-    overpowered: Overpowered
+    overpowered: OverpoweredBlock
     audit: Audit
     training: Training
     stages: tuple[str, ...] = key(
         STAGES[1:], "what the run does, of its stages; see --stages", tuple
     )
-    report: Report
+    report: ReportBlock
 
     def __post_init__(self):
         check(0 <= self.seed < 2**32, self, "seed", "0 to 2**32 - 1")

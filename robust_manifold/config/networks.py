@@ -19,7 +19,7 @@ ORIGINS = ("from_run", "weights", "published")
 """The keys of a network's block that say where else it comes from."""
 
 
-class Network(Block):
+class NetworkBlock(Block):
     """What the blocks of networks have in common."""
 
     batch_size: int
@@ -41,7 +41,7 @@ class Network(Block):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Classifier(Network):
+class Classifier(NetworkBlock):
     """How the classifier is made."""
 
     model: ClassifierSpec = key(
@@ -84,7 +84,7 @@ class NamedClassifier(Classifier):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Generator(Network):
+class Generator(NetworkBlock):
     """How the generator is made."""
 
     model: GeneratorSpec = key(
@@ -103,7 +103,7 @@ class Generator(Network):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Encoder(Network):
+class Encoder(NetworkBlock):
     """How the encoder that guesses latents is made."""
 
     model: EncoderSpec | None = key(

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,25 +33,6 @@ to the last bit.
 """
 
 
-class Pipeline(NamedTuple):
-    """A function of one example, cut into programs that are called one by one.
-
-    All hash by value, so that equal steps are compiled once.
-    """
-
-    begin: Callable[[Params, PRNGKey, Any], Any]
-    """(params, key, example) -> state."""
-    steps: tuple[Callable[[Params, Any, Any], Any], ...]
-    """(params, example, state) -> state, in their order.
-
-    A step with a true attribute `donates` may write its result over the state.
-    """
-    finish: Callable[[Params, Any, Any], Any]
-    """(params, example, state) -> result."""
-    tiled: bool = False
-    """See `map_examples`."""
-
-
 @functools.cache
 def data_mesh() -> Mesh:
     """Returns the mesh of all devices of the job along one axis, `data`."""
@@ -61,7 +42,7 @@ def data_mesh() -> Mesh:
 
 
 def map_examples(
-    function: Callable[[Params, PRNGKey, Any], T] | Pipeline,
+    function: Callable[[Params, PRNGKey, Any], T],
     params: Params,
     examples: Any,
     *,
@@ -80,9 +61,8 @@ def map_examples(
       function: of one example, as `function(params, key, example)`.  It must hash
         by value (a frozen dataclass), since it is a static argument of the
         compiled program: equal functions compile once.  With a true attribute
-        `donates`, its results may lie where the examples lay; with a true attribute
         `tiled` it is compiled for one tile, whatever `batch_size` is, so that results
-        do not even differ by rounding.  Or a `Pipeline`.
+        do not even differ by rounding.
       params: passed through to `function`; an argument of the compiled program.
       examples: a tree of arrays with a common leading axis [n, ...].
       key: folded with the id of each example.
@@ -204,7 +184,7 @@ def checked_ids(ids: np.ndarray | jax.Array | None, n: int) -> np.ndarray:
 
 
 def default_batch_size(
-    function: Callable[[Params, PRNGKey, Any], Any] | Pipeline,
+    function: Callable[[Params, PRNGKey, Any], Any],
     params: Params,
     examples: Any,
 ) -> int:
@@ -221,15 +201,14 @@ def default_batch_size(
 
 
 def default_tile(
-    function: Callable[[Params, PRNGKey, Any], Any] | Pipeline,
+    function: Callable[[Params, PRNGKey, Any], Any],
     params: Params,
     examples: Any,
 ) -> int:
     """Returns how many examples of a tiled function a device computes at once.
 
-    The platform's `TILES`, or the largest power of two below for which memory suffices:
-    a number that does not depend on that of the examples.  Arguments as for
-    `map_examples`.
+    The platform's `TILES`, or the largest power of two below for which memory suffices;
+    it does not depend on how many examples there are.  Arguments as for `map_examples`.
     """
     tile = TILES.get(jax.default_backend(), DEFAULT_BATCH_SIZE)
     fitting = _fitting(function, params, examples)
@@ -238,43 +217,28 @@ def default_tile(
 
 def _fitting(function, params, examples) -> int:
     """Returns how many examples fit into a device's memory, at least 1."""
-    bytes_each = max(
-        memory.peak_bytes(part, *arguments)
-        for part, arguments in _parts(function, params, examples)
-    )
-    return max(1, memory.budget() // max(bytes_each, 1))
-
-
-def _parts(function, params, examples) -> Iterator[tuple[Callable, tuple]]:
-    """Yields the functions of one example to compute, with abstract arguments."""
     key, params = jax.eval_shape(lambda p: (jax.random.key(0), p), params)
     example = jax.eval_shape(lambda e: jax.tree.map(lambda a: a[0], e), examples)
-    if not isinstance(function, Pipeline):
-        yield function, (params, key, example)
-        return
-    yield function.begin, (params, key, example)
-    state = jax.eval_shape(function.begin, params, key, example)
-    steps = (*function.steps, function.finish)
-    for before, step in zip((None, *steps), steps, strict=False):
-        if step != before:
-            yield step, (params, example, state)
-            state = jax.eval_shape(step, params, example, state)
+    bytes_each = memory.peak_bytes(function, params, key, example)
+    return max(1, memory.budget() // max(bytes_each, 1))
 
 
 def _compute_tiles(function, params, key, ids, examples):
     """Returns what each device makes of its tile, as one array of the job.
 
+    Each device runs a program of its own: one for several devices at once would be
+    compiled, and rounded, otherwise than one for a single device.
+
     Args:
-      function: of one example, or a pipeline.
+      function: of one example.
       params: one tree a device of this process.
       key: of all examples.
       ids: of the examples, spread over the devices of the job.
       examples: likewise.
     """
-    # All parts first: an array that has been donated cannot be taken apart.
     parts = on_each_device((ids, examples))
     results = [
-        _compute_tile(function, own_params, own_key, *part)
+        _map_tile(function, own_params, own_key, *part)
         for own_params, own_key, part in zip(
             params, on_each_device(key), parts, strict=True
         )
@@ -282,36 +246,12 @@ def _compute_tiles(function, params, key, ids, examples):
     return jax.tree.map(lambda *tiles: joined(tiles), *results)
 
 
-def _compute_tile(function, params, key, ids, examples):
-    """Returns what one device makes of its tile.
-
-    It is a program of its own: one for several devices at once would be compiled, and
-    rounded, otherwise than one for a single device.
-    """
-    if not isinstance(function, Pipeline):
-        donates = getattr(function, "donates", False)
-        compute = _map_donated if donates else _map_tile
-        return compute(function, params, key, ids, examples)
-    state = _map_tile(function.begin, params, key, ids, examples)
-    for step in (*function.steps, function.finish):
-        compute = _step_donated if getattr(step, "donates", False) else _step
-        state = compute(step, params, examples, state)
-    return state
-
-
 def _mapped(function, params, key, ids, examples):
     example_keys = keys.per_example(key, ids)
     return jax.vmap(function, in_axes=(None, 0, 0))(params, example_keys, examples)
 
 
-def _stepped(function, params, examples, state):
-    return jax.vmap(function, in_axes=(None, 0, 0))(params, examples, state)
-
-
 _map_tile = jax.jit(_mapped, static_argnames="function")
-_map_donated = jax.jit(_mapped, static_argnames="function", donate_argnames="examples")
-_step = jax.jit(_stepped, static_argnames="function")
-_step_donated = jax.jit(_stepped, static_argnames="function", donate_argnames="state")
 
 
 @functools.partial(jax.jit, static_argnames="function")

@@ -239,16 +239,16 @@ def _shown(made: Any) -> str:
 
 
 def _array(name: str, values: Any) -> np.ndarray:
-    """Returns values as an array of NumPy's."""
+    """Returns values as a NumPy array."""
     try:
         return np.asarray(values)
     except jax.errors.TracerArrayConversionError as error:
         raise UsageError(
             f"{name} are traced, as inside jax.jit, grad or vmap; allowed: arrays, "
-            "outside of them, since what takes them compiles by itself."
+            "outside of these transformations: the function compiles by itself."
         ) from error
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{name} are of type {type(values).__name__}, and no array; allowed: an "
-            "array of numbers, every row as long as the others."
+            "array of numbers, with rows of one length."
         ) from error

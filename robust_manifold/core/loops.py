@@ -1,4 +1,4 @@
-"""Loops over single steps for many examples, in which whoever is ready drops out.
+"""Loops over single steps for many examples; an example that is ready drops out.
 
 The mathematics is written for one example: how to begin, one step, when to end.  Here
 it becomes a compiled loop over a tile of examples that ends when all of the tile have.

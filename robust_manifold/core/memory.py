@@ -11,7 +11,7 @@ from jax.extend import core
 _CPU_BUDGET = 1 << 30
 """Bytes for one chunk on a CPU; larger chunks were no faster (docs/performance.md)."""
 _ACCELERATOR_SHARE = 0.5
-"""Of a device's memory, for one chunk: parameters and results lie there too."""
+"""Share of a device's memory for one chunk: parameters and results lie there too."""
 
 
 def budget() -> int:

@@ -29,8 +29,8 @@ class Networks(Mapping[str, Network]):
 
     The role `generator` is a `Spanner`, whose parameters are `SpannerParams`; bound it
     is a `Manifold`.  An encoder that the spanner has is the role `encoder`, too.  A
-    role may hold a stack, a tuple of networks; so are its parameters, and what is
-    bound.
+    role may hold a stack, which is a tuple of networks.  Its parameters are then a
+    tuple, too, and so is what is bound.
     """
 
     def __init__(self, **roles: Any):

@@ -3,8 +3,10 @@
 A component is written in a config as a call with literal arguments, for instance
 ``"pgd(epsilon=0.3, steps=40)"``; an argument may be a component of another kind, as
 in ``"invert_and_classify(solver=adam(steps=100))"``.  `Registry.build` turns the text
-into its spec and `to_string` turns a spec back.  Equal specs hash alike, so that a
-compiled function taking one as a static argument is compiled once.
+into its spec and `to_string` turns a spec back.  `stream_name` is the same text with
+the first names of the class and its fields: random streams are named by it.  Equal
+specs hash alike, so that a compiled function taking one as a static argument is
+compiled once.
 """
 
 import ast
@@ -14,7 +16,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +36,20 @@ C = TypeVar("C", bound=type)
 
 _LONGEST = 10_000
 _DEEPEST = 32
-"""A text of more characters or of more brackets in brackets is no spec."""
+"""A text that is longer, or whose brackets are nested deeper, is no spec."""
 
 _LONGEST_SHOWN = 200
 """Characters of a text that an error quotes."""
 
 _REGISTRIES: dict[Any, "Registry[Any]"] = {}
 """The registry of every registered class: specs may hold specs of another kind."""
+
+
+class _FirstNames(NamedTuple):
+    """The names that a class and its fields had at first; see `Registry.register`."""
+
+    name: str
+    fields: Mapping[str, str]
 
 
 class Registry(Generic[T]):
@@ -59,6 +68,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self._classes: dict[str, Callable[..., T]] = {}
         self._names: dict[Any, str] = {}
+        self._first_names: dict[Any, _FirstNames] = {}
 
     @property
     def names(self) -> list[str]:
@@ -70,12 +80,30 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, self._classes)
         return self._classes[name]
 
-    def register(self, name: str) -> Callable[[C], C]:
-        """Returns the decorator that enters a frozen dataclass under `name`."""
+    def register(
+        self,
+        name: str,
+        *,
+        first_name: str | None = None,
+        first_fields: Mapping[str, str] | None = None,
+    ) -> Callable[[C], C]:
+        """Returns the decorator that enters a frozen dataclass under `name`.
+
+        Args:
+          name: what configs write.
+          first_name: the first name it was registered under, if it has been renamed.
+          first_fields: the first names of those fields that have been renamed, by the
+            names that they have now.
+        """
+        first = _FirstNames(first_name or name, first_fields or {})
 
         def enter(cls: C) -> C:
             if name in self._classes:
                 raise ValueError(f"The {self.kind} {name!r} is registered twice.")
+            for field in first.fields:
+                if field not in {f.name for f in dataclasses.fields(cls)}:
+                    raise ValueError(f"{cls.__name__} has no field {field!r}.")
+            self._first_names[cls] = first
             with_checked_numbers(cls)
             self._classes[name] = cls
             self._names[cls] = name
@@ -89,8 +117,8 @@ class Registry(Generic[T]):
         """Returns the spec that `text` describes.
 
         Args:
-          text: a registered name, or a call of it with literal arguments, among
-            which a name or a call counts as its own text.
+          text: a registered name, or a call of it with literal arguments.  An argument
+            that is a name or a call itself is handed on as a text.
 
         Raises:
           UsageError: for an unknown name or field, an argument that is none of these
@@ -138,19 +166,38 @@ class Registry(Generic[T]):
 
     def to_string(self, spec: T) -> str:
         """Returns the shortest text that `build` turns into `spec`."""
+        return self._written(spec, _FirstNames(self.name_of(spec), {}), "to_string")
+
+    def stream_name(self, spec: T) -> str:
+        """Returns what random streams of `spec` are named by.
+
+        That is its text with the first names of its class and its fields, so that a
+        class or a field can be renamed, and every random number stays what it was.
+
+        >>> attacks = Registry("attack")
+        >>> @attacks.register("blur", first_name="soften", first_fields={"width": "w"})
+        ... @dataclasses.dataclass(frozen=True)
+        ... class Blur:
+        ...     width: float
+        >>> attacks.to_string(Blur(2.0)), attacks.stream_name(Blur(2.0))
+        ('blur(width=2.0)', 'soften(w=2.0)')
+        """
+        return self._written(spec, self._first_names[type(spec)], "stream_name")
+
+    def _written(self, spec: T, names: "_FirstNames", method: str) -> str:
+        """Returns the text of a spec; those in its fields are written by `method`."""
         arguments = []
         for field in dataclasses.fields(spec):  # type: ignore[arg-type]
             value = getattr(spec, field.name)
             if field.init and value != field.default:
                 nested = _REGISTRIES.get(type(value))
-                text = nested.to_string(value) if nested else repr(value)
-                arguments.append(f"{field.name}={text}")
-        name = self.name_of(spec)
-        return f"{name}({', '.join(arguments)})" if arguments else name
+                text = getattr(nested, method)(value) if nested else repr(value)
+                arguments.append(f"{names.fields.get(field.name, field.name)}={text}")
+        return f"{names.name}({', '.join(arguments)})" if arguments else names.name
 
 
 def name_fields(cls: C) -> C:
-    """Makes a dataclass name its fields where it is built with others.
+    """Makes a dataclass list its fields where it is built with wrong ones.
 
     >>> @name_fields
     ... @dataclasses.dataclass(frozen=True)
@@ -223,7 +270,7 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
             kwargs = {k.arg: _argument(k.value) for k in node.keywords}
             if None not in kwargs and len(kwargs) == len(node.keywords):
                 return node.func.id, args, kwargs  # type: ignore[return-value]
-    # Python's parser gives up so on many signs in a row.
+    # Python's parser raises the last two for many signs in a row.
     except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         pass
     shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
@@ -234,7 +281,7 @@ def _parse(kind: str, text: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def _depth(text: str) -> int:
-    """Returns how many brackets of a text stand in each other."""
+    """Returns how deep the brackets of a text are nested."""
     depth = deepest = 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
@@ -286,7 +333,7 @@ def _type_name(hint: Any) -> str:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Returns whether a value is a whole number of at least `least`; a bool is none.
+    """Returns whether a value is a whole number of at least `least`, and no bool.
 
     NumPy's and JAX's scalars are numbers, too.
     """
@@ -312,11 +359,12 @@ def plain(value: Any) -> Any:
 
 
 def with_checked_numbers(cls: C) -> C:
-    """Returns a dataclass whose fields for numbers hold Python's, or refuse.
+    """Returns a dataclass whose number fields hold Python's numbers, and nothing else.
 
-    What it is made with passes through `plain`: equal specs are equal, and written
-    alike, whatever library their numbers come from.  A bool is no number, and 5.0 is
-    no whole one.  Then come the checks of its own, then that all numbers are some.
+    Its arguments pass through `plain`, so that equal specs are equal, and are written
+    alike, whatever library their numbers come from.  A bool counts as no number, and
+    5.0 as no whole number.  The class's own checks come next, and last a check that
+    every number field holds a number.
     """
     make = cls.__init__
     order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
@@ -341,7 +389,7 @@ def with_checked_numbers(cls: C) -> C:
 
 
 def _check_numbers(cls: type, values: Mapping[str, Any]) -> None:
-    """Raises a `UsageError` unless those of the values that are numbers are some."""
+    """Raises a `UsageError` for a number field whose value is no number."""
     for name, hint in _number_hints(cls).items():
         if name in values:
             _typed(f"{cls.__name__}.{name}", values[name], hint)
@@ -352,7 +400,7 @@ def _number_hints(cls: type) -> dict[str, Any]:
     """Returns the fields of a dataclass that hold a number, or a number or None."""
     try:
         hints = typing.get_type_hints(cls)
-    # A name that only type checkers know, or of the function that makes the class.
+    # The hints name what only type checkers know, or a function's own variable.
     except NameError:
         return {}
     names = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ class Attacked(NamedTuple):
 
 
 attacked_registry: Registry[Any] = Registry("attacked images")
-"""What reads them, by the names that configs use: `AttackedImages`."""
+"""The readers of attacked images, by the names that configs use."""
 
 
 @attacked_registry.register("attacked_images")

@@ -21,7 +21,7 @@ from robust_manifold.runtime import array_files, input_files
 
 
 class UserImage(NamedTuple):
-    """One image of the user's.
+    """One image that a user hands in.
 
     Attributes:
       name: path relative to the folder, or "images[ROW]" of an .npz file.
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     Attributes:
       shape: (height, width, channels).
       framing: how they are cut and resized before; None: not at all.
-      resizable: whether they could be, had that been asked for.
+      resizable: whether they could be resized, had that been asked for.
     """
 
     shape: tuple[int, int, int]
@@ -161,7 +161,7 @@ def _fitted(pixels: np.ndarray, wanted: Wanted) -> np.ndarray:
 
 
 def _is_cut(pixels: np.ndarray, wanted: Wanted) -> bool:
-    """Returns whether the image is a result of the cut already, too small for it."""
+    """Returns whether the image has been cut already, and is too small to be cut."""
     crop = wanted.framing.crop if wanted.framing else None
     too_small = crop is not None and crop > min(pixels.shape[:2])
     return too_small and pixels.shape == wanted.shape

@@ -49,10 +49,10 @@ class Adversary(abc.ABC):
     source: ClassVar[str]
     """Authors and year, or where the idea comes from."""
     threat_models: ClassVar[tuple[str, ...]]
-    """Of the attacks that can be made so."""
+    """Threat models of the attacks that this adversary can make."""
 
     def suits(self, threat_model: str) -> bool:
-        """Returns whether attacks that are told so much can be made so.
+        """Returns whether the adversary can make attacks of a threat model.
 
         Args:
           threat_model: of the attack: "white box", "scores" or "labels".
@@ -233,9 +233,9 @@ class Implicit(GradientAdversary):
         )
 
     def derivative(self, defence) -> views.Derivative:
-        """See `views.Implicit`."""
+        """See `views.ImplicitFunction`."""
         _projecting(self, defence)
-        return views.Implicit(self.solver)
+        return views.ImplicitFunction(self.solver)
 
     def report(self, defence: Defense, networks: Networks) -> views.ImplicitReport:
         """Returns the function that tells whether the theorem holds at an image.
@@ -270,8 +270,8 @@ class BPDA(GradientAdversary):
     title = "BPDA"
     source = "Athalye et al. 2018"
 
-    # Adam's first steps have all but no derivative: they are of one length, whatever
-    # the gradient.
+    # Adam's first steps have almost no derivative: they are of one length, whatever the
+    # gradient.
     solver: Solver | str = GradientDescent(steps=10)
     restarts: Restarts | str | int = Restarts(count=1)
     stand_in: Purifier | str | None = None
@@ -299,7 +299,7 @@ class BPDA(GradientAdversary):
         return InvertAndClassify(self.solver, self.restarts)
 
     def needs(self, defence) -> tuple[str, ...]:
-        """Returns those of what stands in."""
+        """Returns the roles that the stand-in needs."""
         # The short inversion is one of the defence's own generator.
         if self.stand_in is None or isinstance(defence, NoDefense):
             return ()

@@ -27,7 +27,7 @@ class DefenseParams(NamedTuple):
 
     @property
     def spanner(self) -> SpannerParams:
-        """The generator's, by the name that attacks in its range know them by."""
+        """The generator's, by the name that attacks in its range use."""
         return self.networks[GENERATOR]
 
 

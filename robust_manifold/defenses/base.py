@@ -13,7 +13,7 @@ class Defended(NamedTuple):
     """What a defence makes of one image."""
 
     output: Logits
-    """Of the defended classifier."""
+    """The output of the defended classifier."""
     purified: Image | None = None
     """The image that was classified in place of the given one, if there is one."""
     details: Any = None

@@ -50,11 +50,11 @@ class ProjectionDefense(Purifier):
         return Purified(found.image, found)
 
     def passes(self, latent_size: int) -> float:
-        """Returns those of the search."""
+        """Returns the passes of the search."""
         return search_passes(self.search, latent_size)
 
     def unrolled_passes(self, latent_size, *, rematerialise=True) -> float:
-        """Returns those of the best restart's steps, taken again and led back."""
+        """Returns the passes of the best restart, taken again and differentiated."""
         solver = self.search.solver
         return (3 + rematerialise) * solver.steps * solver.passes(latent_size)
 

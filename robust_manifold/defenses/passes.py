@@ -1,4 +1,4 @@
-"""What a defence costs, and a look at it through an adversary's view: a rule of thumb.
+"""What a defence and an adversary's view of it cost, by a rule of thumb.
 
 The unit is a pass through a network, forward or backward, generator and classifier
 alike.  Searches that may end early are counted with all their steps.
@@ -17,12 +17,12 @@ from robust_manifold.defenses.purifier import Purifier
 
 
 class ViewPasses(NamedTuple):
-    """The passes that an attack's questions about one image are worth."""
+    """What an attack's questions about one image cost, in passes."""
 
     forward: float
-    """Of logits."""
+    """Asking for logits."""
     backward: float
-    """Of a gradient, beside those of the logits that it is of."""
+    """Asking for a gradient, its logits not counted."""
 
 
 def classifying_passes(defence: Defense, latent_size: int) -> float:

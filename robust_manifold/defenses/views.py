@@ -18,7 +18,7 @@ from robust_manifold.defenses.apply import DefenseParams, check_networks
 from robust_manifold.defenses.base import Defense
 from robust_manifold.defenses.invert_and_classify import ProjectionDefense
 from robust_manifold.defenses.purifier import Purified, Purifier
-from robust_manifold.inversion import ImplicitDerivative, Report
+from robust_manifold.inversion import ImplicitDerivative, ImplicitFindings
 
 
 @runtime_checkable
@@ -95,7 +95,7 @@ class Identity(Derivative):
 
 @dataclasses.dataclass(frozen=True)
 class Unrolling(Derivative):
-    """The derivative goes through all that the purifier does; see `unrolled` there."""
+    """The derivative goes through all that the purifier does: its `unrolled`."""
 
     rematerialise: bool = True
 
@@ -105,13 +105,13 @@ class Unrolling(Derivative):
         return purifier.unrolled(key, networks, image, rematerialise=remat)
 
     def passes(self, purifier, latent_size) -> float:
-        """Returns the purifier's own."""
+        """Returns the passes of the purifier's own derivative."""
         remat = self.rematerialise
         return purifier.unrolled_passes(latent_size, rematerialise=remat)
 
 
 @dataclasses.dataclass(frozen=True)
-class Implicit(Derivative):
+class ImplicitFunction(Derivative):
     """The projection's derivative is that of a minimum; see `ImplicitDerivative`."""
 
     derivative: ImplicitDerivative = ImplicitDerivative()
@@ -142,7 +142,7 @@ class StandIn(Derivative):
         return found._replace(image=with_derivative_of(found.image, other.image))
 
     def passes(self, purifier, latent_size) -> float:
-        """Returns those of the other purifier and of its derivative."""
+        """Returns the passes of the other purifier and of its derivative."""
         del purifier
         through = self.other.unrolled_passes(latent_size)
         return self.other.passes(latent_size) + through
@@ -181,7 +181,9 @@ class ImplicitReport:
     def __post_init__(self):
         check_networks(self.defence, self.networks)
 
-    def __call__(self, params: DefenseParams, key: PRNGKey, image: Image) -> Report:
+    def __call__(
+        self, params: DefenseParams, key: PRNGKey, image: Image
+    ) -> ImplicitFindings:
         """Returns what is found at one image, as `core.batching.map_examples` asks."""
         manifold = self.networks.bind(params.networks)[GENERATOR]
         search = self.defence.search

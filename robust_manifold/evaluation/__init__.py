@@ -74,7 +74,7 @@ from robust_manifold.evaluation.measures import (
     frechet_distance,
     precision_recall,
 )
-from robust_manifold.evaluation.neighbours import Neighbours, nearest_neighbours
+from robust_manifold.evaluation.neighbours import NearestNeighbours, nearest_neighbours
 from robust_manifold.evaluation.projections import (
     NEAR,
     ProjectionLine,
@@ -135,7 +135,7 @@ __all__ = [
     "Judgement",
     "LatentPairs",
     "NeighbourJudge",
-    "Neighbours",
+    "NearestNeighbours",
     "Network",
     "Outcome",
     "OwnAttack",

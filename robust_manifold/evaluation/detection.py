@@ -98,7 +98,7 @@ _FILE = RecordFile(
 def rejection_threshold(
     validation: Real[np.ndarray, " m"], false_positive_rate: float
 ) -> float:
-    """Returns the least error that this share of clean images at most exceeds.
+    """Returns the least error that at most this share of clean images exceeds.
 
     It is one of the errors; infinite where too many of them are not finite.
 

@@ -34,7 +34,7 @@ TOGETHER = "all judges"
 
 @runtime_checkable
 class Judge(Protocol):
-    """Whoever reads images."""
+    """Anything that reads the class of an image."""
 
     @property
     def name(self) -> str:

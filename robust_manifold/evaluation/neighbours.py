@@ -16,7 +16,7 @@ _SAME = 1e-12
 """Squared distance, relative to the vectors, below which single precision ends."""
 
 
-class Neighbours(NamedTuple):
+class NearestNeighbours(NamedTuple):
     """The nearest image of each query."""
 
     indices: Int[np.ndarray, " queries"]
@@ -28,7 +28,7 @@ class Neighbours(NamedTuple):
 def nearest_neighbours(
     queries: Shaped[np.ndarray, "queries height width channels"],
     images: Shaped[np.ndarray, "images height width channels"],
-) -> Neighbours:
+) -> NearestNeighbours:
     """Returns the image nearest to each query, by the Euclidean norm over all pixels.
 
     A generator's samples beside their nearest training images show what it knows by
@@ -64,7 +64,7 @@ def nearest_neighbours(
         float(np.linalg.norm(query - _rows(images[index : index + 1])[0]))
         for query, index in zip(wanted, indices, strict=True)
     ]
-    return Neighbours(indices, np.array(distances, float))
+    return NearestNeighbours(indices, np.array(distances, float))
 
 
 def radii(features: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
@@ -80,7 +80,7 @@ def radii(features: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]
         )
     found = np.empty(len(features))
     for part, squared in distance_blocks(features, features):
-        # Of every vector itself, the nearest of all, there is one too many.
+        # Every vector is its own nearest one, which does not count.
         squared[np.arange(len(squared)), np.arange(len(features))[part]] = 0
         found[part] = np.partition(squared, k, axis=1)[:, k]
     return found

@@ -23,7 +23,7 @@ class RecordFile(NamedTuple):
       texts: those that hold texts.
       counts: those that hold whole numbers; all others hold numbers, or nothing.
       required: those of the numbers that may not be empty.
-      formats: how numbers are written, where ".6f" does not do.
+      formats: of the numbers that are not written as ".6f".
     """
 
     name: str

@@ -100,9 +100,9 @@ _FILE = RecordFile(
 def worst_cases(outcomes: Iterable[Outcome], *, confidence: float = 0.95) -> list[Cell]:
     """Returns the worst cases of each classifier and defence, budget by budget.
 
-    Before them comes the column's clean cell, if its outcomes hold a clean row: there
-    a curve over ε begins.  Lines of results that hold it already take the others:
-    those whose `adversary` is `WORST_CASE`.
+    The column's clean cell, where a curve over ε begins, comes first if the outcomes
+    hold a clean row.  To lines of results that hold it already, add only those whose
+    `adversary` is `WORST_CASE`.
 
     The budgets are those of all outcomes' attacks together, so that every column is
     counted at each budget at which any of its rows has something to say.  Accuracy
@@ -248,7 +248,7 @@ def _lines(
 
 
 def _cell(row: Outcome, confidence: float) -> Cell:
-    """Returns a row as a line of results, of whose images only this is known."""
+    """Returns a row as a line of results, as far as its outcome tells."""
     return summarise(
         classifier=row.classifier,
         defence=row.defence,

@@ -112,7 +112,7 @@ def _cell(context: Context, column: Column, row: Row) -> _Measured:
         seconds += float(crafted["seconds"])
         measured |= {
             "norm": row.attack.norm,
-            "epsilon": getattr(row.attack, "epsilon", None),
+            "epsilon": row.budget,
             "success": crafted["success"],
             "distances": crafted["distance"],
             "l2": norms.l2,

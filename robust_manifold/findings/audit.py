@@ -202,7 +202,7 @@ def _of_bare(
         trained.load_classifier(context, column.classifier),
         data.to_float(part.images),
         part.labels,
-        key=context.stream(f"audit {column.text}"),
+        key=context.stream(f"audit {column.stream_name}"),
         attack=_attack(rows),
         batched=classifier.apply,
         checks=_wanted(context, column),
@@ -233,7 +233,7 @@ def _of_defended(
     defended = attacks.Expectation(
         defenses.defended_apply(column.defence, networks, classifier.apply)
     )
-    key = context.stream(f"audit {column.text}")
+    key = context.stream(f"audit {column.stream_name}")
     projection = None
     if isinstance(column.defence, defenses.ProjectionDefense):
         latents = models.sample_latents(

@@ -81,7 +81,7 @@ def stored_rows(context: Context, column: Column) -> list[Stored]:
                 errors=outcomes.get("error"),
                 logits=outcomes["logits"],
                 norm=row.attack.norm,
-                epsilon=getattr(row.attack, "epsilon", None),
+                epsilon=row.budget,
                 forwards=float(np.mean(crafted["forwards"])),
                 backwards=float(np.mean(crafted["backwards"])),
             )

@@ -115,7 +115,7 @@ def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
                 false_positive_rate=context.experiment.detection.false_positive_rate,
                 clean=clean,
                 norm=row.attack.norm if row.attack else "",
-                epsilon=getattr(row.attack, "epsilon", None),
+                epsilon=row.budget,
                 confidence=block.confidence,
             )
             # The clean row is a column's first.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robust_manifold import data, evaluation
-from robust_manifold.config import Column, Evaluation
+from robust_manifold.config import Column, EvaluationBlock
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
@@ -90,7 +90,7 @@ def _judged(
         "column": column.text,
         "adversary": row.adversary,
         "norm": row.attack.norm,
-        "epsilon": getattr(row.attack, "epsilon", None),
+        "epsilon": row.budget,
         "n": len(labels),
         "broken": len(places),
         "judges": [],
@@ -111,7 +111,7 @@ def _predicted(outcomes: dict[str, np.ndarray]) -> np.ndarray:
     return evaluation.predictions_of(outcomes["logits"])
 
 
-def _rows(evaluation: Evaluation) -> Iterator[tuple[Column, Row]]:
+def _rows(evaluation: EvaluationBlock) -> Iterator[tuple[Column, Row]]:
     """Yields the columns and rows of the latent adversary."""
     for column in evaluation.columns:
         for row in rows_of(column, evaluation):
@@ -168,7 +168,7 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
             images, columns.softmax(logits), distances.tolist(), verdicts, strict=False
         )
     ]
-    budget = budget_label(row.attack.norm, getattr(row.attack, "epsilon", None))
+    budget = budget_label(row.attack.norm, row.budget)
     counts = {
         name: int(np.sum(verdicts == name)) for name in dict.fromkeys(verdicts.tolist())
     }

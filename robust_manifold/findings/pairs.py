@@ -128,6 +128,7 @@ def _compute(
     """Stores the rounds of one search that are not stored yet."""
     n = context.experiment.overpowered.pairs
     text = f"{name} {text_of(spec)}"
+    stream = f"pairs {name} {attacks.overpowered_registry.stream_name(spec)}"
     params = attacks.ManifoldParams(
         trained.load_spanner(context), trained.load_classifier(context, name)
     )
@@ -140,7 +141,7 @@ def _compute(
                 context.classifier_of(name).apply,
                 params,
                 len(ids),
-                key=context.stream(f"pairs {text}"),
+                key=context.stream(stream),
                 ids=ids,
                 # One shape for all rounds.
                 batch_size=min(context.experiment.evaluation.round_size, n),

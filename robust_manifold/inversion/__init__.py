@@ -3,11 +3,14 @@
 from robust_manifold.inversion.constraints import Box, Constraint, Shell
 from robust_manifold.inversion.constraints import registry as constraints_registry
 from robust_manifold.inversion.first_order import Adam, GradientDescent
-from robust_manifold.inversion.implicit import ImplicitDerivative, Outcome, Report
+from robust_manifold.inversion.implicit import (
+    ImplicitDerivative,
+    ImplicitFindings,
+    ImplicitOutcome,
+)
 from robust_manifold.inversion.invert import (
     DEFAULT_RESTARTS,
     DEFAULT_SOLVER,
-    LOOPS,
     error_curves,
     images_at_once,
     invert,
@@ -15,7 +18,7 @@ from robust_manifold.inversion.invert import (
 )
 from robust_manifold.inversion.lbfgs import LBFGS
 from robust_manifold.inversion.levenberg_marquardt import LevenbergMarquardt
-from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.problem import InversionProblem, Measured
 from robust_manifold.inversion.restarts import Restarts, as_restarts
 from robust_manifold.inversion.restarts import registry as restarts_registry
 from robust_manifold.inversion.search import Inversion, Search
@@ -39,12 +42,11 @@ __all__ = [
     "ImplicitDerivative",
     "Inversion",
     "LBFGS",
-    "LOOPS",
     "LevenbergMarquardt",
     "Measured",
-    "Outcome",
-    "Problem",
-    "Report",
+    "ImplicitOutcome",
+    "InversionProblem",
+    "ImplicitFindings",
     "Restarts",
     "Search",
     "Shell",

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Latent
-from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.problem import InversionProblem, Measured
 from robust_manifold.inversion.solver import Solver, Step, registry
 
 
@@ -28,7 +28,7 @@ class FirstOrder(Solver):
         """Returns the optimiser's state."""
         return self.optimiser().init(start)
 
-    def step(self, problem: Problem, latent: Latent, state: Any) -> Step:
+    def step(self, problem: InversionProblem, latent: Latent, state: Any) -> Step:
         """Returns one update, from one forward and one backward pass."""
         measured, gradient = value_and_gradient(problem, latent)
         gradient = self.differentiable(gradient, state)
@@ -49,7 +49,7 @@ class FirstOrder(Solver):
 
 
 def value_and_gradient(
-    problem: Problem, latent: Latent
+    problem: InversionProblem, latent: Latent
 ) -> tuple[Measured, Float[Array, " latent"]]:
     """Returns what a latent is worth, and the gradient of the objective there."""
 

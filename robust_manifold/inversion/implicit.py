@@ -6,7 +6,7 @@ was found does not matter: memory and work do not grow with the steps.
 
 What is minimised may be curved very unevenly, or z* may be no minimum at all, since the
 steps ran out or a restart rests on a saddle.  So curvatures too small to be told from
-rounding are not divided by, and a `Report` says what was found.
+rounding are not divided by, and `ImplicitFindings` say what was found.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.spec import check, is_whole, with_checked_numbers
 from robust_manifold.core.types import Image, Latent, PRNGKey, Scalar
 from robust_manifold.inversion.constraints import Directions
-from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.problem import InversionProblem
 from robust_manifold.inversion.search import Inversion, Search
 
 Hessian: TypeAlias = Literal["exact", "gauss_newton"]
@@ -31,10 +31,10 @@ Linear: TypeAlias = Literal["auto", "dense", "conjugate_gradients"]
 _LARGEST_DENSE = 128
 """Latents of more dimensions are solved for by conjugate gradients."""
 _SOLVED = 1e-2
-"""The residual of a linear system that counts as solved, as a share of its right."""
+"""A linear system counts as solved if its residual is this share of its right side."""
 
 
-class Outcome(enum.IntEnum):
+class ImplicitOutcome(enum.IntEnum):
     """Whether the theorem holds at a latent, and its linear system could be solved."""
 
     SOLVED = 0
@@ -45,23 +45,24 @@ class Outcome(enum.IntEnum):
     @property
     def message(self) -> str:
         """The outcome as a sentence."""
+        outcomes = ImplicitOutcome
         return {
-            Outcome.SOLVED: "The latent lies where the error curves upwards.",
-            Outcome.NOT_A_MINIMUM: "The error curves downwards: no minimum is here.",
-            Outcome.NOT_SOLVED: "The linear system was not solved in its iterations.",
-            Outcome.NON_FINITE: "Slope or curvature is not finite: no derivative.",
+            outcomes.SOLVED: "The latent lies where the error curves upwards.",
+            outcomes.NOT_A_MINIMUM: "The error curves downwards: no minimum is here.",
+            outcomes.NOT_SOLVED: "The linear system was not solved in its iterations.",
+            outcomes.NON_FINITE: "Slope or curvature is not finite: no derivative.",
         }[self]
 
 
-class Report(NamedTuple):
+class ImplicitFindings(NamedTuple):
     """What the theorem finds at the latent of one image, or of n."""
 
     outcome: Int[Array, "*n"]
-    """An `Outcome`."""
+    """An `ImplicitOutcome`."""
     least: Float[Array, "*n"]
-    """The least curvature of the objective; of conjugate gradients, that they met."""
+    """The least curvature of the objective; by conjugate gradients, that they met."""
     largest: Float[Array, "*n"]
-    """The largest by its size, likewise."""
+    """The curvature of the largest size, likewise."""
     slope: Float[Array, "*n"]
     """The norm of the objective's gradient, which is 0 at a minimum."""
     move: Float[Array, "*n"]
@@ -124,7 +125,7 @@ class ImplicitDerivative:
         error = jnp.mean((projection - image) ** 2)
         return found._replace(latent=latent, image=projection, error=error)
 
-    def attach(self, problem: Problem, latent: Latent) -> Latent:
+    def attach(self, problem: InversionProblem, latent: Latent) -> Latent:
         """Returns the latent, as a function of the image that it minimises for.
 
         It is a Newton step without its value: the slope less itself is 0, but its
@@ -138,10 +139,10 @@ class ImplicitDerivative:
         difference = jnp.where(jnp.isfinite(level).all(), slope - level, 0)
         allowed, curve = self._system(problem, latent, level)
         change = self._solution(allowed, curve, allowed(difference))
-        # Once more for the way back, on which a solution is a right-hand side.
+        # Restricted again: in reverse mode the solution is the right-hand side.
         return latent - allowed(change)
 
-    def report(self, problem: Problem, latent: Latent) -> Report:
+    def report(self, problem: InversionProblem, latent: Latent) -> ImplicitFindings:
         """Returns whether the theorem holds at a latent, with its figures."""
         gradient = jax.grad(_objective(problem))(latent)
         allowed, curve = self._system(problem, latent, gradient)
@@ -156,13 +157,13 @@ class ImplicitDerivative:
                 solved.residual > _SOLVED,
             ],
             [
-                jnp.int32(Outcome.NON_FINITE),
-                jnp.int32(Outcome.NOT_A_MINIMUM),
-                jnp.int32(Outcome.NOT_SOLVED),
+                jnp.int32(ImplicitOutcome.NON_FINITE),
+                jnp.int32(ImplicitOutcome.NOT_A_MINIMUM),
+                jnp.int32(ImplicitOutcome.NOT_SOLVED),
             ],
-            jnp.int32(Outcome.SOLVED),
+            jnp.int32(ImplicitOutcome.SOLVED),
         )
-        return Report(
+        return ImplicitFindings(
             outcome,
             solved.least,
             solved.largest,
@@ -180,7 +181,7 @@ class ImplicitDerivative:
         )
 
     def _system(
-        self, problem: Problem, latent: Latent, gradient: Latent
+        self, problem: InversionProblem, latent: Latent, gradient: Latent
     ) -> tuple[Directions, Directions]:
         """Returns the map to the directions that are free, and the curvature there."""
         problem = problem._replace(image=jax.lax.stop_gradient(problem.image))
@@ -219,11 +220,13 @@ class ImplicitDerivative:
         return _by_conjugate_gradients(curve, right, self.damping, self.iterations)
 
 
-def _objective(problem: Problem) -> Callable[[Latent], Scalar]:
+def _objective(problem: InversionProblem) -> Callable[[Latent], Scalar]:
     return lambda latent: problem.measure(latent).objective
 
 
-def _curvature(problem: Problem, latent: Latent, hessian: Hessian) -> Directions:
+def _curvature(
+    problem: InversionProblem, latent: Latent, hessian: Hessian
+) -> Directions:
     """Returns the products of the Hessian of the objective with vectors."""
     if hessian == "exact":
         return jax.linearize(jax.grad(_objective(problem)), latent)[1]

@@ -1,9 +1,8 @@
 """Inversion of one image, and of many: compiled, in chunks, on all devices."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +22,13 @@ from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.inversion.lbfgs import LBFGS
 from robust_manifold.inversion.restarts import Restarts, as_restarts
-from robust_manifold.inversion.search import Inversion, Search, SearchState
+from robust_manifold.inversion.search import Inversion, Search
 from robust_manifold.inversion.solver import Solver, as_solver
 
 DEFAULT_SOLVER: Solver = LBFGS()
-"""What inverts unless something else is asked for; see docs/performance.md."""
+"""The solver, unless another is asked for; see docs/performance.md."""
 DEFAULT_RESTARTS = Restarts(count=4, scale="unit", halve_at=(10, 20))
-"""Where it starts, and when the better half goes on alone."""
-
-LOOPS: dict[str, str] = {"cpu": "scan", "gpu": "scan", "tpu": "scan"}
-"""The form of the loop over the steps on each platform; see docs/performance.md."""
+"""The restarts, unless others are asked for: the better half goes on alone, twice."""
 
 
 def invert_one(
@@ -86,7 +82,6 @@ def invert(
     batch_size: int | None = None,
     tile: int | None = None,
     ids: np.ndarray | jax.Array | None = None,
-    loop: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Inversion:
     """Returns the inversion of a batch, compiled, in chunks, on all devices.
@@ -110,9 +105,6 @@ def invert(
         memory allows, see `core.batching.default_tile`.  Results depend on it by
         rounding, which some solvers amplify.
       ids: global ids [n] of the images; 0..n-1 by default.
-      loop: "scan" compiles all steps as one program, "python" calls a compiled step
-        again and again, which can be faster on a CPU for a `generate` that holds
-        XLA's own convolutions; by default that of `LOOPS` for the platform.
       on_chunk: called with (images done, n) after each chunk.
 
     Raises:
@@ -124,12 +116,8 @@ def invert(
     spanner_params = SpannerParams(params, encoder_params)
     images = _checked(spanner, spanner_params, images)
     search = Search(as_solver(solver), as_restarts(restarts))
-    loop = LOOPS.get(jax.default_backend(), "scan") if loop is None else loop
-    if loop not in ("scan", "python"):
-        raise UsageError(f"loop is {loop!r}; allowed: scan, python or None.")
-    whole = _Invert(spanner, search)
     return batching.map_examples(
-        whole if loop == "scan" else whole.pipeline(),
+        _Invert(spanner, search),
         spanner_params,
         images,
         key=key,
@@ -205,52 +193,10 @@ class _Invert:
 
     spanner: Spanner
     search: Search
-    donates = tiled = True
+    tiled = True
 
     def __call__(self, params: SpannerParams, key: PRNGKey, image: Image) -> Inversion:
         return self.search(self.spanner.bind(params), image, key)
-
-    def pipeline(self) -> batching.Pipeline:
-        """Returns the same as a sequence of programs, one a step."""
-        piece = functools.partial(_Piece, self.spanner, self.search)
-        steps: list[_Piece] = []
-        for segment in self.search.restarts.segments(self.search.solver.steps):
-            steps.append(piece("narrow", segment.runs))
-            steps += segment.steps * [piece("advance")]
-        finish = piece("finish")
-        return batching.Pipeline(_Begin(self), tuple(steps), finish, tiled=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Begin:
-    whole: _Invert
-
-    def __call__(
-        self, params: SpannerParams, key: PRNGKey, image: Image
-    ) -> SearchState:
-        manifold = self.whole.spanner.bind(params)
-        return self.whole.search.begin(manifold, image, key)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-    """What one program of a pipeline does to the state of an image's search."""
-
-    spanner: Spanner
-    search: Search
-    what: Literal["advance", "narrow", "finish"]
-    kept: int = 0
-
-    @property
-    def donates(self) -> bool:
-        """Whether the state keeps its shapes."""
-        return self.what == "advance"
-
-    def __call__(self, params: SpannerParams, image: Image, state: SearchState) -> Any:
-        if self.what == "narrow":
-            return self.search.narrow(state, self.kept)
-        manifold = self.spanner.bind(params)
-        return getattr(self.search, self.what)(manifold, image, state)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Latent, Scalar
 from robust_manifold.inversion.first_order import value_and_gradient
-from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.problem import InversionProblem
 from robust_manifold.inversion.solver import Solver, Step, registry
 
 _SUFFICIENT = 1e-4
@@ -57,7 +57,9 @@ class LBFGS(Solver):
         memory = self._transformation().init(start)
         return LBFGSState(start, infinite, nothing, nothing, one, memory)
 
-    def step(self, problem: Problem, latent: Latent, state: LBFGSState) -> Step:
+    def step(
+        self, problem: InversionProblem, latent: Latent, state: LBFGSState
+    ) -> Step:
         """Returns a new direction from here, or a shorter way along the last one."""
         measured, gradient = value_and_gradient(problem, latent)
         # The sum over the pixels, so that the first move has about unit length.
@@ -103,7 +105,7 @@ class LBFGS(Solver):
 
 
 def _fresh(memory: Any, latent: Latent, gradient: Latent) -> Any:
-    """Returns an empty memory, with a last latent and gradient that never come to be.
+    """Returns an empty memory, with a last latent and gradient that cannot occur.
 
     What optax makes of their distances it drops at the first step, but where the
     product of the two is 0 the derivative of what it drops would be NaN.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Latent, Scalar
 from robust_manifold.inversion.constraints import Directions
-from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.problem import InversionProblem
 from robust_manifold.inversion.solver import Solver, Step, registry
 
 Linear = Literal["auto", "dense", "conjugate_gradients"]
@@ -81,7 +81,7 @@ class LevenbergMarquardt(Solver):
             jnp.ones((), dtype),
         )
 
-    def step(self, problem: Problem, latent: Latent, state: LMState) -> Step:
+    def step(self, problem: InversionProblem, latent: Latent, state: LMState) -> Step:
         """Returns the damped least-squares step from the better of two latents."""
         measured = problem.measure(latent)
         state = _judged(state, latent, measured.objective)
@@ -110,7 +110,9 @@ class LevenbergMarquardt(Solver):
             return latent_size <= _LARGEST_DENSE
         return self.linear == "dense"
 
-    def _model(self, problem: Problem, latent: Latent) -> "_Dense | _MatrixFree":
+    def _model(
+        self, problem: InversionProblem, latent: Latent
+    ) -> "_Dense | _MatrixFree":
         """Returns the objective near a latent, with the residual made linear."""
         residual, push = jax.linearize(problem.residual, latent)
         slopes, curvatures = _penalty(problem, latent)
@@ -171,7 +173,7 @@ class _MatrixFree(NamedTuple):
 
 
 def _penalty(
-    problem: Problem, latent: Latent
+    problem: InversionProblem, latent: Latent
 ) -> tuple[Float[Array, " latent"], Float[Array, " latent"]]:
     """Returns half the gradient and half the curvatures of the penalty."""
     offsets = problem.offsets(latent)

@@ -19,7 +19,7 @@ class Measured(NamedTuple):
     """Mean squared error per pixel."""
 
 
-class Problem(NamedTuple):
+class InversionProblem(NamedTuple):
     """Find the latent whose image is nearest to `image`."""
 
     generate: Generate

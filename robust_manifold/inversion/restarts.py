@@ -26,8 +26,14 @@ class _Registry(Registry["Restarts"]):
         return super().build(text)
 
     def to_string(self, spec: "Restarts") -> str:
-        plain = spec == Restarts(count=spec.count)
-        return str(spec.count) if plain else super().to_string(spec)
+        return str(spec.count) if _is_plain(spec) else super().to_string(spec)
+
+    def stream_name(self, spec: "Restarts") -> str:
+        return str(spec.count) if _is_plain(spec) else super().stream_name(spec)
+
+
+def _is_plain(spec: "Restarts") -> bool:
+    return spec == Restarts(count=spec.count)
 
 
 registry = _Registry("restarts")
@@ -57,8 +63,8 @@ class Restarts:
         divides it by sqrt(d), so that N(0, 1) becomes Defense-GAN's N(0, 1/d).
       encoded: how many begin at the encoder's guess; None: 1 if there is an encoder.
       halve_at: numbers of steps after each of which the better half goes on
-        (successive halving); the others keep the error they had.  Those that the
-        solver's steps do not exceed count for nothing.
+        (successive halving); the others keep the error they had.  Numbers that are not
+        below the solver's steps have no effect.
       enough: an image is left alone once its best error, the mean square over the
         pixels, is at most this.
     """

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.types import Image, PRNGKey
-from robust_manifold.inversion.problem import Problem
+from robust_manifold.inversion.problem import InversionProblem
 from robust_manifold.inversion.restarts import Restarts
-from robust_manifold.inversion.solver import Run, Solution, Solver, Status
+from robust_manifold.inversion.solver import Solution, Solver, SolverRun, Status
 
 
 class Inversion(NamedTuple):
@@ -33,7 +33,7 @@ class Inversion(NamedTuple):
 class SearchState(NamedTuple):
     """The runs of one image that are still followed, and what became of all."""
 
-    runs: Run
+    runs: SolverRun
     """With a leading axis [followed]."""
     numbers: Int[Array, " followed"]
     """Which restarts they are."""
@@ -50,7 +50,7 @@ class Search:
     solver: Solver
     restarts: Restarts
 
-    def problem(self, manifold: Manifold, image: Image) -> Problem:
+    def problem(self, manifold: Manifold, image: Image) -> InversionProblem:
         """Returns what the solver works on.
 
         Raises:

@@ -14,7 +14,7 @@ from robust_manifold.core.prior import STANDARD_NORMAL, Prior
 from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Generate, Image, Latent, Scalar
 from robust_manifold.inversion.constraints import Constraint, as_constraint
-from robust_manifold.inversion.problem import Measured, Problem
+from robust_manifold.inversion.problem import InversionProblem, Measured
 
 
 class Status(enum.IntEnum):
@@ -57,7 +57,7 @@ class Solution(NamedTuple):
     """What the solver minimised: the error, and the penalty if there is one."""
 
 
-class Run(NamedTuple):
+class SolverRun(NamedTuple):
     """A run of a solver that is under way."""
 
     latent: Latent
@@ -116,7 +116,7 @@ class Solver(abc.ABC):
         """Returns the state before the first step."""
 
     @abc.abstractmethod
-    def step(self, problem: Problem, latent: Latent, state: Any) -> Step:
+    def step(self, problem: InversionProblem, latent: Latent, state: Any) -> Step:
         """Returns what `latent` is worth, the next latent and the next state."""
 
     @abc.abstractmethod
@@ -129,25 +129,27 @@ class Solver(abc.ABC):
 
     def problem(
         self, generate: Generate, image: Image, prior: Prior = STANDARD_NORMAL
-    ) -> Problem:
+    ) -> InversionProblem:
         """Returns the problem that the solver works on."""
         constraint = as_constraint(self.constraint)
-        return Problem(generate, image, prior, self.penalty, constraint)
+        return InversionProblem(generate, image, prior, self.penalty, constraint)
 
-    def begin(self, problem: Problem, start: Latent) -> Run:
+    def begin(self, problem: InversionProblem, start: Latent) -> SolverRun:
         """Returns a run that has not taken a step."""
         start = problem.project(start)
         worst = jnp.full((), jnp.inf, problem.image.dtype)
         finished = jnp.int32(Status.FINISHED)
-        return Run(start, self.init(start), Solution(start, worst, finished, worst))
+        return SolverRun(
+            start, self.init(start), Solution(start, worst, finished, worst)
+        )
 
-    def advance(self, problem: Problem, run: Run) -> Run:
+    def advance(self, problem: InversionProblem, run: SolverRun) -> SolverRun:
         """Returns the run after one more step."""
         step = self.step(problem, run.latent, run.state)
         best = _update(run.best, run.latent, step.measured)
-        return Run(step.latent, step.state, best)
+        return SolverRun(step.latent, step.state, best)
 
-    def finish(self, problem: Problem, run: Run) -> Solution:
+    def finish(self, problem: InversionProblem, run: SolverRun) -> Solution:
         """Returns the best latent of a run, the last one included."""
         return _update(run.best, run.latent, problem.measure(run.latent))
 

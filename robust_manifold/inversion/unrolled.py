@@ -19,7 +19,7 @@ from jaxtyping import Array, Int
 from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.types import Image, PRNGKey
 from robust_manifold.inversion.search import Inversion, Search
-from robust_manifold.inversion.solver import Run, Solution
+from robust_manifold.inversion.solver import Solution, SolverRun
 
 State = TypeVar("State")
 
@@ -70,7 +70,9 @@ def _again(
     solver = search.solver
     problem = search.problem(manifold, image)
 
-    def step(state: tuple[Run, Int[Array, ""]]) -> tuple[Run, Int[Array, ""]]:
+    def step(
+        state: tuple[SolverRun, Int[Array, ""]],
+    ) -> tuple[SolverRun, Int[Array, ""]]:
         run, steps = state
         after = solver.advance(problem, run)
         if search.restarts.enough:

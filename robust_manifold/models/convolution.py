@@ -38,7 +38,7 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Below so many channels a convolution should not jump over columns, and of as few
 # channels of the result a matrix product beats a convolution.
 _FEW_CHANNELS = 9
-# From so many terms a number on, XLA needs padding to be fast.
+# With so many terms a number, or more, XLA needs padding to be fast.
 _MANY_TERMS = 256
 # How much more arithmetic is worth one copy less.
 _WORTH_A_COPY = 1.15

@@ -43,7 +43,7 @@ class Density(abc.ABC):
 
 @registry.register("normal")
 @dataclasses.dataclass(frozen=True)
-class Normal(Density):
+class NormalDensity(Density):
     """A normal distribution.
 
     Attributes:
@@ -182,8 +182,10 @@ class Mixture(Density):
         weights = self.weights or (1.0,) * len(self.means)
         return tuple(weight / sum(weights) for weight in weights)
 
-    def _components(self) -> list[Normal]:
-        return [Normal(*p) for p in zip(self.means, self.deviations, strict=True)]
+    def _components(self) -> list[NormalDensity]:
+        return [
+            NormalDensity(*p) for p in zip(self.means, self.deviations, strict=True)
+        ]
 
     def _weighted(self, method: str, x: ArrayLike) -> Float[Array, "*shape"]:
         parts = zip(self._shares(), self._components(), strict=True)

@@ -21,7 +21,7 @@ from robust_manifold.runtime import input_files
 _SUFFIX = ".npy"
 _PICKLE = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 _TORCH = "/data.pkl"
-"""How the name ends of what PyTorch packs into a zip file."""
+"""How the name of PyTorch's entry ends in the zip file that it packs."""
 
 _MOST_DEFLATED = 1032
 """Bytes that one byte of a deflated entry can stand for, by the format of deflate."""
@@ -35,7 +35,7 @@ _HEADERS = {
 }
 _DAMAGED = (
     *(OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error),
-    # Of sizes that are none, beside a size of 0.
+    # Raised for sizes that are not numbers, or too large, even beside a size of 0.
     *(RuntimeError, NotImplementedError, TypeError, OverflowError),
 )
 _MOST_NAMED = 20

@@ -330,7 +330,7 @@ class _Store:
 
     @contextlib.contextmanager
     def _manager(self) -> Iterator[ocp.CheckpointManager]:
-        """Gives a manager whose errors of the file system are `OSError`s."""
+        """Yields a manager that raises errors of the file system as `OSError`s."""
         try:
             with _silently(), self._new_manager() as manager:
                 yield manager

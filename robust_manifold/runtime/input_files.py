@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def open_file(path: str | os.PathLike[str]) -> BufferedIOBase:
-    """Returns a file opened for reading; whoever opens a pipe waits for a writer.
+    """Returns a file opened for reading; no pipe, which would wait for a writer.
 
     Raises:
       OSError: if it cannot be opened, or is a pipe, a socket or a device.

@@ -86,7 +86,7 @@ def _locked(path: Path) -> FolderLock:
 
 
 def _is_start(name: str) -> bool:
-    """Returns whether a process killed at its very beginning leaves such a file."""
+    """Returns whether a process that is killed as it begins may leave such a file."""
     return name == _LOCK or name.startswith(f".{_REQUEST}")
 
 

@@ -22,7 +22,7 @@ Part = Mapping[str, Any]
 """What one process did of a stage: `command`, `versions`, `devices`, `seconds`."""
 
 UNKNOWN: Part = {"command": [], "versions": {}, "devices": {}, "seconds": 0.0}
-"""Stands first where a status was deleted, and with it what it knew."""
+"""Stands first, for the parts that a deleted status knew of."""
 
 
 def here(command: Sequence[str]) -> dict[str, Any]:

@@ -289,7 +289,7 @@ class RunFolder(Artefacts):
     ) -> None:
         try:
             if error is None or isinstance(error, Exception):
-                # Whatever else went wrong then, went wrong for that.
+                # Whatever else went wrong then, this was the cause.
                 self.check_in_place()
             if error is None:
                 self._end("finished")

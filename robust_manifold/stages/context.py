@@ -346,8 +346,9 @@ class Context:
         seeds = self.experiment.evaluation.substitute.seeds
         if seeds > self.dataset.validation.size:
             raise UsageError(
-                f"config.evaluation.substitute: Substitute.seeds is {seeds}; allowed: "
-                f"at most the {self.dataset.validation.size} validation images."
+                "config.evaluation.substitute: SubstituteTraining.seeds is "
+                f"{seeds}; allowed: at most the {self.dataset.validation.size} "
+                "validation images."
             )
 
     def _steps(self, name: str, duration: str, batch_size: int) -> int:

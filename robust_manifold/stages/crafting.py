@@ -77,7 +77,7 @@ class Crafting:
         """
         context, row = self.context, group[0]
         options = {
-            "key": context.stream(f"attack {row.folder}"),
+            "key": context.stream(f"attack {row.stream_name}"),
             "ids": part.ids,
             "batch_size": context.batch_size,
             "on_chunk": tell,
@@ -196,9 +196,7 @@ def _meets_defence(row: Row) -> bool:
 
 
 def _budget(row: Row) -> float:
-    if isinstance(row.attack, OnManifold):
-        return row.attack.epsilon
-    return 0.0 if row.attack is None else row.attack.budget or 0.0
+    return row.budget or 0.0
 
 
 def _stored(crafted: attacks.Crafted) -> dict[str, np.ndarray]:

@@ -77,5 +77,5 @@ def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
 
 
 def _stream(context: Context, column: Column) -> PRNGKey:
-    text = defenses.registry.to_string(column.defence)
-    return context.stream(f"defence {text}")
+    name = defenses.registry.stream_name(column.defence)
+    return context.stream(f"defence {name}")

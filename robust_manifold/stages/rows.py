@@ -29,7 +29,7 @@ from collections.abc import Collection
 from typing import NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
-from robust_manifold.config import Column, Evaluation
+from robust_manifold.config import Column, EvaluationBlock
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 
@@ -46,6 +46,11 @@ class OnManifold:
 
     epsilon: float
     norm: Norm = "linf"
+
+    @property
+    def budget(self) -> float:
+        """The radius, as `attacks.Attack.budget`."""
+        return self.epsilon
 
     @property
     def text(self) -> str:
@@ -84,15 +89,32 @@ class Row(NamedTuple):
         return defenses.adversaries.build(self.adversary)
 
     @property
+    def budget(self) -> float | None:
+        """The attack's; None where it has none, and for the clean images."""
+        return None if self.attack is None else self.attack.budget
+
+    @property
     def folder(self) -> str:
         """The row's folder: clean, or target/adversary/attack."""
         if self.attack is None:
             return "clean"
-        where = folder_name(self.target.text), folder_name(self.adversary)
-        return f"{'/'.join(where)}/{folder_name(self.name)}"
+        return _path(self.target.text, self.adversary, self.name)
+
+    @property
+    def stream_name(self) -> str:
+        """What the attack's random stream is named by; see `Registry.stream_name`."""
+        name = self.name
+        if isinstance(self.attack, attacks.Attack):
+            name = attacks.registry.stream_name(self.attack)
+        adversary = defenses.adversaries.stream_name(self.spec)
+        return _path(self.target.stream_name, adversary, name)
 
 
-def rows(evaluation: Evaluation) -> list[Row]:
+def _path(*texts: str) -> str:
+    return "/".join(map(folder_name, texts))
+
+
+def rows(evaluation: EvaluationBlock) -> list[Row]:
     """Returns the sets of images in the table's order, clean first."""
     return [
         Row(None, "none", Column(UNDEFENDED)),
@@ -105,7 +127,7 @@ def rows(evaluation: Evaluation) -> list[Row]:
     ]
 
 
-def rows_of(column: Column, evaluation: Evaluation) -> list[Row]:
+def rows_of(column: Column, evaluation: EvaluationBlock) -> list[Row]:
     """Returns the rows that a column meets: all that were not made for another."""
     return [
         row
@@ -119,7 +141,7 @@ def kind_of(adversary: str) -> str:
     return adversary.partition("(")[0]
 
 
-def check_rows(evaluation: Evaluation) -> None:
+def check_rows(evaluation: EvaluationBlock) -> None:
     """Refuses adversaries and attacks that would be left out without a word.
 
     Raises:
@@ -163,7 +185,7 @@ def check_rows(evaluation: Evaluation) -> None:
                 )
 
 
-def check_networks(evaluation: Evaluation, known: Collection[str]) -> None:
+def check_networks(evaluation: EvaluationBlock, known: Collection[str]) -> None:
     """Refuses defences and adversaries that need a network which the run has not.
 
     Args:
@@ -190,7 +212,9 @@ def check_networks(evaluation: Evaluation, known: Collection[str]) -> None:
                 )
 
 
-def _check_targets(text: str, spec: defenses.Adversary, evaluation: Evaluation) -> None:
+def _check_targets(
+    text: str, spec: defenses.Adversary, evaluation: EvaluationBlock
+) -> None:
     """Refuses an adversary that meets no column, or one that it cannot meet."""
     place = f"config.evaluation.adversaries: {text!r}"
     targets = _targets(text, evaluation)
@@ -214,7 +238,7 @@ def _meets(adversary: str, target: Column, column: Column) -> bool:
     return target == column
 
 
-def _targets(adversary: str, evaluation: Evaluation) -> list[Column]:
+def _targets(adversary: str, evaluation: EvaluationBlock) -> list[Column]:
     """Returns what an adversary makes images for, one set each."""
     kind, columns = kind_of(adversary), evaluation.columns
     if kind == OBLIVIOUS:
@@ -228,7 +252,7 @@ def _targets(adversary: str, evaluation: Evaluation) -> list[Column]:
     return list(columns)
 
 
-def _attacks(adversary: str, evaluation: Evaluation) -> list[Search]:
+def _attacks(adversary: str, evaluation: EvaluationBlock) -> list[Search]:
     """Returns the attacks that an adversary can make; see `Adversary.suits`."""
     spec = defenses.adversaries.build(adversary)
     fitting = [a for a in evaluation.attacks if spec.suits(a.threat_model)]

@@ -64,7 +64,7 @@ def fit(context: Context, target: Column) -> Params:
             spec,
             _seeds(context),
             classes=len(context.dataset.class_names),
-            key=context.stream(name),
+            key=context.stream(f"{ADVERSARY}-{folder_name(target.stream_name)}"),
         )
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params)):
         raise Diverged(
@@ -155,7 +155,7 @@ class _Oracle:
             context.classifier_of(target.classifier).apply,
             self._params,
             images,
-            key=context.stream(f"oracle {target.text}"),
+            key=context.stream(f"oracle {target.stream_name}"),
             # The number of the query: a random defence answers each with new starts.
             ids=np.arange(self._asked, self._asked + len(images)),
             batch_size=context.batch_size,

@@ -29,8 +29,8 @@ from robust_manifold.training.optimizers import registry as optimizers
 from robust_manifold.training.overpowered import OverpoweredAdversarial
 from robust_manifold.training.pairs import KeptPairs, PairMemory, PairMetrics
 from robust_manifold.training.substitute import (
-    Substitute,
     SubstituteRound,
+    SubstituteTraining,
     TrainedSubstitute,
     train_substitute,
 )
@@ -64,7 +64,7 @@ __all__ = [
     "PairMemory",
     "PairMetrics",
     "Setting",
-    "Substitute",
+    "SubstituteTraining",
     "SubstituteRound",
     "TradesMetrics",
     "TrainedSubstitute",

@@ -39,8 +39,8 @@ def descend(
 ) -> Descended:
     """Returns the networks one step down the gradient of a loss.
 
-    Only what stands under "params" is trained: running statistics, whatever the loss
-    makes of them, become what the networks themselves say.
+    Only what stands under "params" is trained.  Running statistics are taken from the
+    networks that `loss_of` returns.
 
     Args:
       loss_of: returns (loss, (networks with updated statistics, anything measured)).

@@ -292,7 +292,7 @@ def _generate(
     latents = models.sample_latents(generator, keys.stream(key, "latent"), count)
     images, params = generator.train(params, latents, keys.stream(key, "generator"))
     classes = generator.latent_classes
-    # Of no meaning, and not looked at, where there are no classes.
+    # Without classes these mean nothing, and are not used.
     labels = jnp.argmax(latents[:, -classes:], axis=-1)
     return _labelled(images, labels, classes), params
 

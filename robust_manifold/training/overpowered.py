@@ -75,7 +75,7 @@ class OverpoweredAdversarial(PairTraining, Adversarial):
         images: Float[Array, "batch height width channels"],
         labels: Int[Array, " batch"],
     ) -> tuple[ClassifierState, PairMetrics]:
-        """One step of adversarial training, where it is time after one on pairs."""
+        """One step of adversarial training, after one on pairs when they are due."""
         if self.weight:
             state = jax.lax.cond(
                 state.step % self.every == 0,

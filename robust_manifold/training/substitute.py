@@ -35,7 +35,7 @@ registry: Registry[Any] = Registry("substitute")
 
 @registry.register("substitute")
 @dataclasses.dataclass(frozen=True)
-class Substitute:
+class SubstituteTraining:
     """The substitute of Papernot et al. 2017, with the settings of their digits.
 
     In each round the substitute goes on training on all images labelled so far; then,
@@ -141,7 +141,7 @@ class TrainedSubstitute(NamedTuple):
 
 def train_substitute(
     label: Oracle,
-    substitute: Substitute,
+    substitute: SubstituteTraining,
     seeds: Any,
     *,
     classes: int,
@@ -167,9 +167,9 @@ def train_substitute(
     """
     images = checked_images(seeds)
     checked_key(key)
-    if not isinstance(substitute, Substitute):
+    if not isinstance(substitute, SubstituteTraining):
         raise UsageError(
-            f"substitute is {substitute!r}; allowed: a Substitute(), or "
+            f"substitute is {substitute!r}; allowed: a SubstituteTraining(), or "
             "training.substitutes.build('substitute')."
         )
     if not callable(label):
@@ -179,7 +179,7 @@ def train_substitute(
     classes = int(classes)
     if len(images) < substitute.seeds:
         raise UsageError(
-            f"Substitute.seeds is {substitute.seeds}; allowed: at most the "
+            f"SubstituteTraining.seeds is {substitute.seeds}; allowed: at most the "
             f"{len(images)} images given."
         )
     images = images[: substitute.seeds]
@@ -256,7 +256,7 @@ class _Augment:
 class _Learner:
     """The substitute as it goes from round to round."""
 
-    def __init__(self, substitute: Substitute, model: Model, key: PRNGKey):
+    def __init__(self, substitute: SubstituteTraining, model: Model, key: PRNGKey):
         self._substitute, self._model, self._key = substitute, model, key
         self._training = CrossEntropy(optimizer=substitute.optimizer)
         self._state = self._training.init(model, key, substitute.steps)
@@ -288,8 +288,10 @@ class _Learner:
         return np.argmax(logits, axis=-1)
 
 
-def _batches(substitute: Substitute, n: int, key: PRNGKey) -> Iterator[np.ndarray]:
-    """Yields the rows of each step of a round, all of one number.
+def _batches(
+    substitute: SubstituteTraining, n: int, key: PRNGKey
+) -> Iterator[np.ndarray]:
+    """Yields the rows of each step of a round, equally many in each.
 
     Every epoch has an order of its own; the last batch is filled up from the start.
     """
@@ -300,7 +302,7 @@ def _batches(substitute: Substitute, n: int, key: PRNGKey) -> Iterator[np.ndarra
     yield from np.resize(np.concatenate(orders), (steps, size))
 
 
-def _chosen(substitute: Substitute, n: int, key: PRNGKey) -> np.ndarray:
+def _chosen(substitute: SubstituteTraining, n: int, key: PRNGKey) -> np.ndarray:
     """Returns the places of the images that are to be moved, in order."""
     if not substitute.reservoir or substitute.reservoir >= n:
         return np.arange(n)

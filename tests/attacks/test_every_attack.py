@@ -85,6 +85,8 @@ NEAREST = [spec for spec in ALL if spec.budget is None and spec.family != "physi
 FIRST = [specs[0] for specs in CASES.values()]
 """One of each: what is compiled anew for a property is tested on these alone."""
 SCALE_FREE = [spec for spec in ALL if getattr(spec, "loss", "") != "ce"]
+LATE = (CarliniWagner, HopSkipJump, Patch, Square)
+"""Attacks whose state may hold the clean or the first image for the first steps."""
 KEY = jax.random.key(3)
 TILE = 8
 
@@ -305,3 +307,37 @@ def test_without_a_bound_every_image_falls(norm, epsilon):
 def test_many_steps_beat_one():
     single, many = crafted(FGSM(0.1)), crafted(PGD(0.1, steps=10))
     assert many.success.sum() >= single.success.sum()
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "apply"))
+def states_of(spec, apply, params, image, label):
+    """Returns the states of an attack on one image before and after its steps."""
+    spec = spec.for_classes(4)
+    problem = attacks.Problem(
+        functools.partial(apply, params), image, label, jnp.float32(spec.budget or 0)
+    )
+    spec = spec.without_budget()
+    states = [spec.begin(problem, KEY)]
+    for number in range(min(3, spec.iterations)):
+        key = jax.random.fold_in(KEY, number)
+        states.append(spec.step(problem, key, states[-1]))
+    return states
+
+
+@pytest.mark.parametrize(
+    "spec", grouped(spec for spec in ALL if isinstance(spec, SteppedAttack))
+)
+def test_the_image_of_a_state_is_told(spec):
+    """It is what the state holds, clipped to the box, and what the steps change."""
+    toy = make_toy(4)
+    image = jnp.asarray(toy.images[0])
+    states = states_of(spec, toy.apply, toy.params, image, jnp.int32(toy.labels[0]))
+    for state in states:
+        told = np.asarray(spec.image_of(state))
+        assert told.shape[-3:] == image.shape
+        assert told.min() >= 0 and told.max() <= 1
+        held = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == told.shape]
+        assert any(np.array_equal(told, np.clip(leaf, 0, 1)) for leaf in held)
+    if type(spec) not in LATE:
+        first, last = spec.image_of(states[0]), spec.image_of(states[-1])
+        assert not np.array_equal(first, last)

@@ -1,11 +1,12 @@
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.core import spec
+from robust_manifold.core import keys, spec
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check, is_whole, name_fields
 
@@ -264,3 +265,44 @@ def test_what_is_no_number_is_named(fields, words):
     assert str(error.value) == words
     for value in fields.values():
         assert not is_whole(value, 1)
+
+
+def test_a_renamed_class_and_field_keep_their_streams():
+    """The text is today's; what random streams are named by stays what it was."""
+    parts, before, now = Registry("part"), Registry("kind"), Registry("kind")
+
+    @parts.register("brush", first_name="pen", first_fields={"width": "size"})
+    @dataclasses.dataclass(frozen=True)
+    class Brush:
+        width: int = 1
+
+    @before.register("soften")
+    @dataclasses.dataclass(frozen=True)
+    class Soften:
+        w: float
+        steps: int = 3
+        part: object = None
+
+    @now.register("blur", first_name="soften", first_fields={"width": "w"})
+    @dataclasses.dataclass(frozen=True)
+    class Blur:
+        width: float
+        steps: int = 3
+        part: object = None
+
+    for arguments in ((0.5,), (0.5, 4)):
+        old, new = Soften(*arguments), Blur(*arguments)
+        assert now.stream_name(new) == before.stream_name(old) == before.to_string(old)
+    renamed = Blur(0.5, part=Brush(2))
+    assert now.to_string(renamed) == "blur(width=0.5, part=brush(width=2))"
+    assert now.stream_name(renamed) == "soften(w=0.5, part=pen(size=2))"
+    one, other = (
+        jax.random.key_data(keys.stream(jax.random.key(0), f"attack {name}"))
+        for name in (now.stream_name(new), before.to_string(old))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_first_name_of_no_field_is_refused():
+    with pytest.raises(ValueError, match="Simple has no field 'width'"):
+        Registry("kind").register("simple", first_fields={"width": "w"})(Simple)

@@ -22,7 +22,7 @@ from robust_manifold.defenses import (
 from robust_manifold.defenses.views import with_derivative_of
 from robust_manifold.inversion import (
     GradientDescent,
-    Outcome,
+    ImplicitOutcome,
     Restarts,
     Search,
     unrolled,
@@ -289,7 +289,7 @@ def test_samples_are_averaged_over_keys():
 def test_whether_the_theorem_holds_is_told_image_by_image():
     report = adversaries.build("implicit").report(INC, NETWORKS)
     found = batching.map_examples(report, PARAMS, IMAGES, key=KEY)
-    np.testing.assert_array_equal(found.outcome, [Outcome.SOLVED] * 4)
+    np.testing.assert_array_equal(found.outcome, [ImplicitOutcome.SOLVED] * 4)
     # The columns are orthonormal: the Hessian of the mean square is 2 / 12.
     np.testing.assert_allclose(found.least, 1 / 6, rtol=1e-4)
     np.testing.assert_allclose(found.largest, 1 / 6, rtol=1e-4)

@@ -1,5 +1,6 @@
 """What an audit computes is shared within it, and gone with it."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -10,7 +11,7 @@ import pytest
 
 from robust_manifold import attacks, evaluation
 from robust_manifold.core.errors import UsageError
-from robust_manifold.evaluation.audits import budgets, ordering
+from robust_manifold.evaluation.audits import budgets, ordering, search
 from robust_manifold.evaluation.audits.runs import Runs
 
 
@@ -113,3 +114,52 @@ def test_what_an_audit_cannot_use_is_named(changes, words):
     audit = getattr(evaluation.audit, "__wrapped__", evaluation.audit)
     with pytest.raises(UsageError, match=words):
         audit(**given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetful(attacks.SteppedAttack[dict]):
+    """A stranger's attack that finds adversarial images, and returns the clean ones."""
+
+    epsilon: float
+    norm = "linf"
+    iterations = 4
+
+    def begin(self, problem, key):
+        return {"here": problem.image}
+
+    def step(self, problem, key, state):
+        slope = jax.grad(lambda image: problem.classify(image)[problem.label])
+        moved = state["here"] - problem.epsilon * jnp.sign(slope(state["here"]))
+        low, high = problem.image - problem.epsilon, problem.image + problem.epsilon
+        return {"here": jnp.clip(jnp.clip(moved, low, high), 0, 1)}
+
+    def finish(self, problem, key, state):
+        return problem.image
+
+    def passes(self, classes):
+        return attacks.Passes(step=attacks.Queries(1, 1))
+
+
+class Telling(Forgetful):
+    """The same, and it says where its image is."""
+
+    def image_of(self, state):
+        return state["here"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [(Forgetful, "SKIPPED"), (Telling, "FLAG")]
+)
+def test_an_audit_sees_the_image_that_an_attack_tells(kind, verdict):
+    params, images, labels = example()
+    report = evaluation.audit(
+        classify,
+        params,
+        images,
+        labels,
+        key=jax.random.key(0),
+        attack=kind(0.9),
+        checks=(search.SILENT_SUCCESS,),
+    )
+    (check,) = report
+    assert check.verdict == verdict

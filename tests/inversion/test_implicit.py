@@ -13,9 +13,9 @@ from robust_manifold.core.prior import ClassesInTurn, Normal
 from robust_manifold.inversion import (
     LBFGS,
     ImplicitDerivative,
+    ImplicitOutcome,
+    InversionProblem,
     LevenbergMarquardt,
-    Outcome,
-    Problem,
     Restarts,
     Search,
 )
@@ -89,7 +89,7 @@ def test_what_is_returned_is_what_was_found():
 
 
 def _problem(generate, value):
-    return Problem(generate, jnp.full((1, 1, 1), value))
+    return InversionProblem(generate, jnp.full((1, 1, 1), value))
 
 
 def _square(latent):
@@ -104,9 +104,9 @@ def _root(latent):
 @pytest.mark.parametrize(
     "generate, latent, outcome",
     [
-        (_square, [1.0], Outcome.SOLVED),
-        (_square, [0.1], Outcome.NOT_A_MINIMUM),
-        (_root, [0.0], Outcome.NON_FINITE),
+        (_square, [1.0], ImplicitOutcome.SOLVED),
+        (_square, [0.1], ImplicitOutcome.NOT_A_MINIMUM),
+        (_root, [0.0], ImplicitOutcome.NON_FINITE),
     ],
 )
 def test_it_tells_whether_the_theorem_holds(derivative, generate, latent, outcome):
@@ -114,7 +114,7 @@ def test_it_tells_whether_the_theorem_holds(derivative, generate, latent, outcom
     report = jax.jit(lambda z: derivative.report(_problem(generate, 1.0), z))(
         jnp.array(latent)
     )
-    assert report.outcome == outcome, Outcome(int(report.outcome)).message
+    assert report.outcome == outcome, ImplicitOutcome(int(report.outcome)).message
 
 
 def test_it_tells_how_far_off_the_minimum_is():
@@ -128,8 +128,13 @@ def test_it_tells_how_far_off_the_minimum_is():
 
 def test_too_few_iterations_are_told():
     scales = jnp.array([1.0, 3.0, 10.0])
-    problem = Problem(lambda z: (scales * z).reshape(3, 1, 1), jnp.ones((3, 1, 1)))
-    for iterations, outcome in [(1, Outcome.NOT_SOLVED), (3, Outcome.SOLVED)]:
+    problem = InversionProblem(
+        lambda z: (scales * z).reshape(3, 1, 1), jnp.ones((3, 1, 1))
+    )
+    for iterations, outcome in [
+        (1, ImplicitOutcome.NOT_SOLVED),
+        (3, ImplicitOutcome.SOLVED),
+    ]:
         derivative = dataclasses.replace(MATRIX_FREE, iterations=iterations)
         assert derivative.report(problem, jnp.zeros(3)).outcome == outcome
 
@@ -139,7 +144,7 @@ def test_a_slope_that_is_not_finite_leaves_the_latent_alone(derivative):
     latent = jnp.zeros(1)
 
     def attached(image):
-        return derivative.attach(Problem(_root, image), latent)
+        return derivative.attach(InversionProblem(_root, image), latent)
 
     np.testing.assert_array_equal(attached(jnp.ones((1, 1, 1))), latent)
 
@@ -150,7 +155,7 @@ def test_directions_that_change_nothing_stay(derivative):
     prior = ClassesInTurn(Normal(), 2)
 
     def attached(image):
-        problem = Problem(lambda z: (2 * z[0]).reshape(1, 1, 1), image, prior)
+        problem = InversionProblem(lambda z: (2 * z[0]).reshape(1, 1, 1), image, prior)
         return derivative.attach(problem, jnp.array([0.3, 0.7, 1.0, 0.0]))
 
     found = jax.jit(jax.jacrev(attached))(jnp.ones((1, 1, 1))).reshape(4)

@@ -91,7 +91,7 @@ def test_a_constraint_and_a_penalty_leave_the_class_alone():
         allowed = constraint.tangent(constraint.project(latent, prior), -latent, prior)
         np.testing.assert_array_equal(allowed(jnp.ones(4))[2:], [1, 1])
         assert (np.asarray(allowed(jnp.ones(4))[:2]) < 1).any()
-    problem = inversion.Problem(
+    problem = inversion.InversionProblem(
         lambda z: z.reshape(1, 4, 1), jnp.zeros((1, 4, 1)), prior
     )
     np.testing.assert_allclose(problem.offsets(latent), [2.0, 1.0])
@@ -153,8 +153,7 @@ def test_an_encoder_of_another_size_is_refused(linear):
         _invert(linear, encode=lambda _, image: jnp.zeros(4))
 
 
-@pytest.mark.parametrize("loop", ["scan", "python"])
-def test_an_image_stops_once_its_error_is_small(loop):
+def test_an_image_stops_once_its_error_is_small():
     """One step a half nearer: the images need 1, 2, ... steps to be good enough."""
     halves = GradientDescent(steps=20, learning_rate=0.25, momentum=0.0, decay=1.0)
 
@@ -167,7 +166,6 @@ def test_an_image_stops_once_its_error_is_small(loop):
         "solver": halves,
         "restarts": Restarts(1, 0.0, enough=0.002),
         "latent_shape": (1,),
-        "loop": loop,
     }
     found = inversion.invert(generate, {}, images, **settings)
     np.testing.assert_array_equal(found.status, [Status.ENOUGH] * 3)
@@ -240,8 +238,7 @@ def test_the_search_can_be_differentiated(linear, solver):
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("loop", ["scan", "python"])
-def test_a_search_does_not_know_the_batch_size(loop):
+def test_a_search_does_not_know_the_batch_size():
     """To the last bit: many steps would amplify what rounding does."""
     model = models.build("dcgan_generator(latent_size=8, width=2)")
     images = np.random.default_rng(0).uniform(size=(9, 28, 28, 1)).astype(np.float32)
@@ -256,7 +253,6 @@ def test_a_search_does_not_know_the_batch_size(loop):
             restarts="restarts(count=2, halve_at=(4,))",
             batch_size=batch_size,
             tile=4,
-            loop=loop,
         )
         for batch_size in (100, 7, 1)
     )

@@ -7,7 +7,7 @@ import pytest
 
 from robust_manifold.inversion import (
     Adam,
-    Problem,
+    InversionProblem,
     Solver,
     Status,
     Step,
@@ -71,7 +71,7 @@ def test_an_infinite_latent_is_never_the_best():
 
 
 def test_the_problem_is_the_mean_squared_error():
-    problem = Problem(
+    problem = InversionProblem(
         lambda z: jnp.stack([z[0], 2 * z[0]]).reshape(1, 2, 1), jnp.ones((1, 2, 1))
     )
     np.testing.assert_array_equal(problem.residual(jnp.array([2.0])), [1.0, 3.0])

@@ -8,12 +8,12 @@ from jax.flatten_util import ravel_pytree
 
 from robust_manifold import attacks, models
 from robust_manifold.core.errors import UsageError
-from robust_manifold.training import Substitute, substitutes, train_substitute
+from robust_manifold.training import SubstituteTraining, substitutes, train_substitute
 from robust_manifold.training.optimizers import Adam
 from robust_manifold.training.substitute import augmented
 
 CLASSES, SIDE = 3, 3
-SMALL = Substitute(
+SMALL = SubstituteTraining(
     "linear", seeds=64, rounds=3, epochs=40, batch_size=32, optimizer=Adam(0.1)
 )
 
@@ -80,9 +80,9 @@ def test_images_move_by_the_step_whose_sign_flips(learned):
         moved = np.abs(added - labelled)
         np.testing.assert_allclose(moved, 0.1, atol=1e-6, err_msg=str(place))
         labelled = np.concatenate([labelled, added])
-    signs = [Substitute(flip_every=2).signed_step(place) for place in range(5)]
+    signs = [SubstituteTraining(flip_every=2).signed_step(place) for place in range(5)]
     assert signs == [0.1, 0.1, -0.1, -0.1, 0.1]
-    assert Substitute(flip_every=0).signed_step(7) == 0.1
+    assert SubstituteTraining(flip_every=0).signed_step(7) == 0.1
 
 
 @pytest.mark.parametrize("step", [0.25, -0.25])
@@ -111,7 +111,9 @@ def test_where_nothing_has_a_gradient_images_stay():
 
 
 def test_equal_keys_give_equal_substitutes_and_others_do_not():
-    spec = Substitute("linear", seeds=8, rounds=3, epochs=1, batch_size=8, reservoir=5)
+    spec = SubstituteTraining(
+        "linear", seeds=8, rounds=3, epochs=1, batch_size=8, reservoir=5
+    )
     asked, params = [], []
     for seed in (0, 0, 1):
         target = Linear()
@@ -162,20 +164,23 @@ def test_what_fools_the_substitute_is_counted_on_the_target(learned):
 
 
 def test_texts_of_configs_are_read_and_written():
-    assert substitutes.build("substitute") == Substitute()
+    assert substitutes.build("substitute") == SubstituteTraining()
     text = "substitute(model=small_cnn(width=4), rounds=2, optimizer=adam(0.01))"
     spec = substitutes.build(text)
     assert substitutes.build(substitutes.to_string(spec)) == spec
-    assert substitutes.to_string(Substitute()) == "substitute"
-    assert Substitute().sizes == (150, 300, 600, 1200, 2400, 4800)
+    assert substitutes.to_string(SubstituteTraining()) == "substitute"
+    assert SubstituteTraining().sizes == (150, 300, 600, 1200, 2400, 4800)
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"model": "dcgan_generator"}, "Substitute.model is .*; allowed: a classifier"),
+        (
+            {"model": "dcgan_generator"},
+            "SubstituteTraining.model is .*; allowed: a classifier",
+        ),
         ({"model": "lineer"}, "'lineer'.*'linear'"),
-        ({"seeds": 0}, "Substitute.seeds is 0; allowed: 1 or more"),
+        ({"seeds": 0}, "SubstituteTraining.seeds is 0; allowed: 1 or more"),
         ({"rounds": 0}, "rounds is 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -187,7 +192,7 @@ def test_texts_of_configs_are_read_and_written():
 )
 def test_impossible_settings_are_refused(fields, named):
     with pytest.raises(UsageError, match=named):
-        Substitute(**fields)
+        SubstituteTraining(**fields)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +231,7 @@ def test_too_few_seeds_are_refused():
 def test_arguments_of_the_wrong_kind_are_named(changes, words):
     given = {
         "label": lambda images: np.zeros(len(images), int),
-        "substitute": Substitute(seeds=2),
+        "substitute": SubstituteTraining(seeds=2),
         "seeds": np.zeros((2, 4, 4, 1), np.float32),
         "classes": 2,
         "key": jax.random.key(0),

@@ -121,7 +121,7 @@ class _Images:
 
 
 def _text(path: Path) -> str:
-    """Returns a text; what is none shows signs that no list holds."""
+    """Returns a file's text; what is no text becomes signs that no list holds."""
     return path.read_text(encoding="utf-8", errors="replace")
 
 

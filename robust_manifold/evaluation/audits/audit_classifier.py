@@ -68,7 +68,7 @@ def audit(
       batched: `batched(params, images) -> logits [n, classes]`, the function that is
         used on whole batches, as it is called.
       projection: the projection behind the defence.
-      pairs: latent pairs that were found, to be held to what is said of them.
+      pairs: latent pairs that a search reports, to be checked.
       checks: the names of those to make; by default all of `NAMES`.
       examples: images used, from the first.
       queries: of the random search, an image.
@@ -76,7 +76,7 @@ def audit(
 
     Raises:
       UsageError: for images, labels or logits of the wrong shape, type or range, for
-        an attack without a budget, and for the name of no check.
+        an attack without a budget, and for an unknown name of a check.
     """
     for name in checks:
         if name not in NAMES:

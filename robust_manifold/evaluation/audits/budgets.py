@@ -119,7 +119,7 @@ def perturbation_sizes(
 
 
 def _rounding(images: np.ndarray, norm: Norm) -> float:
-    """Returns what writing a moved pixel rounds a perturbation by, at most."""
+    """Returns the most by which rounding the moved pixels changes a perturbation."""
     if norm == "l0":
         return 0.0
     pixel = float(np.finfo(images.dtype).eps) / 2

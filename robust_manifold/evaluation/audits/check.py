@@ -131,7 +131,7 @@ def share(flags: Sequence[bool] | Bool[np.ndarray, " n"]) -> float:
 
 
 def _plain(value: float | None) -> float | None:
-    """Returns a number that JSON has: one that is not finite says nothing."""
+    """Returns a number that JSON can hold; None for one that is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return float(value)

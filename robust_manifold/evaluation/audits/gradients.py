@@ -14,7 +14,7 @@ PROBABILITIES = "probabilities"
 CLASSES = "classes of the loss"
 
 CLASSIFIER, DEFENDED, SEEN = "the classifier", "the defended classifier", "the view"
-"""The stages that a gradient is looked at."""
+"""The stages at which a gradient is looked at."""
 
 
 def of_stage(stage: str) -> str:

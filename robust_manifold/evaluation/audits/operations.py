@@ -30,7 +30,7 @@ _BLOCKING = ("stop_gradient", "round", "floor", "ceil", "sign", "while")
 """Those with float results whose derivative is zero, or missing."""
 
 _NONE, _DEPENDS, _CARRIES = 0, 1, 2
-"""How a value hangs on the image: not at all, without a gradient, with one."""
+"""How a value depends on the image: not at all, without a gradient, with one."""
 
 
 class Program(NamedTuple):
@@ -98,11 +98,11 @@ def passable(program: Program, what: str) -> Check:
 
 
 def _follow(jaxpr: Any, levels: Sequence[int], found: Counter[str]) -> list[int]:
-    """Returns how the results hang on the image, and counts operations on the way.
+    """Returns how the results depend on the image, and counts operations on the way.
 
     Args:
       jaxpr: a program.
-      levels: how its arguments hang on the image.
+      levels: how its arguments depend on the image.
       found: the counts, added to.
     """
     known = dict(zip(jaxpr.invars, levels, strict=True))
@@ -123,7 +123,7 @@ def _follow(jaxpr: Any, levels: Sequence[int], found: Counter[str]) -> list[int]
 
 
 def _results(equation: Any, given: list[int], found: Counter[str]) -> list[int]:
-    """Returns how the results of one operation hang on the image."""
+    """Returns how the results of one operation depend on the image."""
     name, params = equation.primitive.name, equation.params
     if name == "scan":
         levels = _loop(params, given, found)
@@ -152,7 +152,7 @@ def _results(equation: Any, given: list[int], found: Counter[str]) -> list[int]:
 
 
 def _loop(params: dict[str, Any], given: list[int], found: Counter[str]) -> list[int]:
-    """Returns how the results of a scan hang on the image."""
+    """Returns how the results of a scan depend on the image."""
     constants, carried = params["num_consts"], params["num_carry"]
     given = list(given)
     body = params["jaxpr"].jaxpr

@@ -36,6 +36,11 @@ class OwnAttack:
         check_epsilon(self)
         check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
 
+    @property
+    def budget(self) -> float:
+        """The attack's `epsilon`, as `Attack.budget`."""
+        return self.epsilon
+
 
 class Recorder:
     """A classifier of a batch that remembers what it was asked about.

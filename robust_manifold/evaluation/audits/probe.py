@@ -83,7 +83,7 @@ def gradients_of(
     *,
     key: PRNGKey,
 ) -> Gradients:
-    """Returns the gradients of margin and cross-entropy by each image, as NumPy's."""
+    """Returns the gradients of margin and cross-entropy by each image, as NumPy."""
     examples = _Labelled(images, labels)  # type: ignore[arg-type]
     found = batching.map_examples(_Gradients(apply), params, examples, key=key)
     return jax.tree.map(np.asarray, found)
@@ -169,7 +169,7 @@ class _Project:
 
 
 def project(projection: Projection, images: np.ndarray, *, key: PRNGKey) -> Inversion:
-    """Returns the projections of many images, as NumPy's arrays."""
+    """Returns the projections of many images, as NumPy arrays."""
     found = batching.map_examples(
         _Project(projection.project), projection.params, images, key=key
     )

@@ -39,7 +39,7 @@ class Network(NamedTuple):
     params: Params
 
 
-class Outcome(NamedTuple):
+class AttackOutcome(NamedTuple):
     """What an attack made of the images.
 
     Attributes:
@@ -76,10 +76,10 @@ class Runs:
         self.apply, self.params, self.view = apply, params, view
         self.images, self.labels, self.key = images, labels, key
         self.attack, self.undefended, self.queries = attack, undefended, queries
-        self.epsilon = float(attack.epsilon)  # type: ignore[union-attr]
+        self.epsilon = float(attack.budget)  # type: ignore[arg-type]
         self.norm: Norm = attack.norm
         # In the instance: a cache of the class would keep every audit's images alive.
-        self._outcomes: dict[float, Outcome] = {}
+        self._outcomes: dict[float, AttackOutcome] = {}
 
     @property
     def random(self) -> bool:
@@ -88,13 +88,13 @@ class Runs:
 
     @property
     def all_budget(self) -> float:
-        """With which any image can become any other."""
+        """The budget with which any image can become any other."""
         size = self.images[0].size
         return {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[self.norm]
 
     @functools.cached_property
     def clean_logits(self) -> np.ndarray:
-        """Of the images themselves."""
+        """The logits of the clean images."""
         return self.logits(self.images)
 
     @functools.cached_property
@@ -114,22 +114,22 @@ class Runs:
         )
 
     @functools.cached_property
-    def main(self) -> Outcome:
+    def main(self) -> AttackOutcome:
         """The audited attack at its own budget."""
         return self.at(self.epsilon)
 
-    def at(self, epsilon: float) -> Outcome:
+    def at(self, epsilon: float) -> AttackOutcome:
         """Returns the outcome of the audited attack at a budget."""
         if epsilon not in self._outcomes:
             self._outcomes[epsilon] = self._at(epsilon)
         return self._outcomes[epsilon]
 
-    def _at(self, epsilon: float) -> Outcome:
+    def _at(self, epsilon: float) -> AttackOutcome:
         if isinstance(self.attack, OwnAttack):
             return self._own(self.apply, self.params, epsilon)
         return self.made(dataclasses.replace(self.attack, epsilon=epsilon))  # type: ignore[type-var]
 
-    def made(self, attack: Any, *, blind: bool = False) -> Outcome:
+    def made(self, attack: Any, *, blind: bool = False) -> AttackOutcome:
         """Returns the outcome of an attack of this package.
 
         Args:
@@ -140,7 +140,7 @@ class Runs:
         return self._craft(attack, self.apply, self.params, view)
 
     @functools.cached_property
-    def single_step(self) -> Outcome:
+    def single_step(self) -> AttackOutcome:
         """One step along the gradient, as large as the budget."""
         attack = attacks.PGD(
             epsilon=self.epsilon,
@@ -168,7 +168,7 @@ class Runs:
         return dataclasses.replace(self.attack, restarts=restarts + _MORE_RESTARTS)  # type: ignore[type-var]
 
     @functools.cached_property
-    def scores(self) -> Outcome:
+    def scores(self) -> AttackOutcome:
         """Random search on the scores alone."""
         attack = attacks.Square(
             epsilon=self.epsilon, norm=self.norm, queries=self.queries
@@ -239,14 +239,14 @@ class Runs:
         return None if found is None else jax.tree.map(np.asarray, found)
 
     def _field(self, name: str) -> int | None:
-        """Returns a number that the attack can be made with, or None."""
+        """Returns the number in a field of the attack; None if it has no such field."""
         spec: Any = self.attack
         fields = {f.name for f in dataclasses.fields(spec) if f.init}
         return getattr(self.attack, name) if name in fields else None
 
     def _craft(
         self, attack: Any, apply: Apply, params: Params, view: Apply | None
-    ) -> Outcome:
+    ) -> AttackOutcome:
         with _without_warnings():
             crafted = attacks.craft(
                 attack,
@@ -257,7 +257,7 @@ class Runs:
                 key=keys.stream(self.key, "attack"),
                 view=view,
             )
-        return Outcome(
+        return AttackOutcome(
             images=np.asarray(crafted.images),
             broken=np.asarray(crafted.success),
             forwards=float(np.mean(crafted.queries.forwards)),
@@ -266,10 +266,10 @@ class Runs:
         )
 
     @functools.cached_property
-    def _recorded(self) -> tuple[Recorder, Outcome]:
+    def _recorded(self) -> tuple[Recorder, AttackOutcome]:
         return self._ask(self.apply, self.params, self.epsilon)
 
-    def _own(self, apply: Apply, params: Params, epsilon: float) -> Outcome:
+    def _own(self, apply: Apply, params: Params, epsilon: float) -> AttackOutcome:
         """Returns the outcome of the user's own attack function."""
         if apply is self.apply and epsilon == self.epsilon:
             return self._recorded[1]
@@ -277,7 +277,7 @@ class Runs:
 
     def _ask(
         self, apply: Apply, params: Params, epsilon: float
-    ) -> tuple[Recorder, Outcome]:
+    ) -> tuple[Recorder, AttackOutcome]:
         assert isinstance(self.attack, OwnAttack)
         n, key = len(self.images), keys.stream(self.key, "own attack")
         each = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(n))
@@ -294,7 +294,7 @@ class Runs:
         )
         jax.effects_barrier()
         predictions = predictions_of(np.asarray(classify(made)))
-        outcome = Outcome(
+        outcome = AttackOutcome(
             images=made,
             broken=predictions != self.labels,
             forwards=recorder.asked / n,
@@ -306,7 +306,7 @@ class Runs:
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keeps back what an attack warns of: the checks say it."""
+    """Hides an attack's warnings: the checks say the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", attacks.AttackWarning)
         yield

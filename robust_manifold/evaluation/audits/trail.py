@@ -42,7 +42,7 @@ class _State(NamedTuple):
     losses: Float[Array, " looks"]
     met: Bool[Array, ""]
     key: Array
-    """Of the evaluated classifier, where it is random: one for all looks."""
+    """Data of the key of a random evaluated classifier: one for all looks."""
 
 
 def follow(
@@ -55,7 +55,7 @@ def follow(
     key: PRNGKey,
     view: Apply | None = None,
 ) -> Trail | None:
-    """Returns the trail of an attack; None if its state does not show its images.
+    """Returns the trail of an attack; None if its `image_of` gives no image.
 
     Args:
       attack: with a budget.
@@ -84,28 +84,17 @@ def follow(
 
 def _shows_images(followed: "_Followed", params: Params, examples: _Example) -> bool:
     def begin(params: Params, key: PRNGKey, example: _Example) -> Any:
-        return followed.attack.begin(followed.problem(params, key, example), key)
+        problem = followed.problem(params, key, example)
+        return followed.attack.image_of(followed.attack.begin(problem, key))
 
     example = jax.tree.map(lambda leaf: leaf[0], examples)
-    state = jax.eval_shape(begin, params, jax.random.key(0), example)
-    return _shown(state, example.image.shape) is not None
-
-
-def _shown(state: Any, shape: tuple[int, ...]) -> Any:
-    """Returns what a state is about to look at or has just looked at, or None."""
-    for found in (
-        state,
-        getattr(state, "image", None),
-        getattr(getattr(state, "best", None), "image", None),
-    ):
-        if getattr(found, "shape", ())[-3:] == shape:
-            return found
-    return None
+    image = jax.eval_shape(begin, params, jax.random.key(0), example)
+    return image is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Followed:
-    """An attack on one image as a loop that looks on, hashed by value."""
+    """An attack on one image as a loop that judges it on the way, hashed by value."""
 
     attack: SteppedAttack[Any]
     apply: Apply
@@ -128,9 +117,9 @@ class _Followed:
         return Objective(bound(self.apply, params, key), example.label)
 
     def looked(self, params: Params, state: _State, example: _Example) -> _State:
-        """Returns the state with the images that the attack has now come to judged."""
+        """Returns the state, the images that the attack has come to now judged."""
         shape = example.image.shape
-        images = _shown(state.attack, shape).reshape(-1, *shape)
+        images = self.attack.image_of(state.attack).reshape(-1, *shape)  # type: ignore[union-attr]
         objective = self.objective(params, state, example)
 
         def judge(image: Image):
