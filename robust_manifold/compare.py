@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from robust_manifold.config import check_stored
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import read_measures
 from robust_manifold.findings.measures_table import measures_table
 from robust_manifold.reporting import WRITERS, Table, to_console
 from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
-from robust_manifold.runtime.artefacts import Artefacts, DamagedArtefact
-from robust_manifold.runtime.run_folder import read_config
+from robust_manifold.runtime.artefacts import Artefacts
+from robust_manifold.runtime.run_folder import CONFIG, read_config
 
 FORMATS: Mapping[str, Callable[[Table], str]] = {
     "console": to_console,
@@ -100,12 +101,11 @@ def _measures(folder: Path) -> pd.DataFrame:
 
 def _confidence(folder: Path) -> float | None:
     """Returns the confidence of a run's intervals; None where it is not known."""
-    try:
-        return float(read_config(folder)["evaluation"]["confidence"])
-    except DamagedArtefact:
-        raise
-    except (OSError, ValueError, LookupError, TypeError):
+    if not (folder / CONFIG).exists():
         return None
+    config = read_config(folder)
+    check_stored(config, folder / CONFIG)
+    return config["evaluation"]["confidence"] if "evaluation" in config else None
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -128,6 +128,15 @@ def test_bad_folders_are_one_sentence(runs, ended, tmp_path):
     one_sentence(ended(good, other), "evaluation.confidence is not the same")
 
 
+@pytest.mark.parametrize("odd", [True, "much", None, 10**400, [0.9], 2.0], ids=type)
+def test_old_configs_of_odd_kinds_are_one_sentence(runs, ended, odd):
+    """Those of older versions have no checksum."""
+    one_sentence(
+        ended(runs("odd", confidence=odd)),
+        f"odd/config.json is damaged: evaluation.confidence is {odd!r}.",
+    )
+
+
 def test_bad_commands_are_one_sentence(runs, ended):
     one_sentence(ended(), "required: RUN")
     one_sentence(ended(runs("good"), "--format=pdf"), "'pdf'", "console", "--help")

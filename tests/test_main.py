@@ -25,6 +25,8 @@ from tests.support import environment_of
 TEXTS = ("md", "tex", "txt")
 """Endings of the files of tables that have captions."""
 
+WITHOUT_REPORT = ("fit_classifier", "fit_generator", "measure", "attack", "evaluate")
+
 COMMAND = [sys.executable, "-m", "robust_manifold.main"]
 
 
@@ -50,7 +52,7 @@ def _run(project, work, *more):
     return out, error
 
 
-def test_a_run(project):
+def test_a_run(program, project):
     work = project / "run"
     out, error = _run(project, work)
     assert "FGSM ε=0.1" in out and "Invert and Classify" in out
@@ -99,8 +101,9 @@ def test_a_run(project):
 
     # A second run has nothing to do but to draw the report.
     before = _results(work), (work / "report/table.md").read_bytes()
-    _, error = _run(project, work)
-    assert error.count("finished before") == 7
+    ended = program(f"--config={project / 'tiny.py'}", f"--workdir={work}")
+    assert ended.code == 0, ended.error
+    assert ended.error.count("finished before") == 7
     assert (_results(work), (work / "report/table.md").read_bytes()) == before
     again = json.loads((work / "status.json").read_text())["stage_seconds"]
     assert again["evaluate"] == status["stage_seconds"]["evaluate"]
@@ -189,7 +192,8 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_kind_of_generator_runs_to_the_end(name, program, project):
+@pytest.mark.parametrize("report", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_kind_of_generator_runs_to_the_end(name, report, program, project):
     model, training, partner = VARIANTS[name]
     ended = program(
         f"--config={project / 'tiny.py'}",
@@ -197,8 +201,7 @@ def test_every_kind_of_generator_runs_to_the_end(name, program, project):
         f"--config.generator.model={model}",
         f"--config.generator.training={training}",
         # What a generator has to do with.
-        "--config.stages=('fit_classifier','fit_generator','measure','attack',"
-        "'evaluate','report')",
+        f"--stages={','.join((*WITHOUT_REPORT, *('report',) * report))}",
     )
     assert ended.code == 0, ended.error
     assert (project / f"run/checkpoints/{partner}/params/0/manifest.json").exists()
@@ -240,12 +243,14 @@ def test_keys_that_no_result_depends_on_may_change(program, project):
     assert program(*command, stages, "--config.seed=1").code == 2
 
 
-def test_results_do_not_depend_on_rounds_or_batches(project):
-    one, other = project / "one", project / "other"
-    _run(project, one)
+def test_results_do_not_depend_on_rounds_or_batches(finished, program, tmp_path):
+    one, other = finished / "run", tmp_path / "other"
     networks = [f"--config.{n}.from_run={one}" for n in ("classifier", "generator")]
     sizes = ["--config.evaluation.round_size=3", "--config.evaluation.batch_size=5"]
-    _run(project, other, *networks, *sizes)
+    stages = f"--stages={','.join(WITHOUT_REPORT)}"
+    config = f"--config={finished / 'tiny.py'}"
+    ended = program(config, f"--workdir={other}", stages, *networks, *sizes)
+    assert ended.code == 0, ended.error
     a, b = pd.read_csv(one / "results.csv"), pd.read_csv(other / "results.csv")
     pd.testing.assert_frame_equal(
         a.drop(columns="seconds"), b.drop(columns="seconds"), rtol=1e-5
@@ -366,11 +371,11 @@ def test_the_stages_are_told_of_where_they_are_listed():
         assert f"`{stage}`" in about, stage
 
 
-def test_one_and_four_devices_give_the_same_results(project):
-    one, four = project / "one", project / "four"
-    _run(project, one)
+def test_one_and_four_devices_give_the_same_results(finished, tmp_path):
+    one, four = finished / "run", tmp_path / "four"
+    stages = f"--stages={','.join(WITHOUT_REPORT)}"
     process = subprocess.run(
-        [*COMMAND, f"--config={project / 'tiny.py'}", f"--workdir={four}"],
+        [*COMMAND, f"--config={finished / 'tiny.py'}", f"--workdir={four}", stages],
         capture_output=True,
         text=True,
         env=environment_of(devices=4),

@@ -341,7 +341,12 @@ class SteppedAttack(Attack, Generic[State]):
         outputs = jax.eval_shape(classify, image).size
         attack = self.fitting(criterion, outputs).without_budget()
         epsilon = jnp.asarray(self.budget or 0, image.dtype)
-        problem = Problem(classify, image, label, epsilon, criterion)
+
+        def alike(image: Image) -> Output:
+            # A search is as precise as its image, whatever the classifier is.
+            return classify(image).astype(image.dtype)
+
+        problem = Problem(alike, image, label, epsilon, criterion)
 
         def finish(params, key, example, state, steps):
             del params, example

@@ -43,7 +43,7 @@ from robust_manifold.core.checks import checked_labels, checked_latents, checked
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check, is_whole, with_checked_numbers
+from robust_manifold.core.spec import check, is_whole, with_checked_fields
 from robust_manifold.core.types import (
     Classify,
     Image,
@@ -68,7 +68,7 @@ _CANDIDATES = 2
 """Images made of a latent; see `moved_into_ball`."""
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class LatentSearch:
     """The latent attack on a defence that projects (Athalye et al. 2018).

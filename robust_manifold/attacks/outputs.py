@@ -176,7 +176,9 @@ def hopeless_classes(
     """Returns which classes can never be predicted, as far as the images tell.
 
     Their logits are -inf on all images, or farther below 0 than those of all others
-    reach, 10,000 times over: a mask of a finite number such as -1e9.
+    reach, 10,000 times over: a mask of a finite number such as -1e9.  If this leaves
+    one class alone, the next one's logit must be the same on all images, too, while
+    the first one's is not: else it stands above all others because it is right.
 
     >>> hopeless_classes(np.array([[3.0, -1e9, 1.0], [0.0, -1e9, 4.0]]))
     array([False,  True, False])
@@ -185,9 +187,11 @@ def hopeless_classes(
     hopeless = np.isneginf(tops)
     order = np.argsort(-tops)
     reach = 1.0
+    fixed = (logits == logits[0]).all(axis=0)
     for place, column in enumerate(order[: np.sum(~hopeless)]):
-        # One class that stands above all others is an opinion, not a mask.
-        if place > 1 and tops[column] < -_FAR_BELOW * reach:
+        # One class that stands above all others is an opinion, unless nothing is said.
+        told = place > 1 or (fixed[column] and not fixed[order[0]])
+        if told and tops[column] < -_FAR_BELOW * reach:
             hopeless[column] = True
             continue
         values = np.abs(logits[:, column])

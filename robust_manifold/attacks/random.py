@@ -12,14 +12,12 @@ from jaxtyping import Array
 from robust_manifold.core.spec import (
     check,
     is_whole,
-    name_fields,
-    with_checked_numbers,
+    with_checked_fields,
 )
 from robust_manifold.core.types import Classify, Image, Output, Params, PRNGKey
 
 
-@name_fields
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class Expectation:
     """The mean logits of a random classifier over fresh keys.

@@ -193,7 +193,7 @@ class Square(SteppedAttack[SquareState]):
             area = self.p_init / 2**phase * height * width
             side = max(round(math.sqrt(area)), least)
             side += tiled and side % 2 == 0
-            windows.append(fitted(side, max(area, float(least**2)), height, width))
+            windows.append(fitted(side, area, height, width))
         return np.array(windows, np.int32)
 
     def _first(self, problem: Problem, key: PRNGKey) -> Image:

@@ -18,6 +18,7 @@ from robust_manifold.config.editing import (
 from robust_manifold.config.experiment import FREE, STAGES, Experiment, validate
 from robust_manifold.config.networks import ORIGINS, NamedClassifier
 from robust_manifold.config.schema import TYPES, Key
+from robust_manifold.config.stored import check_stored
 
 __all__ = [
     "CLASSIFIER",
@@ -33,6 +34,7 @@ __all__ = [
     "Key",
     "NamedClassifier",
     "add_classifier",
+    "check_stored",
     "default_config",
     "defaults_beside",
     "plain_values",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from robust_manifold.core import keys
-from robust_manifold.core.spec import check, with_checked_numbers
+from robust_manifold.core.spec import check, with_checked_fields
 from robust_manifold.core.types import PRNGKey
 
 
@@ -63,7 +63,7 @@ class Prior(abc.ABC):
         return self.scaled_sample(key, shape, scale, dtype)
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class Normal(Prior):
     """A normal distribution in every dimension.
@@ -96,7 +96,7 @@ STANDARD_NORMAL = Normal()
 """N(0, 1), the prior of most generators."""
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class Uniform(Prior):
     """A uniform distribution in every dimension.
@@ -130,7 +130,7 @@ class Uniform(Prior):
         return jax.random.uniform(key, shape, dtype, self.low, self.high)
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class ClassesInTurn(Prior):
     """The prior of a class-conditional generator, for restarts that try each class.

@@ -104,11 +104,9 @@ class Registry(Generic[T]):
                 if field not in {f.name for f in dataclasses.fields(cls)}:
                     raise ValueError(f"{cls.__name__} has no field {field!r}.")
             self._first_names[cls] = first
-            with_checked_numbers(cls)
-            self._classes[name] = cls
+            self._classes[name] = with_checked_fields(cls)
             self._names[cls] = name
             _REGISTRIES[cls] = self
-            name_fields(cls)
             return cls
 
         return enter
@@ -194,33 +192,6 @@ class Registry(Generic[T]):
                 text = getattr(nested, method)(value) if nested else repr(value)
                 arguments.append(f"{names.fields.get(field.name, field.name)}={text}")
         return f"{names.name}({', '.join(arguments)})" if arguments else names.name
-
-
-def name_fields(cls: C) -> C:
-    """Makes a dataclass list its fields where it is built with wrong ones.
-
-    >>> @name_fields
-    ... @dataclasses.dataclass(frozen=True)
-    ... class Noise:
-    ...     epsilon: float
-    >>> Noise(eps=0.1)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    robust_manifold.core.errors.FieldError: Noise has no field 'eps'; allowed...
-    """
-    build = cls.__init__
-    signature = inspect.signature(build)
-
-    @functools.wraps(build)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            signature.bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise _misfit(cls, args, kwargs) or error from error
-        build(self, *args, **kwargs)
-
-    cls.__init__ = checked  # type: ignore[misc]
-    return cls
 
 
 def _misfit(cls: Any, args: tuple, kwargs: dict[str, Any]) -> FieldError | None:
@@ -358,33 +329,45 @@ def plain(value: Any) -> Any:
     return value.item() if scalar else value
 
 
-def with_checked_numbers(cls: C) -> C:
-    """Returns a dataclass whose number fields hold Python's numbers, and nothing else.
+def with_checked_fields(cls: C) -> C:
+    """Returns a dataclass that names its fields where it is built with others.
 
-    Its arguments pass through `plain`, so that equal specs are equal, and are written
-    alike, whatever library their numbers come from.  A bool counts as no number, and
-    5.0 as no whole number.  The class's own checks come next, and last a check that
-    every number field holds a number.
+    What it is made with passes through `plain`: equal specs are equal, and written
+    alike, whatever library their numbers come from.  A bool is no number, and 5.0 is
+    no whole one.  Then come the checks of its own, then that all numbers are some.
+
+    >>> @with_checked_fields
+    ... @dataclasses.dataclass(frozen=True)
+    ... class Noise:
+    ...     epsilon: float
+    >>> Noise(eps=0.1)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    robust_manifold.core.errors.FieldError: Noise has no field 'eps'; allowed...
     """
     make = cls.__init__
-    order = [f.name for f in dataclasses.fields(cls) if f.init and not f.kw_only]  # type: ignore[arg-type]
+    signature = inspect.signature(make)
 
     @functools.wraps(make)
     def init(self, *args: Any, **kwargs: Any) -> None:
-        args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
-        given = dict(zip(order, args, strict=False)) | kwargs
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise _misfit(cls, args, kwargs) or error from error
+        own, *_ = signature.parameters
+        given = {k: plain(v) for k, v in bound.arguments.items() if k != own}
         # The class's own checks would say how large a number it wants, not which kind.
         kinds = {k: v for k, v in given.items() if isinstance(v, bool | float)}
         _check_numbers(type(self), kinds)
         try:
-            make(self, *args, **kwargs)
+            make(self, **given)
         except TypeError:
             # A text cannot be compared with a number.
             _check_numbers(type(self), vars(self))
             raise
         _check_numbers(type(self), vars(self))
 
-    cls.__init__ = init
+    cls.__init__ = init  # type: ignore[misc]
     return cls
 
 

@@ -17,7 +17,7 @@ from robust_manifold.attacks.contract import classes_of
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import with_checked_numbers
+from robust_manifold.core.spec import with_checked_fields
 from robust_manifold.core.types import Params
 from robust_manifold.evaluation.intervals import Interval, wilson_interval
 from robust_manifold.evaluation.neighbours import nearest_neighbours
@@ -48,7 +48,7 @@ class Judge(Protocol):
         ...
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class ClassifierJudge:
     """A classifier trained apart from the attacked one.
@@ -84,7 +84,7 @@ class ClassifierJudge:
         return np.where(sure, probabilities.argmax(axis=-1), UNSURE)
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeighbourJudge:
     """The class of the nearest labelled image, by the Euclidean norm over all pixels.

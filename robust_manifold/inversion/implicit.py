@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.core.manifold import Manifold
-from robust_manifold.core.spec import check, is_whole, with_checked_numbers
+from robust_manifold.core.spec import check, is_whole, with_checked_fields
 from robust_manifold.core.types import Image, Latent, PRNGKey, Scalar
 from robust_manifold.inversion.constraints import Directions
 from robust_manifold.inversion.problem import InversionProblem
@@ -79,7 +79,7 @@ class _Solved(NamedTuple):
     """As a share of the right-hand side."""
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class ImplicitDerivative:
     """How the derivative of an inversion is computed; pure and hashable.

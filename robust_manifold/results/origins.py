@@ -5,11 +5,14 @@ trained so.  The runs that they came from say it, as long as these are there.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from robust_manifold.config import check_stored
+from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Run
 from robust_manifold.runtime import DamagedArtefact
-from robust_manifold.runtime.run_folder import config_differences, read_config
+from robust_manifold.runtime.run_folder import CONFIG, config_differences, read_config
 
 NETWORKS = ("classifier", "generator", "encoder")
 _APART = ("from_run", "start")
@@ -60,15 +63,18 @@ def _origin(name: str, folder: str) -> Mapping[str, Any] | None:
         passed.add(folder)
         try:
             config = read_config(folder)
-            blocks = blocks_of(config)
-            if name not in {*blocks, *NETWORKS}:
-                # A run without a classifier of this name gives its own.
-                name = "classifier"
-            block, folder = blocks[name], str(blocks[name].get("from_run", ""))
         except DamagedArtefact:
             raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, UsageError):
             return None
+        check_stored(config, Path(folder) / CONFIG)
+        blocks = blocks_of(config)
+        if name not in {*blocks, *NETWORKS}:
+            # A run without a classifier of this name gives its own.
+            name = "classifier"
+        if name not in blocks:
+            return None
+        block, folder = blocks[name], str(blocks[name].get("from_run", ""))
         if not folder:
             return block
     return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_manifold import findings
+from robust_manifold.config import check_stored
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Run
 from robust_manifold.results.command_lines import read_arguments
@@ -66,6 +67,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 def read_records(folder: Path, replaced: Collection[str] = ()) -> list[Run]:
     """Returns the records in a folder, by name.
 
+    A record that a killed process has laid aside is put back first.
+
     Args:
       folder: of the records.
       replaced: names of those that are left out.
@@ -73,8 +76,10 @@ def read_records(folder: Path, replaced: Collection[str] = ()) -> list[Run]:
     Raises:
       UsageError: if there are none, or one of them cannot be read.
     """
+    for aside in folder.glob(_aside(folder / "*").name):
+        _put_back(aside)
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    # What a killed process left behind, and what editors make, is hidden.
+    # What else a killed process left behind, and what editors make, is hidden.
     found = [path for path in inside if path.is_dir() and path.name[0] != "."]
     if not found and not replaced:
         raise UsageError(
@@ -112,24 +117,34 @@ def _replace(target: Path, partial: Path) -> None:
 
     Files of two runs side by side would pass for one record.
     """
-    old = partial.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    there = target.exists()
-    if there:
-        target.rename(old)
+    aside = _aside(target)
+    _put_back(aside)
+    if target.exists():
+        target.rename(aside)
     try:
         partial.rename(target)
-    except OSError:
-        if there:
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    finally:
+        _put_back(aside)
+
+
+def _aside(target: Path) -> Path:
+    """Returns where a record lies while another one takes its place."""
+    return target.with_name(f".{target.name}.old")
+
+
+def _put_back(aside: Path) -> None:
+    """Gives a record laid aside its place again, or removes it if that is taken."""
+    target = aside.with_name(aside.name[1:].removesuffix(".old"))
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():
+        aside.rename(target)
 
 
 def _read(stored: Artefacts) -> Run:
     recorded = stored.holds(EXPERIMENT)
     config, status = _config_and_status(stored, recorded)
-    _check_kinds(stored.path / CONFIG, config, _CONFIG_KINDS)
+    check_stored(config, stored.path / CONFIG, _CONFIG_NEEDED)
     _check_status(stored.path, status, config)
     computed = provenance.results_of(status)
     about = _about(stored, provenance.commands_of(computed), config)
@@ -230,7 +245,7 @@ def _purpose(file: Path) -> str:
     return told.partition("\n")[0]
 
 
-_CONFIG_KINDS = {"seed": int, "stages": list, "title": str, "data": dict}
+_CONFIG_NEEDED = ("seed", "stages", "title", "data", "classifier", "evaluation")
 _PART_KINDS = {"command": list, "versions": dict, "devices": dict}
 
 

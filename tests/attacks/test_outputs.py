@@ -213,6 +213,30 @@ def test_one_class_alone_is_told_without_a_word_on_gradients():
     assert sentence.startswith("apply can never predict the classes 0, 2 of 3")
 
 
+@pytest.mark.parametrize("mask", [-1e9, -1e30, LOWEST])
+@pytest.mark.parametrize("added", [False, True])
+def test_finite_masks_that_leave_one_class_are_told(mask, added):
+    """Whether they replace the logits or are added to them, as float32 rounds."""
+    own = np.asarray(IMAGES.reshape(8, -1) @ WEIGHTS)
+    masked = own[:, 1:] * added + np.float32(mask)
+    logits = np.concatenate([own[:, :1], masked], axis=1)
+    np.testing.assert_array_equal(hopeless_classes(logits), [False, True, True])
+    two = logits[:, :2]
+    np.testing.assert_array_equal(hopeless_classes(two), [False, True])
+    one = np.concatenate([two, np.full((8, 1), -np.inf)], axis=1)
+    np.testing.assert_array_equal(hopeless_classes(one), [False, True, True])
+
+
+def test_a_class_that_is_right_does_not_make_the_others_hopeless():
+    """On images of one class alone, and by hard decisions, a logit may stand still."""
+    own = np.asarray(IMAGES.reshape(8, -1) @ WEIGHTS)
+    hard = np.where(np.arange(3) == 1, 0.0, -1e9) + np.zeros((8, 1))
+    sure = np.asarray(jax.nn.log_softmax(jnp.asarray(own * 1e6 + [9e9, 0, 0])))
+    reference = np.append(own[:, :1], np.zeros((8, 1)), axis=1)
+    for logits in (hard, hard[:1], own[:1] + [0, -1e9, -1e9], sure, reference):
+        assert not hopeless_classes(np.asarray(logits, np.float64)).any()
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
 @pytest.mark.parametrize("n", [1, 8])
 def test_plain_logits_have_no_hopeless_classes(scale, n):

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 from typing import Literal
 
 import jax
@@ -6,9 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.core import keys, spec
+from robust_manifold import (
+    attacks,
+    data,
+    defenses,
+    evaluation,
+    inversion,
+    models,
+    training,
+)
+from robust_manifold.core import keys, prior, spec
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import Registry, check, is_whole, name_fields
+from robust_manifold.core.spec import Registry, check, is_whole, with_checked_fields
 
 inner = Registry("inner")
 outer = Registry("outer")
@@ -134,7 +144,7 @@ def test_names_and_classes():
     assert outer.name_of(Simple()) == "simple"
 
 
-@name_fields
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class Named:
     epsilon: float
@@ -163,7 +173,7 @@ def test_other_fields_give_one_sentence(arguments, words):
 
 
 def test_an_error_of_a_specs_own_is_passed_on():
-    @name_fields
+    @with_checked_fields
     @dataclasses.dataclass(frozen=True)
     class Broken:
         def __post_init__(self):
@@ -178,6 +188,37 @@ def test_every_registered_spec_names_its_fields():
 
     assert len(spec._REGISTRIES) > 60
     for cls in spec._REGISTRIES:
+        with pytest.raises(UsageError, match="has no field 'nonsense'; allowed: "):
+            cls(nonsense=1)
+
+
+PACKAGES = (attacks, data, defenses, evaluation, inversion, models, training)
+NO_SPECS = {
+    *("Problem", "Objective", "Search", "DefendedApply"),
+    *("ModelSpec", "ClassifierSpec", "GeneratorSpec", "EncoderSpec"),
+    "DiscriminatorSpec",
+}
+"""What holds a call's arrays and functions, and what specs are derived from."""
+
+
+def exported_specs():
+    exported = [vars(package)[name] for package in PACKAGES for name in package.__all__]
+    exported += vars(prior).values()
+    return {
+        value.__name__: value
+        for value in exported
+        if isinstance(value, type)
+        and dataclasses.is_dataclass(value)
+        and value.__dataclass_params__.frozen
+        and not inspect.isabstract(value)
+        and value.__name__ not in NO_SPECS
+    }
+
+
+def test_every_public_spec_names_its_fields():
+    specs = exported_specs()
+    assert {"LatentSearch", "OwnAttack", "Expectation", "Uniform", "PGD"} <= set(specs)
+    for cls in specs.values():
         with pytest.raises(UsageError, match="has no field 'nonsense'; allowed: "):
             cls(nonsense=1)
 

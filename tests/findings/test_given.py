@@ -85,7 +85,7 @@ def test_attacks_of_one_file_are_told_apart_and_changed_files_refused(
     command = [f"--config={project / 'tiny.py'}", f"--workdir={project / 'run'}"]
     command += [*SETTINGS[:-1], "--config.evaluation.defences=('none',)"]
     command.append(f'--config.evaluation.given=("{text}", "{second}")')
-    ended = program(*command)
+    ended = program(*command, "--stages=fit_classifier,fit_generator,attack,evaluate")
     assert ended.code == 0, ended.error
     lines = json.loads((project / "run" / given.SUMMARY).read_text())
     assert [line["file"] for line in lines] == ["theirs, images", "theirs, other"]

@@ -85,7 +85,15 @@ def one_sentence(result, *named):
         ({"files": {"given.json": [{"file": "x"}]}}, "given.json is not what this ver"),
         ({"files": {"pairs.json": ["x"]}}, "pairs.json is not what this version"),
         ({"status": {"command": ["main.py"]}}, "names no experiment"),
-        ({"config": {"seed": "none"}}, "config.json lacks 'seed'"),
+        ({"config": {"seed": "none"}}, "config.json is damaged: seed is 'none'"),
+        ({"config": {"generator": True}}, "config.json is damaged: generator is True"),
+        ({"config": {"pretrained": {"x": 1}}}, "damaged: pretrained is {'x': 1}"),
+        ({"config": {"classifiers": ["x"]}}, "damaged: classifiers is ['x']"),
+        ({"config": {"classifiers": {"x": 1}}}, "damaged: classifiers.x is 1"),
+        ({"config": {"classifiers": {"x": {}}}}, "lacks 'classifiers.x.training'"),
+        ({"config": {"stages": [1]}}, "damaged: stages is [1]"),
+        ({"config": {"evaluation": {}}}, "lacks 'evaluation.confidence'"),
+        ({"config": {"data": {"source": 1}}}, "damaged: data.source is 1"),
         ({"files": {"results.csv": None}}, "lacks results.csv"),
         ({"files": {"results.csv": "classifier,n\n"}}, "has the columns classifier, n"),
     ],
@@ -93,6 +101,12 @@ def one_sentence(result, *named):
 def test_runs_that_cannot_be_used_are_one_sentence(make_run, ended, changes, named):
     bad = make_run("bad", **changes)
     one_sentence(ended(make_run("good", seed=1), bad), bad, named)
+
+
+def test_values_that_nobody_reads_may_be_odd(make_run, page):
+    odd = {"pretrained": [{}], "generator": {"x": 1, "model": None}, "other": {"x": 1}}
+    named = {"classifiers": {"robust": {"training": "text", "from_run": 3}}}
+    assert "97.0 %" in page(make_run(config=odd | named))
 
 
 def test_folders_that_are_no_runs_are_one_sentence(make_run, ended, tmp_path):
@@ -209,6 +223,40 @@ def test_a_recording_that_was_killed_leaves_the_old_record(
     assert "90.0 %" in (tmp_path / "docs" / "results.md").read_text()
     records = tmp_path / "docs" / "results" / "records"
     assert [path.name for path in records.iterdir()] == ["mnist-0"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_replacement_that_was_killed_loses_no_record(
+    make_run, ended, tmp_path, monkeypatch, number, lines
+):
+    """Before the old record is laid aside, and before the new one has its place."""
+    assert ended("--record", make_run("a"))[0] == 0
+    changed = make_run("b", files=lines({"none": (90, 60, 0), INC: (95, 90, 70)}))
+    rename, made = pathlib.Path.rename, []
+
+    def killed(path, target):
+        made.append(target)
+        # What is dead does nothing more.
+        if len(made) >= number:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pathlib.Path, "rename", killed)
+        ended("--record", changed)
+    assert ended("--check") == (0, "", "")
+    assert ended("--record", changed)[0] == 0
+    assert "90.0 %" in (tmp_path / "docs" / "results.md").read_text()
+    records = tmp_path / "docs" / "results" / "records"
+    assert [path.name for path in records.iterdir()] == ["mnist-0"]
+
+
+def test_another_record_may_be_taken_up_after_that(make_run, ended, tmp_path):
+    assert ended("--record", make_run("a"))[0] == 0
+    records = tmp_path / "docs" / "results" / "records"
+    (records / "mnist-0").rename(records / ".mnist-0.old")
+    assert ended("--record", make_run("b", seed=1))[0] == 0
+    assert sorted(path.name for path in records.iterdir()) == ["mnist-0", "mnist-1"]
 
 
 def test_a_damaged_record_can_be_recorded_anew(make_run, ended, tmp_path):

@@ -9,11 +9,11 @@ import numpy as np
 
 from robust_manifold.attacks.base import check_epsilon
 from robust_manifold.core.norms import Norm
-from robust_manifold.core.spec import check, with_checked_numbers
+from robust_manifold.core.spec import check, with_checked_fields
 from robust_manifold.evaluation.audits.budgets import perturbation_sizes
 
 
-@with_checked_numbers
+@with_checked_fields
 @dataclasses.dataclass(frozen=True)
 class OwnAttack:
     """A user's attack function, to be audited as it is.
