@@ -53,7 +53,8 @@ class LinfSearch(RoundSearch[Search]):
         goal, there = Goal.of(problem, self.confidence, self.normalise)
         one, zero = jnp.ones((), image.dtype), jnp.zeros((), image.dtype)
         rounds = jnp.where(there, self.binary_search_steps, 0)
-        return Search(self._fresh(image), one, zero, image, one, rounds, goal)
+        start = self._fresh(problem.begins_at)
+        return Search(start, one, zero, image, one, rounds, goal)
 
     def step(self, problem: Problem, key: PRNGKey, state: Search) -> Search:
         """Returns the search one step of Adam on."""
