@@ -72,6 +72,14 @@ class ClassCriterion(Criterion):
     """A criterion on logits of classes."""
 
     classes = True
+    reached: ClassVar[bool]
+    """Whether the target is a class to be reached, or one to be left."""
+
+    def succeeds(self, output: Float[Array, " classes"], target: Any):
+        """Returns whether the largest logit is the target's, or another one."""
+        hit = jnp.argmax(output) == target
+        # The first NaN wins an argmax: a broken logit is no success.
+        return (hit == self.reached) & ~jnp.isnan(output).any()
 
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the classes [n], checked: one vector of 2 logits or more."""
@@ -88,14 +96,11 @@ class ClassCriterion(Criterion):
 class Misclassified(ClassCriterion):
     """The prediction is another class than the target, which is the true one."""
 
+    reached = False
+
     def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
         """Returns the largest other logit less the target's."""
         return _lead(output, target)
-
-    def succeeds(self, output: Float[Array, " classes"], target: Any):
-        """Returns whether the largest logit is another one."""
-        # The first NaN wins an argmax: a broken logit is no success.
-        return (jnp.argmax(output) != target) & ~jnp.isnan(output).any()
 
 
 MISCLASSIFIED = Misclassified()
@@ -107,13 +112,11 @@ MISCLASSIFIED = Misclassified()
 class Targeted(ClassCriterion):
     """The prediction is the target, a class to be reached."""
 
+    reached = True
+
     def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
         """Returns the target's logit less the largest other one."""
         return -_lead(output, target)
-
-    def succeeds(self, output: Float[Array, " classes"], target: Any):
-        """Returns whether the largest logit is the target's."""
-        return (jnp.argmax(output) == target) & ~jnp.isnan(output).any()
 
 
 @criteria.register("deviates")
