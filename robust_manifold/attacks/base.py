@@ -117,6 +117,11 @@ class Problem:
         """Whether `label` is a class to be reached."""
         return isinstance(self.criterion, Targeted)
 
+    @property
+    def begins_at(self) -> Image:
+        """The given start; the image itself where none is given."""
+        return self.image if self.start is None else self.start
+
     def objective(self, loss: Loss = "margin") -> Objective:
         """Returns what an attack climbs: a loss, and whether it has succeeded."""
         return Objective(self.classify, self.label, loss, self.criterion)

@@ -42,8 +42,9 @@ class CarliniWagner(SteppedAttack[Any]):
     a target, and return the nearest adversarial image met in any round:
 
     * `l2`: the squared l2 distance, for w in x' = (tanh(w) + 1) / 2.  Every round
-      starts from the clean image with another c: ten times the last one until an
-      adversarial image is met, then halfway between what fails and what succeeds.
+      starts from the clean image, or the given start, with another c: ten times the
+      last one until an adversarial image is met, then halfway between what fails and
+      what succeeds.
     * `l0`: the squared l2 distance, over a set of pixels that shrinks.  On success
       the least worthy 30 % of the pixels, by change times slope, are put back; on
       failure of all c (tenfold, up to 10^4 times the first one) half as many are,
@@ -69,6 +70,7 @@ class CarliniWagner(SteppedAttack[Any]):
     title: ClassVar[str] = "Carlini-Wagner"
     source: ClassVar[str] = "Carlini and Wagner 2017"
     ends_early: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
 
     norm: Norm = "l2"
     """`l2`, `l0` or `linf`."""

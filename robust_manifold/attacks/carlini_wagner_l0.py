@@ -66,7 +66,7 @@ class L0Search(RoundSearch[L0State]):
         everything = jnp.ones(image.shape, bool)
         constant = jnp.asarray(self.initial_const, image.dtype)
         return L0State(
-            self._trial(image, everything, constant),
+            self._trial(problem.begins_at, everything, constant),
             Kept(image, jnp.zeros_like(image), ~everything),
             jnp.asarray(_SHARE, image.dtype),
             jnp.where(there, self.binary_search_steps, 0),

@@ -64,12 +64,13 @@ class L2Search(RoundSearch[L2State]):
         rounds = jnp.where(there, self.binary_search_steps, 0)
         constant = Constant.starting(self.initial_const, image)
         infinite = jnp.full((), jnp.inf, image.dtype)
-        return L2State(self._fresh(image), rounds, constant, goal, image, infinite)
+        first = self._fresh(problem)
+        return L2State(first, rounds, constant, goal, image, infinite)
 
     def step(self, problem: Problem, key: PRNGKey, state: L2State) -> L2State:
         """Returns the search one step of Adam on."""
         image, descent = problem.image, state.round
-        start = jnp.arctanh(_INSIDE * (2 * image - 1))
+        start = _to_variable(image)
         rebuilt = _to_image(start)
 
         def loss(delta: Image) -> tuple[Scalar, tuple[Image, Look]]:
@@ -94,7 +95,7 @@ class L2Search(RoundSearch[L2State]):
         best = jnp.where(nearer, moved, state.best)
         distance = jnp.where(nearer, distance, state.distance)
         state = state._replace(round=descent, best=best, distance=distance)
-        return self._end_of_round(image, value, state)
+        return self._end_of_round(problem, value, state)
 
     def image_of(self, state: L2State) -> Image:
         """Returns the nearest adversarial image so far."""
@@ -144,18 +145,19 @@ class L2Search(RoundSearch[L2State]):
         # Where no pixel has a slope yet, at a distance of 0 too, the step is whole.
         return jnp.fmin(1, _LONGEST_STEP * state.distance / longest)
 
-    def _fresh(self, image: Image) -> L2Round:
-        zeros = jnp.zeros_like(image)
+    def _fresh(self, problem: Problem) -> L2Round:
+        zeros = jnp.zeros_like(problem.image)
         adam = self._adam.init(zeros)
-        progress = RoundProgress.starting(image)
-        return L2Round(zeros, adam, jnp.int32(0), jnp.bool_(False), progress)
+        progress = RoundProgress.starting(zeros)
+        move = _first_move(problem)
+        return L2Round(move, adam, jnp.int32(0), jnp.bool_(False), progress)
 
-    def _end_of_round(self, image: Image, loss: Scalar, state: L2State) -> L2State:
+    def _end_of_round(self, problem: Problem, loss: Scalar, state: L2State) -> L2State:
         """Returns the state, in the next round if this one is over."""
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            moved = jnp.any(descent.delta != 0)
+            moved = jnp.any(descent.delta != _first_move(problem))
             progress = descent.progress.after(descent.steps, self.steps, loss, moved)
             over |= progress.stalled
             state = state._replace(round=descent._replace(progress=progress))
@@ -170,9 +172,20 @@ class L2Search(RoundSearch[L2State]):
             value = jnp.where(value > constant.lower, value, constant.value)
             constant = constant._replace(value=value)
         after = state._replace(
-            round=self._fresh(image), rounds=rounds, constant=constant
+            round=self._fresh(problem), rounds=rounds, constant=constant
         )
         return optax.tree.where(over, after, state)
+
+
+def _first_move(problem: Problem) -> Image:
+    """Returns the move that a round begins with: none, or that to a given start."""
+    if problem.start is None:
+        return jnp.zeros_like(problem.image)
+    return _to_variable(problem.start) - _to_variable(problem.image)
+
+
+def _to_variable(image: Image) -> Image:
+    return jnp.arctanh(_INSIDE * (2 * image - 1))
 
 
 def _to_image(variable: Image) -> Image:

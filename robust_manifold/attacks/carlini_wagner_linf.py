@@ -53,7 +53,8 @@ class LinfSearch(RoundSearch[LinfState]):
         goal, there = Goal.of(problem, self.confidence, self.normalise)
         one, zero = jnp.ones((), image.dtype), jnp.zeros((), image.dtype)
         rounds = jnp.where(there, self.binary_search_steps, 0)
-        return LinfState(self._fresh(image), one, zero, image, one, rounds, goal)
+        start = self._fresh(problem.begins_at)
+        return LinfState(start, one, zero, image, one, rounds, goal)
 
     def step(self, problem: Problem, key: PRNGKey, state: LinfState) -> LinfState:
         """Returns the search one step of Adam on."""

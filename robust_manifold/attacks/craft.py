@@ -32,7 +32,12 @@ from robust_manifold.core.checks import (
     checked_key,
     checked_labels,
 )
-from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
+from robust_manifold.core.criterion import (
+    MISCLASSIFIED,
+    Criterion,
+    Targeted,
+    checked_criterion,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import (
     Classify,
@@ -534,13 +539,8 @@ def _crafted(
 
 def _checked_criterion(criterion: Any, targets: Any) -> Criterion:
     """Returns the criterion of a call; `targets` are a shorthand of one."""
-    if criterion is not None and not isinstance(criterion, Criterion):
-        raise UsageError(
-            f"criterion is {criterion!r}; allowed: a criterion, such as "
-            "Deviates(tolerance=10.0)."
-        )
     if targets is None:
-        return criterion or MISCLASSIFIED
+        return checked_criterion(criterion)
     if criterion not in (None, Targeted()):
         raise UsageError(
             f"criterion is {criterion!r} beside targets; allowed: targets alone, or "

@@ -17,7 +17,7 @@ from robust_manifold.attacks.base import (
     registry,
 )
 from robust_manifold.attacks.losses import check_loss, with_enough_classes
-from robust_manifold.attacks.nearest import Nearest
+from robust_manifold.attacks.nearest import Nearest, begun
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
@@ -103,11 +103,13 @@ class DDN(SteppedAttack[Sphere]):
         image = problem.image
         radius = jnp.full((), self.init_epsilon, image.dtype)
         slopes = aim.slopes(problem, self.loss, self.norm)
-        start = image if problem.start is None else problem.start
-        return Sphere(start, radius, Nearest.nothing(image), jnp.int32(0), slopes)
+        return Sphere(image, radius, Nearest.nothing(image), jnp.int32(0), slopes)
 
     def step(self, problem: Problem, key: PRNGKey, state: Sphere) -> Sphere:
-        """Returns the search one step on; the image it came from is compared."""
+        """Returns the search one step on; the image it came from is compared.
+
+        A given start comes after the image itself.
+        """
         original, image = problem.image, state.image
         objective = aim.objective(problem, self.loss, state.slopes)
         evaluation, gradient = objective.evaluate_with_gradient(image)
@@ -124,6 +126,7 @@ class DDN(SteppedAttack[Sphere]):
         )
         delta = radius * norms.steepest_direction(moved, self.norm)
         image = jnp.clip(original + delta, 0, 1)
+        image, radius = begun(problem, state.taken, image, radius, self.norm)
         return Sphere(image, radius, nearest, state.taken + 1, state.slopes)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Sphere) -> Image:

@@ -61,6 +61,7 @@ class DeepFool(SteppedAttack[DeepFoolState]):
     source: ClassVar[str] = "Moosavi-Dezfooli et al. 2016"
     needs_classes: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
 
     norm: Norm = "l2"
     """`l2` or `linf`."""
@@ -109,12 +110,14 @@ class DeepFool(SteppedAttack[DeepFoolState]):
         return Queries(forwards, state.backwards)
 
     def begin(self, problem: Problem, key: PRNGKey) -> DeepFoolState:
-        """Returns the clean image with its candidate classes."""
+        """Returns the clean image, or the given start, with its candidate classes."""
         logits = problem.classify(problem.image)
         others = hyperplane.rivals(problem, logits)
         count = min(self.candidates, logits.size) - 1
         found = problem.succeeds(logits)
-        return DeepFoolState(problem.image, found, others[:count], jnp.int32(0))
+        # An image that is adversarial by itself is what the walk returns.
+        start = jnp.where(found, problem.image, problem.begins_at)
+        return DeepFoolState(start, found, others[:count], jnp.int32(0))
 
     def step(
         self, problem: Problem, key: PRNGKey, state: DeepFoolState
@@ -124,6 +127,11 @@ class DeepFool(SteppedAttack[DeepFoolState]):
         near = hyperplane.boundaries(problem, image, state.others)
         position = self._moved(state.position, image, near)
         found = problem.succeeds(problem.classify(jnp.clip(position, 0, 1)))
+        if problem.start is not None:
+            # Only of a given start is it not known yet.
+            there = problem.succeeds(near.logits)
+            position = jnp.where(there, state.position, position)
+            found |= there
         backwards = state.backwards + near.values.size
         return DeepFoolState(position, found, state.others, backwards)
 

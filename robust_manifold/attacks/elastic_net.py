@@ -21,6 +21,7 @@ from robust_manifold.attacks.losses import finite
 from robust_manifold.attacks.trade_off import (
     Constant,
     Goal,
+    Look,
     RoundProgress,
     check_search,
     first_constant,
@@ -75,6 +76,7 @@ class ElasticNet(SteppedAttack[ElasticNetState]):
     source: ClassVar[str] = "Chen et al. 2018"
     norm: Norm = dataclasses.field(default="l1", init=False, repr=False)
     ends_early: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
 
     beta: float = 0.01
     """Shrinkage, in pixels, and weight of the l1 distance."""
@@ -115,7 +117,7 @@ class ElasticNet(SteppedAttack[ElasticNetState]):
         image = problem.image
         goal, there = Goal.of(problem, self.confidence, self.normalise)
         return ElasticNetState(
-            _fresh(image),
+            _fresh(problem.begins_at),
             # Nothing is nearer than the image itself: there is nothing to search.
             jnp.where(there, self.binary_search_steps, 0),
             Constant.starting(first_constant(self), image),
@@ -130,31 +132,24 @@ class ElasticNet(SteppedAttack[ElasticNetState]):
         """Returns the search one step of FISTA on."""
         clean, descent = problem.image, state.round
 
-        def loss(image: Image) -> Scalar:
+        def loss(image: Image) -> tuple[Scalar, Look]:
             look = state.goal.look(problem, problem.classify(image))
             squared = jnp.sum((image - clean) ** 2)
-            return state.constant.value * look.shortfall + squared
+            return state.constant.value * look.shortfall + squared, look
 
-        value, gradient = jax.value_and_grad(loss)(descent.ahead)
+        (value, there), gradient = jax.value_and_grad(loss, has_aux=True)(descent.ahead)
+        if problem.start is not None:
+            # The first step leads away from a given start.
+            begins = descent.steps == 0
+            state = self._met(state, problem.start, clean, there.adversarial & begins)
         place = descent.steps.astype(clean.dtype)
         size = self.learning_rate * jnp.sqrt(1 - place / self.steps)
         image = self._shrunk(descent.ahead - size * finite(gradient), clean)
         ahead = image + place / (place + 3) * (image - descent.image)
         look = state.goal.look(problem, problem.classify(image))
-        distance = self._distance(image - clean)
-        nearer = look.adversarial & (distance < state.distance)
-        state = state._replace(
-            round=ElasticNetRound(
-                image,
-                ahead,
-                descent.steps + 1,
-                descent.found | look.adversarial,
-                descent.progress,
-            ),
-            best=jnp.where(nearer, image, state.best),
-            distance=jnp.where(nearer, distance, state.distance),
-        )
-        return self._end_of_round(clean, value, state)
+        state = self._met(state, image, clean, look.adversarial)
+        going = state.round._replace(image=image, ahead=ahead, steps=descent.steps + 1)
+        return self._end_of_round(problem.begins_at, value, state._replace(round=going))
 
     def image_of(self, state: ElasticNetState) -> Image:
         """Returns the image of the round's descent."""
@@ -168,6 +163,23 @@ class ElasticNet(SteppedAttack[ElasticNetState]):
         """Returns the nearest adversarial image of all rounds."""
         return state.best
 
+    def _met(
+        self,
+        state: ElasticNetState,
+        image: Image,
+        clean: Image,
+        adversarial: Bool[Array, ""],
+    ) -> ElasticNetState:
+        """Returns the state with an image that was looked at, the best if it is."""
+        distance = self._distance(image - clean)
+        nearer = adversarial & (distance < state.distance)
+        found = state.round.found | adversarial
+        return state._replace(
+            round=state.round._replace(found=found),
+            best=jnp.where(nearer, image, state.best),
+            distance=jnp.where(nearer, distance, state.distance),
+        )
+
     def _shrunk(self, image: Image, clean: Image) -> Image:
         """Returns the image in the box, its moves shortened by beta or undone."""
         delta = image - clean
@@ -180,19 +192,19 @@ class ElasticNet(SteppedAttack[ElasticNetState]):
         return self.beta * norm(delta, "l1") + jnp.sum(delta**2)
 
     def _end_of_round(
-        self, image: Image, loss: Scalar, state: ElasticNetState
+        self, start: Image, loss: Scalar, state: ElasticNetState
     ) -> ElasticNetState:
-        """Returns the state, in the next round if this one is over."""
+        """Returns the state, in the next round, from `start`, if this one is over."""
         descent = state.round
         over = descent.steps >= self.steps
         if self.abort_early:
-            moved = jnp.any(descent.image != image)
+            moved = jnp.any(descent.image != start)
             progress = descent.progress.after(descent.steps, self.steps, loss, moved)
             over |= progress.stalled
             state = state._replace(round=descent._replace(progress=progress))
         rounds = state.rounds + 1
         after = state._replace(
-            round=_fresh(image),
+            round=_fresh(start),
             rounds=rounds,
             constant=state.constant.after(
                 descent.found, repeats(self.binary_search_steps, rounds)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.attacks import hyperplane, losses
+from robust_manifold.attacks import hyperplane, losses, region
 from robust_manifold.attacks.base import (
     Family,
     Passes,
@@ -73,6 +73,7 @@ class FAB(SteppedAttack[FABState]):
     source: ClassVar[str] = "Croce and Hein 2020"
     needs_classes: ClassVar[bool] = True
     ends_early: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
 
     norm: Norm = "linf"
     """`linf`, `l2` or `l1`."""
@@ -214,10 +215,16 @@ class FAB(SteppedAttack[FABState]):
         return jax.lax.dynamic_slice_in_dim(state.others, run % classes, 1)
 
     def _start(self, problem: Problem, key: PRNGKey, state: FABState) -> Image:
-        """Returns where a run begins: the first of each class at the image itself."""
+        """Returns where a run begins: the first of each class at the image itself.
+
+        Where a start is given, the first of each class begins there.
+        """
         image, farthest = problem.image, state.nearest.distance
+        given = problem.begins_at
+        if self.epsilon is not None and problem.start is not None:
+            given = region.projection(image, problem.epsilon, self.norm)(given)
         if self.restarts == 1:
-            return image
+            return given
         corner = norms.norm(jnp.maximum(image, 1 - image), self.norm)
         farthest = jnp.minimum(farthest, corner)
         if self.epsilon is not None:
@@ -225,7 +232,7 @@ class FAB(SteppedAttack[FABState]):
         unit = norms.uniform_in_ball(key, image, self.norm)
         random = jnp.clip(image + farthest / 2 * unit, 0, 1)
         first = state.taken < state.runs // self.restarts * self.steps
-        return jnp.where(first, image, random)
+        return jnp.where(first, given, random)
 
     def _moved(self, original: Image, image: Image, near: Any) -> Image:
         """Returns the biased mean of both projections onto the nearest boundary."""

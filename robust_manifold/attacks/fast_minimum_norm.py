@@ -16,7 +16,7 @@ from robust_manifold.attacks.base import (
     SteppedAttack,
     registry,
 )
-from robust_manifold.attacks.nearest import Nearest
+from robust_manifold.attacks.nearest import Nearest, begun
 from robust_manifold.core import norms
 from robust_manifold.core.norms import NORMS, Norm
 from robust_manifold.core.spec import check, is_whole
@@ -67,6 +67,7 @@ class FMN(SteppedAttack[Ball]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "fast minimum norm"
     source: ClassVar[str] = "Pintor et al. 2021"
+    takes_start: ClassVar[bool] = True
 
     norm: Norm = "linf"
     """`linf`, `l2`, `l1` or `l0`, which counts values, not pixels."""
@@ -134,7 +135,10 @@ class FMN(SteppedAttack[Ball]):
         return Ball(image, radius, Nearest.nothing(image), jnp.int32(0), slopes, zero)
 
     def step(self, problem: Problem, key: PRNGKey, state: Ball) -> Ball:
-        """Returns the search one step on; the image it came from is compared."""
+        """Returns the search one step on; the image it came from is compared.
+
+        A given start comes after the image itself.
+        """
         original, image = problem.image, state.image
         objective = aim.objective(problem, self.loss, state.slopes)
         evaluation, gradient = objective.evaluate_with_gradient(image)
@@ -161,6 +165,7 @@ class FMN(SteppedAttack[Ball]):
         delta = self._project(moved - original, radius)
         image = jnp.clip(original + delta, 0, 1)
         lost = self._lost(delta, image - original)
+        image, radius = begun(problem, state.taken, image, radius, self.norm)
         return Ball(image, radius, nearest, state.taken + 1, state.slopes, lost)
 
     def finish(self, problem: Problem, key: PRNGKey, state: Ball) -> Image:

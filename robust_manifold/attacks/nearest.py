@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
+from robust_manifold.attacks.base import Problem
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Image, Scalar
@@ -35,3 +36,25 @@ class Nearest(NamedTuple):
         distance = norms.norm(image - original, norm)
         nearer = adversarial & (distance <= self.distance)
         return optax.tree.where(nearer, Nearest(image, distance), self)
+
+
+def begun(
+    problem: Problem, taken: Int[Array, ""], image: Image, radius: Scalar, norm: Norm
+) -> tuple[Image, Scalar]:
+    """Returns where a search in a ball goes on, and the ball's radius.
+
+    The first step always looks at the image itself, to which nothing is nearer.  Where
+    a start is given, the second one looks at that, with a ball that just reaches it.
+
+    Args:
+      problem: the image and its start.
+      taken: steps before this one.
+      image: where this step leads.
+      radius: of its ball.
+      norm: of the ball.
+    """
+    if problem.start is None:
+        return image, radius
+    distance = norms.norm(problem.start - problem.image, norm)
+    radius = jnp.where((taken == 0) & (distance > 0), distance, radius)
+    return jnp.where(taken == 0, problem.start, image), radius

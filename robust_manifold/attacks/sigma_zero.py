@@ -61,6 +61,7 @@ class SigmaZero(SteppedAttack[SigmaZeroState]):
     family: ClassVar[Family] = "minimum norm"
     title: ClassVar[str] = "sigma-zero"
     source: ClassVar[str] = "Cina et al. 2024"
+    takes_start: ClassVar[bool] = True
 
     norm: Norm = "l0"
     """Counts values, not pixels; there is no other."""
@@ -97,14 +98,18 @@ class SigmaZero(SteppedAttack[SigmaZeroState]):
         return Passes(begin=Queries(1, 0), step=Queries(1, 1))
 
     def begin(self, problem: Problem, key: PRNGKey) -> SigmaZeroState:
-        """Returns the image itself."""
+        """Returns the image itself, or the given start."""
         image = problem.image
-        goal, _ = Goal.of(problem, 0.0, self.normalise)
+        goal, there = Goal.of(problem, 0.0, self.normalise)
+        nearest = Nearest.nothing(image)
+        if problem.start is not None:
+            # Without one, the first step compares the image itself.
+            nearest = nearest.met(image, image, there, "l0")
         return SigmaZeroState(
-            image,
+            problem.begins_at,
             _ADAM.init(image),
             jnp.asarray(self.threshold, image.dtype),
-            Nearest.nothing(image),
+            nearest,
             jnp.int32(0),
             goal,
         )

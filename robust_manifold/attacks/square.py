@@ -58,7 +58,8 @@ class SquareState(NamedTuple):
 class Square(SteppedAttack[SquareState]):
     """Square attack (Andriushchenko et al. 2020): random search on the scores.
 
-    A restart begins with vertical stripes (`linf`) or a grid of tiles (`l2`, `l1`).
+    A restart begins with vertical stripes (`linf`) or a grid of tiles (`l2`, `l1`), and
+    the first one at the given start, if there is one.
     Each query then changes one random square window: in `linf` it moves to one end of
     the ball, in `l2` and `l1` it takes over the perturbation's norm of a second
     window, as two bumps of opposite signs.  The change stays if the loss rises.  The
@@ -79,6 +80,7 @@ class Square(SteppedAttack[SquareState]):
 
     family: ClassVar[Family] = "black box"
     ends_at_success: ClassVar[bool] = True
+    takes_start: ClassVar[bool] = True
     threat_model: ClassVar[ThreatModel] = "scores"
     title: ClassVar[str] = "Square attack"
     source: ClassVar[str] = "Andriushchenko et al. 2020"
@@ -124,15 +126,19 @@ class Square(SteppedAttack[SquareState]):
         objective = problem.objective(self.loss)
         clean = objective.candidate(problem.image)
 
-        def start(key: PRNGKey) -> Candidate:
-            image = self._project(problem, self._first(problem, key))
+        def start(number: Int[Array, ""], key: PRNGKey) -> Candidate:
+            image = self._first(problem, key)
+            if problem.start is not None:
+                image = jnp.where(number == 0, problem.start, image)
+            image = self._project(problem, image)
             lowest = Candidate.nothing(image)
             # A first image of NaN logits is one that any other beats.
             best = lowest.better_of(objective.candidate(image))
             adversarial = clean.evaluation.adversarial
             return optax.tree.where(adversarial, clean, best)
 
-        return SquareState(jax.vmap(start)(self._keys(key)), jnp.int32(1))
+        numbers = jnp.arange(self.restarts)
+        return SquareState(jax.vmap(start)(numbers, self._keys(key)), jnp.int32(1))
 
     def step(self, problem: Problem, key: PRNGKey, state: SquareState) -> SquareState:
         """Returns every restart one query on."""

@@ -11,7 +11,7 @@ from robust_manifold.attacks.contract import output_of
 from robust_manifold.attacks.craft import Crafted, craft
 from robust_manifold.attacks.random import Apply, Expectation
 from robust_manifold.core.checks import checked_images
-from robust_manifold.core.criterion import MISCLASSIFIED
+from robust_manifold.core.criterion import checked_criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Output, Params, PRNGKey
 
@@ -51,12 +51,13 @@ def transfer(
     # By the names that they have here.
     held = checked_images(images)
     image = jax.ShapeDtypeStruct(held.shape[1:], held.dtype)
-    criterion = options.get("criterion") or MISCLASSIFIED
+    criterion = checked_criterion(options.get("criterion"))
     taught = output_of(source, source_params, image, criterion, "source").size
     wanted = output_of(apply, params, image, criterion).size
     if taught != wanted:
+        what = "logits" if criterion.classes else "outputs"
         raise UsageError(
-            f"source gives {taught} logits and apply {wanted}; allowed: equally many."
+            f"source gives {taught} {what} and apply {wanted}; allowed: equally many."
         )
     return craft(
         attack,

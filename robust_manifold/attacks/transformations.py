@@ -112,7 +112,7 @@ class Transformations:
 
 
 def affine(
-    image: Image, rotation: Scalar, scale: Scalar, shift: Float[Array, "2"]
+    image: Image, rotation: Scalar, scale: float | Scalar, shift: Float[Array, "2"]
 ) -> Image:
     """Returns the image turned and scaled about its centre, then moved; bilinear.
 

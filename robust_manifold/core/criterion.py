@@ -45,6 +45,20 @@ class Criterion(abc.ABC):
     def succeeds(self, output: Any, target: Any) -> Bool[Array, ""]:
         """Returns whether the attack has what it wants; never where a value is NaN."""
 
+    def misfit(self, output: Any, answer: Any) -> Scalar:
+        """Returns the loss with which a network learns the answers of another one.
+
+        A criterion on classes needs none: the cross-entropy is theirs.
+
+        Raises:
+          UsageError: unless the criterion has one.
+        """
+        del output, answer
+        raise UsageError(
+            f"criterion is {self!r}, which does not say how its outputs are learned; "
+            "allowed: a criterion on classes, or one with a method `misfit`."
+        )
+
     @abc.abstractmethod
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the targets of `n` images, checked against the shape of one output.
@@ -58,6 +72,14 @@ class ClassCriterion(Criterion):
     """A criterion on logits of classes."""
 
     classes = True
+    reached: ClassVar[bool]
+    """Whether the target is a class to be reached, or one to be left."""
+
+    def succeeds(self, output: Float[Array, " classes"], target: Any):
+        """Returns whether the largest logit is the target's, or another one."""
+        hit = jnp.argmax(output) == target
+        # The first NaN wins an argmax: a broken logit is no success.
+        return (hit == self.reached) & ~jnp.isnan(output).any()
 
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the classes [n], checked: one vector of 2 logits or more."""
@@ -74,14 +96,11 @@ class ClassCriterion(Criterion):
 class Misclassified(ClassCriterion):
     """The prediction is another class than the target, which is the true one."""
 
+    reached = False
+
     def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
         """Returns the largest other logit less the target's."""
         return _lead(output, target)
-
-    def succeeds(self, output: Float[Array, " classes"], target: Any):
-        """Returns whether the largest logit is another one."""
-        # The first NaN wins an argmax: a broken logit is no success.
-        return (jnp.argmax(output) != target) & ~jnp.isnan(output).any()
 
 
 MISCLASSIFIED = Misclassified()
@@ -93,13 +112,11 @@ MISCLASSIFIED = Misclassified()
 class Targeted(ClassCriterion):
     """The prediction is the target, a class to be reached."""
 
+    reached = True
+
     def loss(self, output: Float[Array, " classes"], target: Any) -> Scalar:
         """Returns the target's logit less the largest other one."""
         return -_lead(output, target)
-
-    def succeeds(self, output: Float[Array, " classes"], target: Any):
-        """Returns whether the largest logit is the target's."""
-        return (jnp.argmax(output) == target) & ~jnp.isnan(output).any()
 
 
 @criteria.register("deviates")
@@ -127,9 +144,7 @@ class Deviates(Criterion):
 
     def loss(self, output: Output, target: Any) -> Scalar:
         """Returns the distance from the target less the tolerance."""
-        away = output - target
-        if self.period:
-            away -= self.period * jnp.round(away / self.period)
+        away = self._away(output, target)
         squared = jnp.sum(away**2)
         distance = jnp.sqrt(jnp.where(squared > 0, squared, 1))
         # At the target itself all ways lead out: an attack that begins there, at a
@@ -141,9 +156,20 @@ class Deviates(Criterion):
         """Returns whether the distance is above the tolerance."""
         return self.loss(output, target) > 0
 
+    def misfit(self, output: Output, answer: Any) -> Scalar:
+        """Returns the squared distance."""
+        return jnp.sum(self._away(output, answer) ** 2)
+
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the targets, floats of the outputs' shape, [n, ...]."""
         return _numbers(targets, (n, *output.shape), output.dtype)
+
+    def _away(self, output: Output, target: Any) -> Output:
+        """Returns the difference of each entry, the shorter way round."""
+        away = output - target
+        if self.period:
+            away -= self.period * jnp.round(away / self.period)
+        return away
 
 
 @criteria.register("any_label_wrong")
@@ -159,6 +185,10 @@ class AnyLabelWrong(Criterion):
         """Returns whether an answer differs from its target."""
         wrong = ((output > 0) != target).any()
         return wrong & ~jnp.isnan(output).any()
+
+    def misfit(self, output: Float[Array, " labels"], answer: Any) -> Scalar:
+        """Returns the cross-entropy of the answers, summed over the labels."""
+        return jnp.sum(jax.nn.softplus(jnp.where(answer, -output, output)))
 
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the answers, booleans [n, labels]."""
@@ -184,6 +214,10 @@ class SignFlips(Criterion):
         value = output.reshape(())
         return ((value > 0) != target) & ~jnp.isnan(value)
 
+    def misfit(self, output: Output, answer: Any) -> Scalar:
+        """Returns the cross-entropy of the answer."""
+        return jax.nn.softplus(self.loss(output, answer))
+
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the classes 0 or 1, booleans [n]."""
         if math.prod(output.shape) != 1:
@@ -191,6 +225,22 @@ class SignFlips(Criterion):
                 f"apply gives {output.shape} for one image; allowed: one logit."
             )
         return _answers(targets, (n,))
+
+
+def checked_criterion(criterion: Any) -> Criterion:
+    """Returns the criterion of a call, by default `Misclassified()`.
+
+    Raises:
+      UsageError: for anything that is no criterion.
+    """
+    if criterion is None:
+        return MISCLASSIFIED
+    if not isinstance(criterion, Criterion):
+        raise UsageError(
+            f"criterion is {criterion!r}; allowed: a criterion, such as "
+            "Deviates(tolerance=10.0)."
+        )
+    return criterion
 
 
 def _lead(logits: Float[Array, " classes"], label: Any) -> Scalar:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from robust_manifold import models
 from robust_manifold.core import keys
@@ -73,7 +73,7 @@ class ClassifierTraining(abc.ABC):
         key: PRNGKey,
         state: Any,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[Any, Any]:
         """Returns the state after one step, and its metrics: a NamedTuple of scalars.
 
@@ -85,7 +85,7 @@ class ClassifierTraining(abc.ABC):
           key: of the whole training; each step folds its own number into it.
           state: donated; use the returned one.
           images: pixels in [0, 1].
-          labels: class numbers.
+          labels: class numbers, or what else the training teaches.
         """
         step_key = jax.random.fold_in(keys.stream(key, "step"), state.step)
         return self._step(model, steps, step_key, state, images, labels)
@@ -98,7 +98,7 @@ class ClassifierTraining(abc.ABC):
         key: PRNGKey,
         state: Any,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[Any, Any]:
         """Returns what `step` does; `key` is this step's own."""
 

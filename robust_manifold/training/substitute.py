@@ -1,4 +1,4 @@
-"""A substitute: a network trained on nothing but another classifier's labels.
+"""A substitute: a network trained on nothing but another one's answers.
 
 Papernot et al., "Practical Black-Box Attacks against Machine Learning" (2017): attacks
 that are crafted on the substitute carry over to the classifier that it was taught by.
@@ -12,22 +12,31 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from robust_manifold import models
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, checked_criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check, is_whole
-from robust_manifold.core.types import Image, Label, Params, PRNGKey
+from robust_manifold.core.types import Image, Params, PRNGKey, Scalar, Target
 from robust_manifold.models import ClassifierSpec, Model
 from robust_manifold.models.classifiers import DefenseGANE
 from robust_manifold.training.classifier import CrossEntropy
+from robust_manifold.training.imitation import (
+    Imitated,
+    Imitation,
+    Imitator,
+    Units,
+    outputs_of,
+)
 from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 
 Oracle: TypeAlias = Callable[[np.ndarray], Any]
-"""`label(images) -> [n] classes` of float images [n, height, width, channels]: any
-Python function, called with plain arrays, one call a round."""
+"""`label(images) -> [n] classes`, or what else the target puts out, of float images
+[n, height, width, channels]: any Python function, called with plain arrays, one call a
+round."""
 
 registry: Registry[Any] = Registry("substitute")
 """All ways to train a substitute, by the names that configs use."""
@@ -125,7 +134,8 @@ class SubstituteRound(NamedTuple):
     queries: int
     """Labels asked for so far, which is the size of the labelled set."""
     agreement: float
-    """The share of the set that the substitute, now trained on it, labels alike."""
+    """The share of the set that the substitute, now trained on it, labels alike; for
+    which the criterion is not met, where there are no classes."""
 
 
 class TrainedSubstitute(NamedTuple):
@@ -144,7 +154,8 @@ def train_substitute(
     substitute: SubstituteTraining,
     seeds: Any,
     *,
-    classes: int,
+    classes: int | None = None,
+    criterion: Criterion | None = None,
     key: PRNGKey,
 ) -> TrainedSubstitute:
     """Returns a network trained to imitate `label`, from its answers alone.
@@ -158,12 +169,16 @@ def train_substitute(
         it sees plain arrays, and only the classes it returns are used.
       substitute: how to train.
       seeds: images like the target's, of which the first `substitute.seeds` are used.
-      classes: how many classes the target has.
+      classes: how many classes the target has; None where it has none.
+      criterion: what attacks will want of the outputs; by default `Misclassified()`.
+        One without classes says what the target's answers are, such as the numbers of
+        a regression, [n, ...], and with what loss (`misfit`) they are learned.  An
+        image then moves along the gradient of the criterion's own loss.
       key: the root of all randomness.
 
     Raises:
-      UsageError: for too few seeds, images of the wrong shape, type or range, or
-        answers that are no classes.
+      UsageError: for too few seeds, images of the wrong shape, type or range, answers
+        that are no classes, or none that the criterion takes.
     """
     images = checked_images(seeds)
     checked_key(key)
@@ -174,52 +189,69 @@ def train_substitute(
         )
     if not callable(label):
         raise UsageError(f"label is {label!r}; allowed: a function of images.")
-    if not is_whole(classes, 2):
+    criterion = checked_criterion(criterion)
+    if criterion.classes and not is_whole(classes, 2):
         raise UsageError(f"classes is {classes!r}; allowed: a whole number, 2 or more.")
-    classes = int(classes)
+    if not criterion.classes and classes is not None:
+        raise UsageError(
+            f"classes is {classes!r} beside the criterion {criterion!r}, which has "
+            "none; allowed: None."
+        )
     if len(images) < substitute.seeds:
         raise UsageError(
             f"SubstituteTraining.seeds is {substitute.seeds}; allowed: at most the "
             f"{len(images)} images given."
         )
     images = images[: substitute.seeds]
-    model = substitute.build(images.shape[1:], classes)
-    labels = _asked(label, images, classes)
-    learner = _Learner(substitute, model, keys.stream(key, "training"))
+    if not criterion.classes:
+        _check_learnable(criterion)
+    model = substitute.build(images.shape[1:], int(classes or 2))
+    labels = _asked(label, images, classes, criterion)
+    learner_key = keys.stream(key, "training")
+    if criterion.classes:
+        learner = _Learner(substitute, model, learner_key)
+    else:
+        model = substitute.build(images.shape[1:], outputs_of(labels))
+        learner = _Imitator(substitute, model, learner_key, criterion, labels)
     history = []
     for place in range(substitute.rounds):
         learner.learn(place, images, labels)
-        agreement = np.mean(learner.predictions(images) == labels)
+        agreement = np.mean(learner.agrees(images, labels))
         history.append(SubstituteRound(len(images), float(agreement)))
         if place + 1 < substitute.rounds:
             round_key = jax.random.fold_in(keys.stream(key, "reservoir"), place)
             chosen = _chosen(substitute, len(images), round_key)
             added = augmented(
-                model,
+                learner.model,
                 learner.params,
                 images[chosen],
                 labels[chosen],
                 substitute.signed_step(place),
                 batch_size=substitute.batch_size,
+                criterion=criterion,
             )
             images = np.concatenate([images, added])
-            labels = np.concatenate([labels, _asked(label, added, classes)])
-    return TrainedSubstitute(model.apply, learner.params, len(labels), tuple(history))
+            answers = _asked(label, added, classes, criterion, labels.shape[1:])
+            labels = np.concatenate([labels, answers])
+    trained = learner.model.apply, learner.params
+    return TrainedSubstitute(*trained, len(labels), tuple(history))
 
 
 def augmented(
     model: Model,
     params: Params,
     images: Float[np.ndarray, "n height width channels"],
-    labels: Int[np.ndarray, " n"],
+    labels: np.ndarray,
     step: float,
     *,
     batch_size: int | None = None,
+    criterion: Criterion = MISCLASSIFIED,
 ) -> Float[np.ndarray, "n height width channels"]:
     """Returns x + step * sign(d logit of the label / dx), clipped to [0, 1].
 
-    Papernot et al. 2017 call it Jacobian-based dataset augmentation.  Where the
-    gradient is zero or NaN a pixel stays.
+    Papernot et al. 2017 call it Jacobian-based dataset augmentation.  Where there are
+    no classes, the criterion's loss takes the place of the logit.  Where the gradient
+    is zero or NaN a pixel stays.
 
     Args:
       model: the substitute.
@@ -228,10 +260,11 @@ def augmented(
       labels: those that the target gave.
       step: how far a pixel moves; below 0 for the other direction.
       batch_size: images computed at a time.
+      criterion: what attacks will want of the outputs.
     """
     step_size = jnp.asarray(step, images.dtype)
     moved = batching.map_examples(
-        _Augment(model.apply),
+        _Augment(model.apply, criterion),
         (params, step_size),
         (images, labels),
         key=jax.random.key(0),
@@ -243,13 +276,21 @@ def augmented(
 @dataclasses.dataclass(frozen=True)
 class _Augment:
     apply: Callable[[Params, Array], Array]
+    criterion: Criterion
 
     def __call__(
-        self, params: Any, key: PRNGKey, example: tuple[Image, Label]
+        self, params: Any, key: PRNGKey, example: tuple[Image, Target]
     ) -> Image:
         del key
         (own, step), (image, label) = params, example
-        gradient = jax.grad(lambda moved: self.apply(own, moved)[label])(image)
+
+        def climbed(moved: Image) -> Scalar:
+            output = self.apply(own, moved)
+            if self.criterion.classes:
+                return output[label]
+            return self.criterion.loss(output, label)
+
+        gradient = jax.grad(climbed)(image)
         return jnp.clip(image + step * jnp.sign(jnp.nan_to_num(gradient)), 0, 1)
 
 
@@ -257,9 +298,13 @@ class _Learner:
     """The substitute as it goes from round to round."""
 
     def __init__(self, substitute: SubstituteTraining, model: Model, key: PRNGKey):
-        self._substitute, self._model, self._key = substitute, model, key
+        self._substitute, self._network, self._key = substitute, model, key
         self._training = CrossEntropy(optimizer=substitute.optimizer)
         self._state = self._training.init(model, key, substitute.steps)
+
+    @property
+    def model(self) -> Model:
+        return self._network
 
     @property
     def params(self) -> Params:
@@ -270,7 +315,7 @@ class _Learner:
         key = jax.random.fold_in(keys.stream(self._key, "order"), place)
         for rows in _batches(self._substitute, len(images), key):
             self._state, _ = self._training.step(
-                self._model,
+                self._network,
                 self._substitute.steps,
                 self._key,
                 self._state,
@@ -278,14 +323,47 @@ class _Learner:
                 jnp.asarray(labels[rows]),
             )
 
-    def predictions(self, images: np.ndarray) -> np.ndarray:
-        logits = batching.apply_examples(
-            self._model.apply,
+    def agrees(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns for which images the substitute answers as its target does."""
+        return np.argmax(self._outputs(images), axis=-1) == labels
+
+    def _outputs(self, images: np.ndarray) -> np.ndarray:
+        return batching.apply_examples(
+            self.model.apply,
             self.params,
             images,
             batch_size=self._substitute.batch_size,
         )
-        return np.argmax(logits, axis=-1)
+
+
+class _Imitator(_Learner):
+    """A substitute that learns outputs, not classes."""
+
+    def __init__(
+        self,
+        substitute: SubstituteTraining,
+        model: Model,
+        key: PRNGKey,
+        criterion: Criterion,
+        answers: np.ndarray,
+    ):
+        super().__init__(substitute, model, key)
+        self._criterion = criterion
+        optimizer = substitute.optimizer
+        self._training = Imitation(optimizer=optimizer, criterion=criterion)
+        self._state = self._state._replace(more=Units.of(criterion, answers))
+
+    @property
+    def model(self) -> Model:
+        return self._network._replace(apply=Imitator(self._network.apply))
+
+    @property
+    def params(self) -> Imitated:
+        return Imitated(super().params, self._state.more)
+
+    def agrees(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        outputs = self._outputs(images)
+        return ~np.asarray(jax.vmap(self._criterion.succeeds)(outputs, labels))
 
 
 def _batches(
@@ -310,12 +388,47 @@ def _chosen(substitute: SubstituteTraining, n: int, key: PRNGKey) -> np.ndarray:
     return np.sort(np.asarray(drawn))
 
 
-def _asked(label: Oracle, images: np.ndarray, classes: int) -> np.ndarray:
-    """Returns the target's labels of some images, checked."""
+def _check_learnable(criterion: Criterion) -> None:
+    """Raises a `UsageError` unless a criterion says how its outputs are learned."""
+    if type(criterion).misfit is Criterion.misfit:
+        criterion.misfit(None, None)
+
+
+def _asked(
+    label: Oracle,
+    images: np.ndarray,
+    classes: int | None,
+    criterion: Criterion,
+    shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Returns the target's answers for some images, checked.
+
+    Args:
+      label: the target.
+      images: to ask about.
+      classes: of the target; None where it has none.
+      criterion: says what an answer is.
+      shape: of one answer without classes; by default that of the first.
+    """
+    if classes is None:
+        return _answered(label(images), len(images), criterion, shape)
     try:
         return checked_labels(label(images), len(images), classes)
     except UsageError as error:
         if not str(error).startswith("labels "):
             raise
+        # The function of the user's own is to blame, not an argument of ours.
+        raise UsageError(f"The function `label` returned: {error}") from None
+
+
+def _answered(
+    answers: Any, n: int, criterion: Criterion, shape: tuple[int, ...] | None
+) -> np.ndarray:
+    """Returns a target's outputs for `n` images, checked."""
+    answers = np.asarray(answers)
+    one = jax.ShapeDtypeStruct(answers.shape[1:] if shape is None else shape, "float32")
+    try:
+        return criterion.check(one, answers, n)
+    except UsageError as error:
         # The function of the user's own is to blame, not an argument of ours.
         raise UsageError(f"The function `label` returned: {error}") from None

@@ -26,6 +26,7 @@ from robust_manifold.attacks import (
     RandFGSM,
     SigmaZero,
     Square,
+    region,
 )
 from robust_manifold.core.criterion import AnyLabelWrong, Deviates, SignFlips, Targeted
 from robust_manifold.core.errors import UsageError
@@ -192,3 +193,94 @@ def test_an_attack_begins_where_it_is_told():
         _crafted(Patch("square(size=0.6)"), task, starts=starts)
     with pytest.raises(UsageError, match="starts have the shape"):
         _crafted(attack, task, starts=starts[:1])
+
+
+STARTED = [
+    APGD(0.2, steps=5),
+    APGD(0.2, steps=5, loss="dlr", targets=1, restarts=2),
+    BIM(0.2),
+    CarliniWagner(steps=5),
+    CarliniWagner("l0", steps=5),
+    CarliniWagner("linf", steps=5),
+    DDN(steps=5),
+    attacks.DeepFool(steps=5),
+    ElasticNet(steps=5),
+    attacks.FAB(steps=5),
+    attacks.FAB(steps=5, restarts=2, targets=2, epsilon=0.2),
+    attacks.FAB("l2", steps=5, epsilon=0.5),
+    FMN("linf", steps=5),
+    FMN("l2", steps=5),
+    FMN("l1", steps=5),
+    FMN("l0", steps=5),
+    HopSkipJump(queries=30, starts=5),
+    MomentumPGD(0.2, steps=5),
+    PGD(0.2, steps=5, restarts=2),
+    PGD(0.5, "l2", steps=5),
+    PGD(1.0, "l1", steps=5),
+    SPSA(0.2, steps=5, samples=8),
+    SigmaZero(steps=5),
+    Square(0.2, queries=10, restarts=2),
+    Square(0.5, "l2", queries=10),
+    Square(1.0, "l1", queries=10),
+    AutoAttack(0.2, steps=5, queries=10),
+]
+"""Attacks that take a start, with few steps."""
+
+
+def _sees_one_image(params, image):
+    """Flat everywhere: class 1 within a thousandth of one image, class 0 elsewhere."""
+    there = jnp.max(jnp.abs(image - params)) < 1e-3
+    return jnp.where(there, jnp.array([0.0, 1.0, -1.0]), jnp.array([1.0, 0.0, -1.0]))
+
+
+def test_every_attack_that_takes_a_start_is_tested():
+    names = {cls.__name__ for cls in map(type, STARTED)} - {"AutoAttack"}
+    registry = attacks.registry
+    assert names == {
+        registry[name].__name__ for name in registry.names if registry[name].takes_start
+    }
+
+
+@pytest.mark.filterwarnings("ignore:the gradients of apply are zero")
+@pytest.mark.parametrize("attack", STARTED, ids=str)
+def test_a_start_that_succeeds_is_found_where_no_slope_leads(attack):
+    """Far starts are brought into the ball of attacks that have one."""
+    image = IMAGES[:1]
+    pattern = np.where(np.arange(16).reshape(SHAPE) % 3, 0.375, -0.25)
+    starts = jnp.asarray(image + pattern, jnp.float32)
+    there = starts[0]
+    if attack.budget is not None:
+        clean = jnp.asarray(image[0])
+        there = region.projection(clean, attack.budget, attack.norm)(there)
+        assert float(jnp.max(jnp.abs(there - starts[0]))) > 0.01
+
+    made = attacks.craft(
+        attack,
+        _sees_one_image,
+        there,
+        image,
+        np.zeros(1, int),
+        key=jax.random.key(0),
+        starts=starts,
+    )
+    # No search comes so near to one image but by its start.
+    assert made.success.all()
+    cost = attack.cost(3)
+    assert (made.queries.forwards <= cost.forwards).all()
+    assert (made.queries.backwards <= cost.backwards).all()
+
+
+@pytest.mark.parametrize("attack", [a for a in STARTED if a.budget is None], ids=str)
+def test_a_start_changes_nothing_for_an_image_that_is_wrong_already(attack):
+    starts = np.float32(IMAGES[:1] + 0.25)
+    made = attacks.craft(
+        attack,
+        _sees_one_image,
+        jnp.zeros(SHAPE),
+        IMAGES[:1],
+        np.ones(1, int),
+        key=jax.random.key(0),
+        starts=starts,
+    )
+    np.testing.assert_array_equal(made.images, IMAGES[:1])
+    assert made.success.all()

@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
-import numpy as np
 
 from robust_manifold import attacks
 from robust_manifold.attacks import Attack
-from robust_manifold.attacks.contract import classes_of
+from robust_manifold.attacks.contract import output_of
 from robust_manifold.attacks.random import Apply
 from robust_manifold.core import keys
-from robust_manifold.core.checks import checked_images, checked_key, checked_labels
+from robust_manifold.core.checks import checked_images, checked_key
+from robust_manifold.core.criterion import Criterion, checked_criterion
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
@@ -36,6 +36,7 @@ def audit(
     *,
     key: PRNGKey,
     attack: Attack | OwnAttack = DEFAULT_ATTACK,
+    criterion: Criterion | None = None,
     view: Apply | None = None,
     undefended: Network | None = None,
     batched: Callable[[Params, Any], Any] | None = None,
@@ -60,9 +61,13 @@ def audit(
         `attacks.Expectation`.
       params: of `apply`.
       images: [n, height, width, channels], floats in [0, 1].
-      labels: [n], the true classes.
+      labels: [n], the true classes; with another criterion what that compares the
+        outputs with.
       key: the root of all randomness.
       attack: whose figure is claimed: an attack with a budget, or an `OwnAttack`.
+      criterion: what the attack wants of the outputs, as in `attacks.craft`.  What is
+        called right is an image for which it is not met.  Checks that need classes are
+        skipped where there are none.
       view: what the attack differentiates in place of `apply`, as in `attacks.craft`.
       undefended: the bare classifier behind the defence.
       batched: `batched(params, images) -> logits [n, classes]`, the function that is
@@ -86,18 +91,23 @@ def audit(
         if not is_whole(value, 1):
             raise UsageError(f"{name} is {value!r}; allowed: 1 or more.")
     images = checked_images(images)
-    classes = _classes(apply, params, images)
-    labels = checked_labels(labels, len(images), classes)[:examples]
+    criterion = checked_criterion(criterion)
+    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+    output = output_of(apply, params, image, criterion)
+    labels = criterion.check(output, labels, len(images))
+    labels = jax.tree.map(lambda leaf: leaf[:examples], labels)
     images = images[:examples]
     if view is not None:
-        _classes(view, params, images, "view")
+        output_of(view, params, image, criterion, "view")
     if undefended is not None:
         if not isinstance(undefended, tuple) or len(undefended) != 2:
             raise UsageError(
                 f"undefended is {undefended!r}; allowed: a Network(apply, params)."
             )
-        _classes(*undefended, images, "undefended.apply")
+        output_of(*undefended, image, criterion, "undefended.apply")
     _check_attack(attack)
+    if isinstance(attack, Attack):
+        attack.fitting(criterion, output.size)
     runs = Runs(
         apply,
         params,
@@ -105,6 +115,7 @@ def audit(
         labels,
         key=keys.stream(key, "audit"),
         attack=attack,
+        criterion=criterion,
         view=view,
         undefended=undefended,
         queries=queries,
@@ -121,13 +132,6 @@ def audit(
             if on_check is not None:
                 on_check(len(made), len(wanted))
     return [made[name] for name in NAMES if name in wanted]
-
-
-def _classes(
-    apply: Apply, params: Params, images: np.ndarray, name: str = "apply"
-) -> int:
-    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    return classes_of(apply, params, image, name)
 
 
 def _check_attack(attack: Any) -> None:

@@ -189,12 +189,17 @@ def same_at_all_scales(
     )
 
 
-def no_probabilities(logits: Float[np.ndarray, "n classes"]) -> Check:
-    """Returns whether outputs on clean images are logits, not probabilities."""
+def no_probabilities(logits: Float[np.ndarray, "n ..."], classes: bool = True) -> Check:
+    """Returns whether outputs on clean images are numbers, and no probabilities.
+
+    Args:
+      logits: the outputs.
+      classes: whether they are of classes, whose probabilities add up to 1.
+    """
     # Masks by the lowest float have no sum.
     inside = (logits >= 0).all() and (logits <= 1).all()
     # Of one image alone, true logits may happen to add up to 1.
-    several = inside and len(logits) > 1
+    several = classes and inside and len(logits) > 1
     if several and np.allclose(logits.sum(axis=-1), 1, atol=1e-3):
         return judged(
             True,
@@ -204,7 +209,7 @@ def no_probabilities(logits: Float[np.ndarray, "n classes"]) -> Check:
             "gradients vanish where the classifier is sure. Attack the logits before "
             "the softmax.",
         )
-    broken = int(np.isnan(logits).any(axis=-1).sum())
+    broken = int(np.isnan(logits).reshape(len(logits), -1).any(axis=-1).sum())
     if broken:
         return judged(
             True,
@@ -213,7 +218,8 @@ def no_probabilities(logits: Float[np.ndarray, "n classes"]) -> Check:
             f"The outputs of {some(broken, len(logits))} are NaN, which no attack can "
             "turn into a success.",
         )
-    return judged(False, PROBABILITIES, 0.0, "The outputs are no probabilities.")
+    told = "no probabilities" if classes else "numbers"
+    return judged(False, PROBABILITIES, 0.0, f"The outputs are {told}.")
 
 
 def enough_classes(classes: int, given: str, made: str) -> Check:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from robust_manifold.attacks.base import check_epsilon
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, with_checked_fields
 from robust_manifold.evaluation.audits.budgets import perturbation_sizes
@@ -50,19 +51,22 @@ class Recorder:
     Attributes:
       met: per image, whether an adversarial image in the budget was asked about.
       asked: number of images asked about.
-      losses: of each whole batch, the margins of its images; NaN out of the budget.
+      losses: of each whole batch, the criterion's losses of its images; NaN out of the
+        budget.
     """
 
     def __init__(
         self,
         classify: Callable[[Any], Any],
         images: np.ndarray,
-        labels: np.ndarray,
+        labels: Any,
         attack: OwnAttack,
         epsilon: float,
+        criterion: Criterion = MISCLASSIFIED,
     ):
         self._classify = classify
         self._images, self._labels = images, labels
+        self._criterion = criterion
         self._norm: Norm = attack.norm
         self._epsilon = epsilon
         self.met = np.zeros(len(images), bool)
@@ -72,25 +76,20 @@ class Recorder:
     def __call__(self, candidates: Any) -> Any:
         """Returns the logits of a batch."""
         logits = self._classify(candidates)
-        jax.debug.callback(self._note, candidates, logits)
+        losses = None
+        if np.shape(candidates) == self._images.shape:
+            losses = jax.vmap(self._criterion.loss)(logits, self._labels)
+        jax.debug.callback(self._note, candidates, losses)
         return logits
 
-    def _note(self, candidates: Any, logits: Any) -> None:
-        candidates, logits = np.asarray(candidates), np.asarray(logits)
+    def _note(self, candidates: Any, losses: Any) -> None:
+        candidates = np.asarray(candidates)
         self.asked += len(candidates)
-        if candidates.shape != self._images.shape:
+        if losses is None:
             return
         sizes = perturbation_sizes(self._images, candidates, self._norm)
         allowed = sizes <= self._epsilon * (1 + 1e-6) + 1e-6
         allowed &= ((candidates >= 0) & (candidates <= 1)).all(axis=(1, 2, 3))
-        margins = _margins(logits, self._labels)
-        self.met |= allowed & (margins > 0)
-        self.losses.append(np.where(allowed, margins, np.nan))
-
-
-def _margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the largest other logit less the label's; NaN where one is."""
-    rows = np.arange(len(labels))
-    others = logits.astype(np.float64)
-    others[rows, labels] = -np.inf
-    return others.max(axis=1) - logits[rows, labels]
+        losses = np.asarray(losses, np.float64)
+        self.met |= allowed & (losses > 0)
+        self.losses.append(np.where(allowed, losses, np.nan))

@@ -10,38 +10,42 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from robust_manifold.attacks import Expectation
-from robust_manifold.attacks.losses import LOSSES, Objective
+from robust_manifold.attacks.losses import Loss, Objective
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import batching, norms
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import (
     Image,
-    Label,
     Latent,
     Logits,
+    Output,
     Params,
     PRNGKey,
     Scalar,
+    Target,
 )
 from robust_manifold.inversion import Inversion
 
 
 class Gradients(NamedTuple):
-    """Gradients by the clean images, and their logits."""
+    """Gradients by the clean images, and their outputs."""
 
     margin: Float[Array, "n height width channels"]
+    """Of the margin, or of the loss that a criterion without classes brings."""
     cross_entropy: Float[Array, "n height width channels"]
-    logits: Float[Array, "n classes"]
+    """The same again where there are no classes."""
+    logits: Float[Array, "n ..."]
 
 
 class _Labelled(NamedTuple):
     image: Image
-    label: Label
+    label: Target
 
 
 class _Budgeted(NamedTuple):
     image: Image
-    label: Label
+    label: Target
     epsilon: Scalar
 
 
@@ -49,7 +53,7 @@ class _Budgeted(NamedTuple):
 class _Logits:
     apply: Apply
 
-    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Logits:
+    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Output:
         return bound(self.apply, params, key)(image)
 
 
@@ -60,16 +64,24 @@ def logits_of(
     return np.asarray(batching.map_examples(_Logits(apply), params, images, key=key))
 
 
+def met(criterion: Criterion, outputs: np.ndarray, targets: Any) -> np.ndarray:
+    """Returns for which of many outputs a criterion is met."""
+    return np.asarray(jax.vmap(criterion.succeeds)(outputs, targets))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Gradients:
     apply: Apply
+    criterion: Criterion
 
     def __call__(self, params: Params, key: PRNGKey, example: _Labelled) -> Gradients:
         classify = bound(self.apply, params, key)
         logits, pull_back = jax.vjp(classify, example.image)
 
-        def back(loss: str) -> Image:
-            (gradient,) = pull_back(jax.grad(LOSSES[loss])(logits, example.label))
+        def back(loss: Loss) -> Image:
+            objective = Objective(classify, example.label, loss, self.criterion)
+            slope = jax.grad(lambda logits: objective.of(logits).loss)(logits)
+            (gradient,) = pull_back(slope)
             return gradient
 
         return Gradients(back("margin"), back("ce"), logits)
@@ -82,10 +94,13 @@ def gradients_of(
     labels: np.ndarray,
     *,
     key: PRNGKey,
+    criterion: Criterion = MISCLASSIFIED,
 ) -> Gradients:
     """Returns the gradients of margin and cross-entropy by each image, as NumPy."""
     examples = _Labelled(images, labels)  # type: ignore[arg-type]
-    found = batching.map_examples(_Gradients(apply), params, examples, key=key)
+    found = batching.map_examples(
+        _Gradients(apply, criterion), params, examples, key=key
+    )
     return jax.tree.map(np.asarray, found)
 
 
@@ -93,6 +108,7 @@ def gradients_of(
 class _Noise:
     apply: Apply
     norm: Norm
+    criterion: Criterion
 
     def __call__(
         self, params: Params, key: PRNGKey, example: _Budgeted
@@ -103,7 +119,7 @@ class _Noise:
         noise = example.epsilon * norms.steepest_direction(normal, self.norm)
         classify = bound(self.apply, params, own_key)
         noisy = jnp.clip(image + noise, 0, 1)
-        return Objective(classify, example.label).evaluate(noisy).adversarial
+        return self.criterion.succeeds(classify(noisy), example.label)
 
 
 def broken_by_noise(
@@ -115,13 +131,13 @@ def broken_by_noise(
     epsilon: float,
     norm: Norm,
     key: PRNGKey,
+    criterion: Criterion = MISCLASSIFIED,
 ) -> np.ndarray:
     """Returns which images one draw of noise at the edge of the budget breaks."""
     budgets = np.full(len(images), epsilon, images.dtype)
     examples = _Budgeted(images, labels, budgets)  # type: ignore[arg-type]
-    return np.asarray(
-        batching.map_examples(_Noise(apply, norm), params, examples, key=key)
-    )
+    noise = _Noise(apply, norm, criterion)
+    return np.asarray(batching.map_examples(noise, params, examples, key=key))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def same_for_all_keys(
 
 
 def same_with_any_mates(
-    together: Float[np.ndarray, "n classes"], alone: Float[np.ndarray, "n classes"]
+    together: Float[np.ndarray, "n ..."], alone: Float[np.ndarray, "n ..."]
 ) -> Check:
     """Returns whether an image's logits depend on the other images of its batch.
 
@@ -83,9 +83,9 @@ def same_with_any_mates(
 
 
 def same_as_evaluated(
-    evaluated: Float[np.ndarray, "n classes"],
-    first: Float[np.ndarray, "n classes"],
-    second: Float[np.ndarray, "n classes"],
+    evaluated: Float[np.ndarray, "n ..."],
+    first: Float[np.ndarray, "n ..."],
+    second: Float[np.ndarray, "n ..."],
 ) -> Check:
     """Returns whether the user's own batched function is the attacked one, repeatably.
 
@@ -119,10 +119,14 @@ def same_as_evaluated(
 
 
 def differing(
-    a: Float[np.ndarray, "n classes"], b: Float[np.ndarray, "n classes"]
+    a: Float[np.ndarray, "n ..."], b: Float[np.ndarray, "n ..."]
 ) -> Bool[np.ndarray, " n"]:
-    """Returns which images' logits differ by more than rounding."""
+    """Returns which images' outputs differ by more than rounding."""
+    a, b = (array.reshape(len(array), -1) for array in (a, b))
     scale = np.maximum(np.abs(a), np.abs(b)).max(axis=1, keepdims=True)
+    if scale.size == a.size:
+        # A single output near 0 is a difference of larger numbers.
+        scale = scale.max()
     with np.errstate(invalid="ignore"):
         far = np.abs(a - b) > ROUNDING * scale
     return (far | (np.isnan(a) != np.isnan(b))).any(axis=1)

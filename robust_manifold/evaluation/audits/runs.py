@@ -15,6 +15,7 @@ from robust_manifold import attacks
 from robust_manifold.attacks import Attack, Expectation, SteppedAttack
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import keys
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.evaluation.audits import probe
@@ -44,17 +45,17 @@ class AttackOutcome(NamedTuple):
 
     Attributes:
       images: that it returns.
-      broken: whether each is misclassified.
+      broken: whether each meets the criterion: by default, is misclassified.
       forwards: evaluations of the classifier, a mean over the images.
       backwards: gradients; None where it is not known.
-      predictions: classes of the returned images.
+      outputs: for the returned images, such as logits.
     """
 
     images: np.ndarray
     broken: np.ndarray
     forwards: float
     backwards: float | None
-    predictions: np.ndarray
+    outputs: np.ndarray
 
 
 class Runs:
@@ -65,10 +66,11 @@ class Runs:
         apply: Apply,
         params: Params,
         images: np.ndarray,
-        labels: np.ndarray,
+        labels: Any,
         *,
         key: PRNGKey,
         attack: Attack | OwnAttack,
+        criterion: Criterion = MISCLASSIFIED,
         view: Apply | None,
         undefended: Network | None,
         queries: int,
@@ -76,6 +78,7 @@ class Runs:
         self.apply, self.params, self.view = apply, params, view
         self.images, self.labels, self.key = images, labels, key
         self.attack, self.undefended, self.queries = attack, undefended, queries
+        self.criterion = criterion
         self.epsilon = float(attack.budget)  # type: ignore[arg-type]
         self.norm: Norm = attack.norm
         # In the instance: a cache of the class would keep every audit's images alive.
@@ -99,8 +102,15 @@ class Runs:
 
     @functools.cached_property
     def wrong(self) -> np.ndarray:
-        """Whether each clean image is misclassified."""
-        return predictions_of(self.clean_logits) != self.labels
+        """Whether the criterion is met for each clean image: it is misclassified."""
+        return self.met(self.clean_logits)
+
+    def met(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns for which outputs for the images the criterion is met."""
+        if self.criterion == MISCLASSIFIED:
+            # Where a logit is NaN, the classifier is wrong, though no attack's success.
+            return predictions_of(outputs) != self.labels
+        return probe.met(self.criterion, outputs, self.labels)
 
     def logits(self, images: np.ndarray, stream: str = "clean") -> np.ndarray:
         """Returns the logits of images."""
@@ -186,6 +196,7 @@ class Runs:
             epsilon=self.epsilon,
             norm=self.norm,
             key=keys.stream(self.key, "noise"),
+            criterion=self.criterion,
         )
 
     @functools.cached_property
@@ -194,7 +205,7 @@ class Runs:
         assert self.undefended is not None
         if isinstance(self.attack, OwnAttack):
             made = self._own(*self.undefended, self.epsilon).images
-            return predictions_of(self.logits(made, "transfer")) != self.labels
+            return self.met(self.logits(made, "transfer"))
         with _without_warnings():
             crafted = attacks.transfer(
                 self.attack,
@@ -204,6 +215,7 @@ class Runs:
                 self.images,
                 self.labels,
                 key=keys.stream(self.key, "transfer"),
+                criterion=self.criterion,
             )
         return np.asarray(crafted.success)
 
@@ -228,13 +240,14 @@ class Runs:
         if not isinstance(self.attack, SteppedAttack):
             return None
         found = follow(
-            self.attack.for_classes(self.clean_logits.shape[-1]),
+            self.attack.fitting(self.criterion, self.clean_logits[0].size),
             self.apply,
             self.params,
             self.images,
             self.labels,
             key=keys.stream(self.key, "trail"),
             view=self.view,
+            criterion=self.criterion,
         )
         return None if found is None else jax.tree.map(np.asarray, found)
 
@@ -255,6 +268,7 @@ class Runs:
                 self.images,
                 self.labels,
                 key=keys.stream(self.key, "attack"),
+                criterion=self.criterion,
                 view=view,
             )
         return AttackOutcome(
@@ -262,7 +276,7 @@ class Runs:
             broken=np.asarray(crafted.success),
             forwards=float(np.mean(crafted.queries.forwards)),
             backwards=float(np.mean(crafted.queries.backwards)),
-            predictions=predictions_of(np.asarray(crafted.logits)),
+            outputs=np.asarray(crafted.logits),
         )
 
     @functools.cached_property
@@ -287,19 +301,21 @@ class Runs:
                 return jax.vmap(bound(apply, params, key))(images)
             return jax.vmap(lambda k, x: bound(apply, params, k)(x))(each, images)
 
-        recorder = Recorder(classify, self.images, self.labels, self.attack, epsilon)
+        recorder = Recorder(
+            classify, self.images, self.labels, self.attack, epsilon, self.criterion
+        )
         made = np.asarray(
             self.attack.run(recorder, self.images, self.labels, epsilon),
             self.images.dtype,
         )
         jax.effects_barrier()
-        predictions = predictions_of(np.asarray(classify(made)))
+        outputs = np.asarray(classify(made))
         outcome = AttackOutcome(
             images=made,
-            broken=predictions != self.labels,
+            broken=self.met(outputs),
             forwards=recorder.asked / n,
             backwards=None,
-            predictions=predictions,
+            outputs=outputs,
         )
         return recorder, outcome
 

@@ -24,6 +24,7 @@ from robust_manifold.evaluation.audits import (
 from robust_manifold.evaluation.audits.check import Check, judged, skipped
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
 from robust_manifold.evaluation.audits.runs import Network, Runs
+from robust_manifold.evaluation.results import predictions_of
 from robust_manifold.inversion import Status
 
 
@@ -169,13 +170,20 @@ def _gradients(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Ch
                 runs.images,
                 runs.labels,
                 key=keys.stream(runs.key, "gradients"),
+                criterion=runs.criterion,
             )
             margins = np.asarray(found.margin)
             yield gradients.useful_gradients(margins, stage)
-            if also:
+            if also and not runs.criterion.classes:
+                yield skipped(gradients.CROSS_ENTROPY, _without_classes(runs))
+            elif also:
                 yield gradients.followed_cross_entropy(
                     np.asarray(found.cross_entropy), margins
                 )
+
+
+def _without_classes(runs: Runs) -> str:
+    return f"the criterion {type(runs.criterion).__name__} has no classes"
 
 
 def _passes_back(apply: Apply, runs: Runs, params: Params | None = None) -> bool:
@@ -196,22 +204,26 @@ def _program(apply: Apply, runs: Runs, params: Params) -> operations.Program:
 
 def _logits(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
     del given
-    logits = runs.clean_logits
-    if gradients.LOGIT_SCALE in wanted:
+    logits, classes = runs.clean_logits, runs.criterion.classes
+    if gradients.LOGIT_SCALE in wanted and classes:
         ordered = np.sort(logits, axis=-1)
         gap = float(np.median(ordered[:, -1] - ordered[:, -2]))
         scales = [1.0, 100.0, *([1 / gap] if 0 < gap < np.inf else [])]
         broken = np.stack([runs.at_scale(scale) for scale in scales])
         yield gradients.same_at_all_scales(np.asarray(scales), broken)
+    elif gradients.LOGIT_SCALE in wanted:
+        yield skipped(gradients.LOGIT_SCALE, _without_classes(runs))
     if gradients.PROBABILITIES in wanted:
-        yield gradients.no_probabilities(logits)
+        yield gradients.no_probabilities(logits, classes)
     if gradients.CLASSES in wanted:
-        classes = logits.shape[-1]
-        if isinstance(runs.attack, OwnAttack):
+        if not classes:
+            yield skipped(gradients.CLASSES, _without_classes(runs))
+        elif isinstance(runs.attack, OwnAttack):
             yield skipped(gradients.CLASSES, "the loss of an own attack is not known")
         else:
-            made = runs.attack.for_classes(classes)
-            yield gradients.enough_classes(classes, str(runs.attack), str(made))
+            count = logits.shape[-1]
+            made = runs.attack.fitting(runs.criterion, count)
+            yield gradients.enough_classes(count, str(runs.attack), str(made))
 
 
 def _search(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
@@ -236,15 +248,18 @@ def _search(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check
 
 def _repeated(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
     if repetition.KEYS in wanted:
-        if runs.random:
+        if not runs.random:
+            yield skipped(repetition.KEYS, "the classifier takes no key")
+        elif not runs.criterion.classes:
+            yield skipped(repetition.KEYS, _without_classes(runs))
+        else:
             attacked = runs.predictions_by_key(runs.main.images)
+            counted = predictions_of(runs.main.outputs)[None]
             yield repetition.same_for_all_keys(
                 runs.predictions_by_key(runs.images),
-                np.concatenate([runs.main.predictions[None], attacked]),
+                np.concatenate([counted, attacked]),
                 runs.labels,
             )
-        else:
-            yield skipped(repetition.KEYS, "the classifier takes no key")
     names = (repetition.BATCH_MATES, repetition.TRAINING_MODE)
     if not set(names) & set(wanted):
         return

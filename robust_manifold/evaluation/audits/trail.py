@@ -13,7 +13,8 @@ from robust_manifold.attacks.losses import Objective
 from robust_manifold.attacks.outputs import loop_form
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import keys, loops, norms
-from robust_manifold.core.types import Image, Label, Params, PRNGKey, Scalar
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
+from robust_manifold.core.types import Image, Params, PRNGKey, Scalar, Target
 
 
 class Trail(NamedTuple):
@@ -32,7 +33,7 @@ class Trail(NamedTuple):
 
 class _Example(NamedTuple):
     image: Image
-    label: Label
+    label: Target
     epsilon: Scalar
 
 
@@ -50,10 +51,11 @@ def follow(
     apply: Apply,
     params: Params,
     images: np.ndarray,
-    labels: np.ndarray,
+    labels: Any,
     *,
     key: PRNGKey,
     view: Apply | None = None,
+    criterion: Criterion = MISCLASSIFIED,
 ) -> Trail | None:
     """Returns the trail of an attack; None if its `image_of` gives no image.
 
@@ -62,13 +64,13 @@ def follow(
       apply: as for `attacks.craft`.
       params: of `apply`.
       images: [n, height, width, channels], floats in [0, 1].
-      labels: [n], the true classes.
+      labels: [n], the true classes, or what else the criterion compares with.
       key: the root of all randomness.
       view: as for `attacks.craft`.
+      criterion: as for `attacks.craft`.
     """
-    followed = _Followed(
-        attack.without_budget(), apply, apply if view is None else view
-    )
+    view = apply if view is None else view
+    followed = _Followed(attack.without_budget(), apply, view, criterion)
     budgets = np.full(len(images), attack.budget or 0, images.dtype)
     examples = _Example(images, labels, budgets)  # type: ignore[arg-type]
     if not _shows_images(followed, params, examples):
@@ -99,6 +101,7 @@ class _Followed:
     attack: SteppedAttack[Any]
     apply: Apply
     view: Apply
+    criterion: Criterion
 
     def loop(self) -> loops.Loop:
         """Returns the loop over the attack's steps."""
@@ -109,12 +112,13 @@ class _Followed:
     def problem(self, params: Params, key: PRNGKey, example: _Example) -> Problem:
         """Returns what the attack sees."""
         classify = bound(self.view, params, keys.stream(key, "classifier"))
-        return Problem(classify, *example)
+        return Problem(classify, *example, self.criterion)
 
     def objective(self, params: Params, state: _State, example: _Example) -> Objective:
         """Returns how the evaluated classifier judges."""
         key = jax.random.wrap_key_data(state.key)
-        return Objective(bound(self.apply, params, key), example.label)
+        judge = bound(self.apply, params, key)
+        return Objective(judge, example.label, criterion=self.criterion)
 
     def looked(self, params: Params, state: _State, example: _Example) -> _State:
         """Returns the state, the images that the attack has come to now judged."""
