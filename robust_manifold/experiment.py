@@ -22,7 +22,8 @@ from robust_manifold.runtime import (
     devices,
     storage,
 )
-from robust_manifold.stages import RUNS, Context, roles, trained
+from robust_manifold.stages import RUNS, Context, roles
+from robust_manifold.stages.networks import trained
 
 ALWAYS = ("report",)
 """Stages that run again although they have finished: cheap, and wanted fresh."""

@@ -54,7 +54,7 @@ from robust_manifold.runtime import (
     storage,
 )
 from robust_manifold.runtime.arguments import Parser
-from robust_manifold.stages import projection, projection_files
+from robust_manifold.stages.projecting import projection, projection_files
 
 T = TypeVar("T")
 

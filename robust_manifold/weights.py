@@ -44,7 +44,7 @@ from robust_manifold.runtime import (
     weight_files,
 )
 from robust_manifold.runtime.arguments import Parser
-from robust_manifold.stages import publishing, stored_networks, trained
+from robust_manifold.stages.networks import publishing, stored_networks, trained
 
 
 def show(arguments: argparse.Namespace) -> None:

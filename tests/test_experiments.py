@@ -8,7 +8,7 @@ import pytest
 
 from robust_manifold.config import validate
 from robust_manifold.defenses import DefenseGAN
-from robust_manifold.stages.rows import check_rows, rows
+from robust_manifold.stages.table.rows import check_rows, rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

@@ -18,7 +18,7 @@ from robust_manifold.runtime import (
     save_params,
     weight_files,
 )
-from robust_manifold.stages import publishing, trained
+from robust_manifold.stages.networks import publishing, trained
 
 GENERATOR = "vae_decoder(latent_size=4, hidden=8)"
 ENCODER = "vae_encoder(latent_size=4, hidden=8)"

@@ -16,7 +16,8 @@ from PIL import Image as pil
 from robust_manifold import models, project
 from robust_manifold.runtime import save_params
 from robust_manifold.runtime.output_folder import OutputFolder
-from robust_manifold.stages import projection, trained
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.projecting import projection
 from tests.conftest import Ended
 
 GENERATOR = "vae_decoder(latent_size=4, hidden=5)"

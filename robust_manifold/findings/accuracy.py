@@ -26,9 +26,11 @@ from robust_manifold.reporting.labels import CLEAN, name_label
 from robust_manifold.reporting.tables import is_single, lines_of
 from robust_manifold.reporting.wide import turned
 from robust_manifold.runtime import console
-from robust_manifold.stages import Context, substitutes, trained
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import (
     SUBSTITUTE,
     Row,
     adversarial_folder,

@@ -40,9 +40,10 @@ from robust_manifold.inversion import Inversion
 from robust_manifold.reporting import Notice, Section, Table, label_of, target_label
 from robust_manifold.reporting.columns import target_labels
 from robust_manifold.runtime import Interrupted, devices
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.pace import Pace, Part, cost_of_column
-from robust_manifold.stages.rows import folder_name
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
+from robust_manifold.stages.table.rows import folder_name
 
 SUMMARY = "audit.json"
 

@@ -14,9 +14,10 @@ from robust_manifold.evaluation.audits import budgets, ordering, projections
 from robust_manifold.evaluation.audits.check import skipped
 from robust_manifold.evaluation.judge import UNSURE
 from robust_manifold.findings import pairs as pairs_found
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import (
     OBLIVIOUS,
     SUBSTITUTE,
     Row,

@@ -10,8 +10,9 @@ from robust_manifold.config import Column
 from robust_manifold.reporting import columns
 from robust_manifold.reporting.labels import adversary_label, label_of
 from robust_manifold.reporting.tables import UNAWARE
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.rows import Row, folder_name, rows_of, shortened
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.rows import Row, folder_name, rows_of, shortened
 
 _FEW = 8
 """Rows of a column up to which each has a picture of its own."""

@@ -29,16 +29,22 @@ from robust_manifold.reporting.tables import (
     lines_where,
     with_threat,
 )
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.defended import arrays_of, defend
-from robust_manifold.stages.pace import Pace, Part, cost_of_column
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import arrays_of, defend
+from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import Row, outcome_folder, rows_of, validation_folder
+from robust_manifold.stages.table.rows import (
+    Row,
+    outcome_folder,
+    rows_of,
+    validation_folder,
+)
 
 SUMMARY = "detection.csv"
 

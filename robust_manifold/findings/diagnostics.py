@@ -15,15 +15,16 @@ from robust_manifold.findings.diagnostics_tables import checks_table, solvers_ta
 from robust_manifold.findings.finding import Finding, Shown, Words
 from robust_manifold.reporting import figures, html, labels, tables
 from robust_manifold.reporting.labels import restarts_label
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.pace import Pace, Part
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import folder_name
+from robust_manifold.stages.table.rows import folder_name
 
 TABLE = "diagnostics.csv"
 SUMMARY = "diagnostics.json"

@@ -31,16 +31,17 @@ from robust_manifold.reporting import (
     to_png,
 )
 from robust_manifold.reporting.columns import target_labels
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.defended import arrays_of, defend
-from robust_manifold.stages.pace import Pace, Part, Told, cost_of_column
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import arrays_of, defend
+from robust_manifold.stages.table.pace import Pace, Part, Told, cost_of_column
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import folder_name
+from robust_manifold.stages.table.rows import folder_name
 
 SUMMARY = "given.json"
 _SETS = ("originals", "images")

@@ -14,8 +14,8 @@ from robust_manifold.reporting.columns import Column, column_heads
 from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.reporting.tables import MISSING, Table
 from robust_manifold.stages import Context
-from robust_manifold.stages.rounds import round_files
-from robust_manifold.stages.rows import outcome_folder, rows_of
+from robust_manifold.stages.table.rounds import round_files
+from robust_manifold.stages.table.rows import outcome_folder, rows_of
 
 _TIMED = 4
 """Rows of a column whose rounds say what classifying takes."""

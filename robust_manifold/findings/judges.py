@@ -5,7 +5,8 @@ from typing import Any
 
 from robust_manifold import evaluation
 from robust_manifold.reporting.tables import MISSING
-from robust_manifold.stages import Context, trained
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
 
 TOGETHER = "all judges"
 """The judge that stands for all of them."""

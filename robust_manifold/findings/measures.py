@@ -19,9 +19,10 @@ from robust_manifold.findings.finding import Finding, Passage, Shown, Words
 from robust_manifold.findings.measures_table import measures_table
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import figures, html
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.pace import Pace, Part
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,

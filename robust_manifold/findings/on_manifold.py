@@ -35,9 +35,9 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import adversary_label, budget_label
 from robust_manifold.reporting.tables import Table
 from robust_manifold.stages import Context
-from robust_manifold.stages.evaluate import images_of
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import (
+from robust_manifold.stages.table.evaluate import images_of
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import (
     LATENT,
     Row,
     adversarial_folder,

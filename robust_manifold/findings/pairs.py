@@ -38,15 +38,16 @@ from robust_manifold.reporting import (
 from robust_manifold.reporting.labels import label_of, norm_label
 from robust_manifold.reporting.tables import MISSING, Table
 from robust_manifold.runtime import Interrupted, devices
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.pace import Pace, Part
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part
+from robust_manifold.stages.table.rounds import (
     read_rounds,
     round_files,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import folder_name
+from robust_manifold.stages.table.rows import folder_name
 
 SUMMARY = "pairs.json"
 

@@ -22,9 +22,9 @@ from robust_manifold.reporting.labels import (
 )
 from robust_manifold.reporting.tables import MISSING, OBLIVIOUS_ONLY, UNAWARE, Table
 from robust_manifold.stages import Context
-from robust_manifold.stages.evaluate import images_of
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import Row, outcome_folder, rows_of
+from robust_manifold.stages.table.evaluate import images_of
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import Row, outcome_folder, rows_of
 
 
 def _show(context: Context) -> Shown:

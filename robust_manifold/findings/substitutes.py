@@ -17,9 +17,11 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import label_of
 from robust_manifold.reporting.tables import Table
 from robust_manifold.runtime import load_params
-from robust_manifold.stages import Context, substitutes, trained
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import adversarial_folder, outcome_folder, rows
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import adversarial_folder, outcome_folder, rows
 
 SUMMARY = "substitutes.json"
 

@@ -6,7 +6,8 @@ from robust_manifold import models
 from robust_manifold.findings.finding import Finding, Shown
 from robust_manifold.reporting import figures, html
 from robust_manifold.runtime import load_params, read_metrics
-from robust_manifold.stages import Context, trained
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
 
 _SAMPLES = 60
 

@@ -12,15 +12,16 @@ from robust_manifold.findings.finding import Finding, Shown
 from robust_manifold.reporting import Table
 from robust_manifold.reporting.columns import target_label
 from robust_manifold.reporting.labels import label_of
-from robust_manifold.stages import Context, trained
-from robust_manifold.stages.pace import Pace, Part
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import Row, adversarial_folder, rows
+from robust_manifold.stages.table.rows import Row, adversarial_folder, rows
 
 VIEWS = 100
 """Fresh ones of each image."""

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from robust_manifold.stages import (
-    attack,
-    evaluate,
+from robust_manifold.stages import roles
+from robust_manifold.stages.context import Context
+from robust_manifold.stages.fitting import (
     fit_classifier,
     fit_classifiers,
     fit_encoder,
     fit_generator,
-    roles,
-    trained,
 )
-from robust_manifold.stages.context import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table import attack, evaluate
 
 RUNS: dict[str, Callable[[Context], Sequence[str]]] = {
     "fit_classifier": fit_classifier.run,

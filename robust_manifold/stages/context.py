@@ -24,7 +24,8 @@ from robust_manifold.runtime import (
     RunFolder,
     devices,
 )
-from robust_manifold.stages import roles, rows
+from robust_manifold.stages import roles
+from robust_manifold.stages.table import rows
 from robust_manifold.training import Setting, steps_of
 
 

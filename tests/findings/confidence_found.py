@@ -5,8 +5,8 @@ import pandas as pd
 
 from robust_manifold.findings import Finding, Passage, Shown
 from robust_manifold.reporting import Table
-from robust_manifold.stages.rounds import read_rounds
-from robust_manifold.stages.rows import outcome_folder, rows_of
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import outcome_folder, rows_of
 
 SUMMARY = "surest.json"
 

@@ -18,7 +18,7 @@ from robust_manifold.evaluation.audits import (
     search,
 )
 from robust_manifold.findings import audit, audit_rows, pairs
-from robust_manifold.stages.rows import Row
+from robust_manifold.stages.table.rows import Row
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=2)"
 PAIRS = "overpowered(28.0, steps=4, restarts=2)"

@@ -13,7 +13,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.defenses import Defended, Defense, InvertAndClassify, NoDefense
 from robust_manifold.defenses import registry as defences
 from robust_manifold.stages import RUNS
-from robust_manifold.stages.rows import check_rows, rows, rows_of
+from robust_manifold.stages.table.rows import check_rows, rows, rows_of
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from robust_manifold.runtime import load_params
-from robust_manifold.stages import fit_classifiers
+from robust_manifold.stages.fitting import fit_classifiers
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 STAGES = (

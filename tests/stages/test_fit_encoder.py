@@ -17,7 +17,9 @@ from robust_manifold.runtime import (
     load_params,
     read_params_metadata,
 )
-from robust_manifold.stages import Context, fit_encoder, trained
+from robust_manifold.stages import Context
+from robust_manifold.stages.fitting import fit_encoder
+from robust_manifold.stages.networks import trained
 from tests.support import write_digits
 
 BOTH = "--config.stages=('fit_generator','fit_encoder')"

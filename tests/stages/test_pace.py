@@ -14,9 +14,10 @@ from robust_manifold.config import default_config, validate
 from robust_manifold.findings import all_stages
 from robust_manifold.runtime import console
 from robust_manifold.runtime.progress import Progress
-from robust_manifold.stages import RUNS, attack, crafting, pace
+from robust_manifold.stages import RUNS
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.pace import Pace, Part
+from robust_manifold.stages.table import attack, crafting, pace
+from robust_manifold.stages.table.pace import Pace, Part
 
 DEFENCE = "invert_and_classify(solver=adam(steps=5), restarts=2)"
 ROUND, ROUNDS = 10, 6

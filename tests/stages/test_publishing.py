@@ -10,7 +10,7 @@ from robust_manifold import models, weights
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import model_card
 from robust_manifold.runtime import published, save_params, weight_files
-from robust_manifold.stages import publishing, trained
+from robust_manifold.stages.networks import publishing, trained
 
 BUILD = {"image_shape": (4, 4, 1), "classes": 3}
 KEPT = 8

@@ -15,8 +15,8 @@ from robust_manifold.defenses import BitDepth, Defended
 from robust_manifold.findings import audit
 from robust_manifold.inversion import Inversion
 from robust_manifold.stages import RUNS
-from robust_manifold.stages.defended import arrays_of
-from robust_manifold.stages.rows import check_networks, check_rows
+from robust_manifold.stages.table.defended import arrays_of
+from robust_manifold.stages.table.rows import check_networks, check_rows
 from tests.defenses.registered import register_median
 from tests.stages.test_adversaries_stage import read
 

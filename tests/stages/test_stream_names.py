@@ -4,7 +4,7 @@ import pytest
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config.column import columns
-from robust_manifold.stages.rows import OnManifold, Row
+from robust_manifold.stages.table.rows import OnManifold, Row
 
 COLUMNS = {
     "none": "none",

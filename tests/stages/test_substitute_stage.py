@@ -12,8 +12,8 @@ from robust_manifold import data, models
 from robust_manifold.config import Column, default_config, validate
 from robust_manifold.defenses import InvertAndClassify, NoDefense
 from robust_manifold.runtime import load_params
-from robust_manifold.stages import substitutes
-from robust_manifold.stages.rows import folder_name, rows, rows_of
+from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.rows import folder_name, rows, rows_of
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 INC_FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from robust_manifold.stages import substitutes
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.crafting import Crafting, together
-from robust_manifold.stages.pace import Pace, Part, cost_of_row
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.crafting import Crafting, together
+from robust_manifold.stages.table.pace import Pace, Part, cost_of_row
+from robust_manifold.stages.table.rounds import (
     compute_rounds_together,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import Row, adversarial_folder, rows
+from robust_manifold.stages.table.rows import Row, adversarial_folder, rows
 
 
 def run(context: Context) -> list[str]:

@@ -23,9 +23,9 @@ from robust_manifold.runtime import (
     load_params,
     read_params_metadata,
 )
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rows import folder_name, rows
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.rows import folder_name, rows
 
 ADVERSARY = "substitute"
 

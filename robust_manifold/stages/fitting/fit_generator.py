@@ -4,9 +4,9 @@ import numpy as np
 
 from robust_manifold import data, inversion
 from robust_manifold.core.types import Params
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.training_loop import Task, train
+from robust_manifold.stages.fitting.training_loop import Task, train
+from robust_manifold.stages.networks import trained
 
 ERROR = "validation_error"
 """Median error of validation images by inversion, logged while training."""

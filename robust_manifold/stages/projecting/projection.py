@@ -28,8 +28,9 @@ from robust_manifold.runtime import GracefulStop, Interrupted, Progress, console
 from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
 from robust_manifold.runtime.run_folder import read_config
-from robust_manifold.stages import projection_files, stored_networks
-from robust_manifold.stages.stored_networks import StoredNetwork
+from robust_manifold.stages.networks import stored_networks
+from robust_manifold.stages.networks.stored_networks import StoredNetwork
+from robust_manifold.stages.projecting import projection_files
 
 _ROUND = 256
 """Images that are stored at a time, or one chunk where that is larger."""

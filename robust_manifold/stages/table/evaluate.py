@@ -6,17 +6,22 @@ import numpy as np
 
 from robust_manifold import data, defenses
 from robust_manifold.config import Column
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.defended import arrays_of, defend
-from robust_manifold.stages.pace import Pace, Part, cost_of_column
-from robust_manifold.stages.rounds import (
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import arrays_of, defend
+from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
+from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
 )
-from robust_manifold.stages.rows import Row, adversarial_folder, outcome_folder, rows_of
+from robust_manifold.stages.table.rows import (
+    Row,
+    adversarial_folder,
+    outcome_folder,
+    rows_of,
+)
 
 
 def run(context: Context) -> list[str]:

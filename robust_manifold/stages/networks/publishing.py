@@ -22,7 +22,8 @@ from robust_manifold.runtime import (
     weight_files,
 )
 from robust_manifold.runtime.run_folder import read_config, read_status
-from robust_manifold.stages import roles, stored_networks, trained
+from robust_manifold.stages import roles
+from robust_manifold.stages.networks import stored_networks, trained
 
 LARGEST = 3_000_000
 """Bytes that a file of published weights may have."""

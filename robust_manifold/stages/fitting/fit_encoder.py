@@ -7,9 +7,9 @@ from robust_manifold import data, models
 from robust_manifold.core import batching
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import console, load_params, read_params_metadata
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.training_loop import Task, train
+from robust_manifold.stages.fitting.training_loop import Task, train
+from robust_manifold.stages.networks import trained
 
 ERROR = "validation_error"
 """Mean squared error of validation images and what becomes of their guesses."""

@@ -9,7 +9,8 @@ from robust_manifold import models
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import load_params, read_params_metadata
-from robust_manifold.stages import roles, trained
+from robust_manifold.stages import roles
+from robust_manifold.stages.networks import trained
 
 ROLES = ("classifier", "generator", "encoder", "discriminator", "vae_encoder")
 """The networks that a run can hold, beside classifiers with a name of their own."""

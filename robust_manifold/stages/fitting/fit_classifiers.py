@@ -8,8 +8,10 @@ from typing import Any
 
 from robust_manifold.config import CLASSIFIER
 from robust_manifold.runtime import console, load_params
-from robust_manifold.stages import fit_classifier, roles, trained
+from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
+from robust_manifold.stages.fitting import fit_classifier
+from robust_manifold.stages.networks import trained
 
 
 def run(context: Context) -> list[str]:

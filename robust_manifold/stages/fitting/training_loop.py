@@ -18,8 +18,8 @@ from robust_manifold import data
 from robust_manifold.core import batching
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import Checkpoints, Diverged, Interrupted, Progress
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
+from robust_manifold.stages.networks import trained
 
 SCORE = "validation_accuracy"
 """The measure by which the best parameters are kept, unless a task has its own."""

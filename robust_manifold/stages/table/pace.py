@@ -16,7 +16,7 @@ from robust_manifold import attacks, defenses
 from robust_manifold.config import Column
 from robust_manifold.runtime import Progress, Work
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.rows import LATENT, Row, kind_of
+from robust_manifold.stages.table.rows import LATENT, Row, kind_of
 
 Told = Callable[[int, bool], None]
 """What rounds tell: the number of their images, and whether these were stored."""

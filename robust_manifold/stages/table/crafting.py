@@ -13,11 +13,11 @@ from robust_manifold.config import Column
 from robust_manifold.core.types import Params
 from robust_manifold.inversion import Inversion
 from robust_manifold.runtime import console
-from robust_manifold.stages import trained
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.defended import defend, keys_of
-from robust_manifold.stages.pace import asked_passes
-from robust_manifold.stages.rows import (
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import defend, keys_of
+from robust_manifold.stages.table.pace import asked_passes
+from robust_manifold.stages.table.rows import (
     LATENT,
     OBLIVIOUS,
     SUBSTITUTE,

@@ -1,0 +1,1 @@
+"""Trained networks: stored, read, taken over, published."""

@@ -1,0 +1,1 @@
+"""A user's images projected, outside a run."""

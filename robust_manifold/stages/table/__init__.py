@@ -1,0 +1,1 @@
+"""The table of a run: its rows and columns, attacked and classified."""
