@@ -218,7 +218,7 @@ def test_windows_shrink_with_the_changes_made(queries, sides):
     def changed(made):
         clean = problem.objective(attack.loss).candidate(image)
         best = jax.tree.map(lambda leaf: leaf[None], clean)
-        state = square.Search(best, 1 + made)
+        state = square.SquareState(best, 1 + made)
         return attack.step(problem, KEY, state).best.image[0] != image
 
     areas = {made: int(changed(jnp.int32(made)).sum()) for made in sides}

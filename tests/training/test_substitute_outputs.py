@@ -14,11 +14,11 @@ from robust_manifold.core.criterion import (
     Targeted,
 )
 from robust_manifold.core.errors import UsageError
-from robust_manifold.training import Substitute, train_substitute
+from robust_manifold.training import SubstituteTraining, train_substitute
 from robust_manifold.training.optimizers import Adam
 
 SIDE = 3
-SPEC = Substitute(
+SPEC = SubstituteTraining(
     "linear", seeds=128, rounds=2, epochs=60, batch_size=64, optimizer=Adam(0.1)
 )
 WEIGHTS = np.random.default_rng(3).normal(size=(SIDE * SIDE, 2)).astype(np.float32)
