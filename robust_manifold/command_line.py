@@ -109,6 +109,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         path = path.with_name(path.name.partition(":")[0])
     if path is not None and not path.is_file():
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
+    if path is not None:
+        # What lies beside a config can be imported by it, as beside any script.
+        sys.path.append(str(path.parent.resolve()))
     changed = next((a for a in argv if a.lstrip("-").startswith("config.")), "")
     if path is None and changed.startswith("-"):
         raise UsageError(

@@ -22,6 +22,7 @@ from robust_manifold.runtime import (
     devices,
     storage,
 )
+from robust_manifold.runtime.progress import duration
 from robust_manifold.stages import RUNS, Context, roles
 from robust_manifold.stages.networks import trained
 
@@ -120,6 +121,7 @@ def _run_stage(context: Context, stage: str) -> None:
     # First what the stage logged: of a finished one all lines stay as they are.
     context.metrics.enter()
     folder.finish_stage(stage, outputs)
+    console.info(f"{stage}  finished in {duration(time.monotonic() - start)}")
 
 
 def _computing(stage: str) -> Callable[[Context], Sequence[str]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted, loss_of
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import (
     Classify,
@@ -185,7 +185,7 @@ class Objective:
     def of(self, logits: Output) -> Evaluation:
         """Returns the evaluation of one output, such as a vector of logits."""
         if not self.criterion.classes:
-            loss = self.criterion.loss(logits, self.label)
+            loss = loss_of(self.criterion, logits, self.label)
             return Evaluation(loss, self.succeeds(logits))
         if self.targeted and self.loss == "dlr":
             # The plain ratio is constant while the target's logit is the third.

@@ -14,7 +14,7 @@ from robust_manifold.attacks.contract import first_line, told_by
 from robust_manifold.attacks.losses import margin
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import batching, keys
-from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted, loss_of
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Output, Params, PRNGKey, Scalar, Target
 
@@ -69,7 +69,7 @@ class _Look:
         def lead(image: Array) -> tuple[Scalar, Output]:
             logits = classify(image)
             if not self.criterion.classes:
-                return self.criterion.loss(logits, example.label), logits
+                return loss_of(self.criterion, logits, example.label), logits
             predicted = jnp.argmax(logits)
             label = predicted if example.label is None else example.label
             return margin(logits, label), logits

@@ -68,6 +68,21 @@ class Criterion(abc.ABC):
         """
 
 
+def loss_of(criterion: Criterion, output: Any, target: Any) -> Scalar:
+    """Returns the loss of a criterion.
+
+    Raises:
+      UsageError: unless it is one number.
+    """
+    loss = criterion.loss(output, target)
+    if jnp.ndim(loss):
+        raise UsageError(
+            f"{type(criterion).__name__}.loss gives an array of the shape "
+            f"{jnp.shape(loss)}; allowed: one number for one output."
+        )
+    return loss
+
+
 class ClassCriterion(Criterion):
     """A criterion on logits of classes."""
 

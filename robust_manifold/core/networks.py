@@ -71,7 +71,7 @@ class Networks(Mapping[str, Network]):
         Raises:
           UsageError: if a network's parameters are missing, or a stack has others.
         """
-        bound: dict[str, Any] = {}
+        bound: dict[str, Any] = _Bound()
         for role, network in self._roles.items():
             if role not in params:
                 given = ", ".join(params) or "none"
@@ -99,6 +99,17 @@ class Networks(Mapping[str, Network]):
 
     def __repr__(self) -> str:
         return f"Networks({', '.join(f'{k}={v!r}' for k, v in self._roles.items())})"
+
+
+class _Bound(dict):
+    """Functions of arrays by role; one that is not there is told in a sentence."""
+
+    def __missing__(self, role: str) -> Any:
+        raise UsageError(
+            f"a defence asks for the network {role!r}, which is not there; allowed: "
+            f"{', '.join(self) or 'none'}.  A defence names in `needs` those that it "
+            "cannot do without."
+        )
 
 
 def _check(role: str, network: Any) -> None:

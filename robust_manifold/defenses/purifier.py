@@ -1,7 +1,11 @@
 """Defences that clean the image and classify what they have made of it."""
 
 import abc
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import jax.numpy as jnp
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Bound
@@ -25,9 +29,17 @@ class Purifier(Defense):
     derivative through it does not keep the values of all steps.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "purify" in vars(cls):
+            cls.purify = _checked(cls.purify)  # type: ignore[method-assign]
+
     @abc.abstractmethod
     def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
-        """Returns the purified image; arguments as for `defend`."""
+        """Returns the purified image; arguments as for `defend`.
+
+        The image has the shape of the given one, and its pixels are in [0, 1].
+        """
 
     def defend(self, key, networks, classify, image) -> Defended:
         """Returns the classifier's logits of the purified image."""
@@ -56,6 +68,28 @@ class Purifier(Defense):
         """
         del rematerialise
         return self.passes(latent_size)
+
+
+def _checked(purify: Callable[..., Purified]) -> Callable[..., Purified]:
+    """Returns a method `purify` that tells in a sentence what it should return."""
+
+    @functools.wraps(purify)
+    def checked(self: Purifier, key: PRNGKey, networks: Bound, image: Image):
+        name, purified = type(self).__name__, purify(self, key, networks, image)
+        if not isinstance(purified, Purified):
+            raise UsageError(
+                f"{name}.purify returned {type(purified).__name__}; allowed: "
+                "Purified(image, details)."
+            )
+        if jnp.shape(purified.image) != image.shape:
+            raise UsageError(
+                f"{name}.purify returned an image of the shape "
+                f"{jnp.shape(purified.image)}; allowed: that of the one image that it "
+                f"was given, {image.shape}."
+            )
+        return purified
+
+    return checked
 
 
 def as_purifier(purifier: "Purifier | str") -> Purifier:

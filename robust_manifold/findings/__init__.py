@@ -110,9 +110,7 @@ def needed(finished: Iterable[str]) -> set[str]:
     return {
         finding.recorded[0]
         for finding in EVERY
-        if finding.recorded
-        # Older stages computed with their own what now follows them.
-        and names & {finding.name, "" if finding.wanted else finding.after}
+        if finding.recorded and finding.name in names
     }
 
 

@@ -22,8 +22,8 @@ from robust_manifold.reporting.labels import (
 ADVERSARIES: Mapping[str, str] = {
     "oblivious": "the attack sees the bare classifier, not the defence",
     "bpda": "gradients are those of a short inversion, in place of the defence's own",
-    "straight_through": "the projection passes gradients through unchanged",
-    "unrolled": "gradients pass through every inversion step",
+    "straight_through": "the defence's gradient is taken for that of the identity",
+    "unrolled": "gradients pass through every step of the defence",
     "implicit": "gradients of the inversion by the implicit function theorem",
     "latent": "the attack moves the latent, not the pixels",
     "substitute": "the attack sees a model trained on the defence's labels",

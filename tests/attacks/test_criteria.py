@@ -284,3 +284,23 @@ def test_a_start_changes_nothing_for_an_image_that_is_wrong_already(attack):
     )
     np.testing.assert_array_equal(made.images, IMAGES[:1])
     assert made.success.all()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Vector(Deviates):
+    def loss(self, output, target):
+        return super().loss(output, target) * jnp.ones(3)
+
+
+@pytest.mark.parametrize("attack", [attacks.PGD(0.1), attacks.Square(0.1)], ids=str)
+def test_a_loss_of_several_numbers_is_refused(attack):
+    with pytest.raises(UsageError, match=r"_Vector\.loss gives .*\(3,\); allowed: one"):
+        attacks.craft(
+            attack,
+            lambda params, image: jnp.mean(image) * params,
+            1.0,
+            np.full((2, 2, 2, 1), 0.5, np.float32),
+            [0.5, 0.5],
+            criterion=_Vector(0.1),
+            key=jax.random.key(0),
+        )

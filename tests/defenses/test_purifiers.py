@@ -271,3 +271,48 @@ def test_a_users_filter_is_a_short_file_and_is_attacked_as_any_other(monkeypatch
         assert np.abs(found.images - IMAGE[None]).max() > 0.05
     with pytest.raises(UsageError, match="size is 2; allowed: an odd number"):
         median(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistaken(Purifier):
+    """What users write at the first try."""
+
+    mistake: str
+
+    def purify(self, key, networks, image):
+        if self.mistake == "an array":
+            return image
+        if self.mistake == "another shape":
+            return Purified(image[None])
+        return Purified(networks["denoiser"](image))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("an array", r"Mistaken\.purify returned .*; allowed: Purified\(image"),
+        ("another shape", r"Mistaken\.purify returned an image of the shape \(1, 3"),
+        ("no such network", "asks for the network 'denoiser', which is not there"),
+    ],
+)
+@pytest.mark.parametrize("adversary", ["straight_through", "unrolled"])
+def test_what_a_purifier_gives_wrongly_is_told_of_it(mistake, told, adversary):
+    view = adversaries.build(adversary).view(Mistaken(mistake), BARE, classify)
+    with pytest.raises(UsageError, match=told):
+        attacks.craft(
+            attacks.PGD(0.1, steps=1),
+            attacks.Expectation(view),
+            DefenseParams({}, READOUT),
+            IMAGE[None],
+            [0],
+            key=KEY,
+        )
+    with pytest.raises(UsageError, match=told):
+        defenses.defend(
+            Mistaken(mistake),
+            BARE,
+            classify,
+            DefenseParams({}, READOUT),
+            IMAGE[None],
+            key=KEY,
+        )

@@ -128,7 +128,7 @@ def test_adversaries_stand_under_their_budget(lines):
     assert table.text["Adversary"].tolist()[:3] == [
         *("Oblivious", "Unrolled, 4 samples", "Worst case")
     ]
-    assert "gradients pass through every inversion step" in table.caption
+    assert "gradients pass through every step of the defence" in table.caption
     # What a program reads names every line in full.
     assert table.numbers["Budget"].tolist()[1] == "ℓ∞ ε=0.1"
 

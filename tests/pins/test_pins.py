@@ -68,7 +68,7 @@ def holds(path):
     if path.suffix == ".csv" and "report" not in path.parts:
         return ": " + ", ".join(pd.read_csv(path).columns)
     if path.suffix == ".json" and "checkpoints" not in path.parts:
-        return ": " + ", ".join(sorted(json.loads(path.read_text())))
+        return ": " + ", ".join(sorted(map(str, json.loads(path.read_text()))))
     return ""
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from robust_manifold import defenses
 from robust_manifold.config import Column
 from robust_manifold.core import keys
+from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.inversion import Inversion
 from robust_manifold.stages.context import Context
@@ -29,8 +30,11 @@ def defend(
       params: of `trained.load_column`.
       images: pixels in [0, 1].
       ids: global ids of the images.
+
+    Raises:
+      UsageError: if a purifier leaves [0, 1].
     """
-    return defenses.defend(
+    defended = defenses.defend(
         column.defence,
         context.defence_networks,
         context.classifier_of(column.classifier).apply,
@@ -40,6 +44,15 @@ def defend(
         ids=ids,
         batch_size=context.batch_size,
     )
+    if not column.projects and defended.purified is not None:
+        low, high = np.min(defended.purified), np.max(defended.purified)
+        # What is not a number is looked at with the logits that come of it.
+        if low < 0 or high > 1:
+            raise UsageError(
+                f"config.evaluation.defences: {column.text!r} makes images with pixels "
+                f"in [{low:g}, {high:g}]; allowed: [0, 1]."
+            )
+    return defended
 
 
 def arrays_of(defended: defenses.Defended) -> dict[str, np.ndarray]:
