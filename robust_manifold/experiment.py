@@ -79,6 +79,7 @@ def run(
             ) as metrics,
         ):
             folder.adopt(findings.adopted)
+            folder.set_status("running", stages=findings.stages_of(experiment))
             context = Context(experiment, folder, metrics, stop)
             context.check()
             parents = [findings.parent_of(stage) for stage in stages]
@@ -111,7 +112,8 @@ def _run_stage(context: Context, stage: str) -> None:
     if folder.stage_done(stage) and stage not in ALWAYS:
         console.info(f"{stage}  finished before")
         return
-    folder.begin_stage(stage, anew=stage in ALWAYS)
+    followers = [finding.name for finding in findings.EVERY if finding.after == stage]
+    folder.begin_stage(stage, anew=stage in ALWAYS, followers=followers)
     start = time.monotonic()
     try:
         with Heartbeat(stage):

@@ -63,22 +63,21 @@ def _follows(finding: Finding, stages: Sequence[str]) -> bool:
 
 def stages_of(experiment: Experiment) -> tuple[str, ...]:
     """Returns the stages of a run in their order, each before what follows it."""
-    following = [f for f in wanted(experiment) if f.after and f.find]
-    return tuple(
-        name
-        for stage in STAGES
-        if stage in experiment.stages
-        for name in (stage, *(f.name for f in following if f.after == stage))
-    )
+    return _in_order(experiment.stages, wanted(experiment))
 
 
 def all_stages() -> tuple[str, ...]:
     """Returns the names of all stages that there are, in their order."""
-    following = [f for f in EVERY if f.after and f.find]
+    return _in_order(STAGES, EVERY)
+
+
+def _in_order(stages: Sequence[str], following: Sequence[Finding]) -> tuple[str, ...]:
+    """Returns stages of a config in their order, with the findings that follow each."""
     return tuple(
         name
         for stage in STAGES
-        for name in (stage, *(f.name for f in following if f.after == stage))
+        if stage in stages
+        for name in (stage, *(f.name for f in following if f.find and f.after == stage))
     )
 
 

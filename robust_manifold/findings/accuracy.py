@@ -35,6 +35,7 @@ from robust_manifold.stages.table.rows import (
     Row,
     adversarial_folder,
     outcome_folder,
+    rows,
     rows_of,
 )
 
@@ -143,7 +144,7 @@ def _show(context: Context) -> Shown:
     results = _results_of(context)
     confidence = context.experiment.evaluation.confidence
     attacked = bool(context.experiment.evaluation.attacks)
-    large = _is_large(results)
+    large = is_large(context)
     return Shown(
         [*_tables(context, results)],
         folded=[every_table(results, confidence=confidence)] if large else [],
@@ -153,8 +154,13 @@ def _show(context: Context) -> Shown:
 
 
 def is_large(context: Context) -> bool:
-    """Returns whether there are more than the attacks of one adversary to show."""
-    return _is_large(_results_of(context))
+    """Returns whether there are more than the attacks of one adversary to show.
+
+    The config tells it: other findings ask who may be there without this one.
+    """
+    block = context.experiment.evaluation
+    adversaries = {row.adversary for row in rows(block) if row.attack}
+    return len(block.classifiers) > 1 or len(adversaries) > 1
 
 
 def _results_of(context: Context) -> pd.DataFrame:
@@ -167,7 +173,7 @@ def _tables(context: Context, results: pd.DataFrame) -> Iterator[tables.Table]:
     worst = _has_worst_cases(results)
     if worst:
         yield headline_table(results, confidence=confidence)
-    if not _is_large(results):
+    if not is_large(context):
         yield from paper_tables(results, confidence=confidence)
     elif worst:
         lines = evaluation.read_adversary_lines(context.folder.read_text(WORST_CASES))

@@ -1,7 +1,7 @@
 """Tables of inversion: solvers side by side, and what its projections are worth."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -126,17 +126,6 @@ def checks_table(
             columns=["check", "value"],
         ),
     )
-
-
-def _counts(rows: Sequence[Mapping[str, Any]]) -> str:
-    least, most = min(row["n"] for row in rows), max(row["n"] for row in rows)
-    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
-
-
-def _auc(row: Mapping[str, Any]) -> str:
-    if row["auc"] is None:
-        return MISSING
-    return f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]"
 
 
 def _with_interval(line: Any, name: str, form: Any) -> str:

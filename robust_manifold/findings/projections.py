@@ -205,34 +205,11 @@ def _auc(row: Mapping[str, Any]) -> str:
     return f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]"
 
 
-def _with_interval(line: Any, name: str, form: Any) -> str:
-    value, low, high = (getattr(line, name + end) for end in ("", "_low", "_high"))
-    if math.isnan(value):
-        return MISSING
-    return f"{form(value)} [{form(low, '')}, {form(high, '')}]"
-
-
-def _percent(share: float, sign: str = " %") -> str:
-    return f"{100 * share:.1f}{sign}"
-
-
-def _whole_percent(share: float, sign: str = " %") -> str:
-    return f"{100 * share:.0f}{sign}"
-
-
-def _error(value: float | None, _: str = "") -> str:
+def _error(value: float | None) -> str:
     """Returns an error with as many digits whatever its size."""
-    return _written(value, ".2e" if value is not None and value < 1e-4 else "#.3g")
-
-
-def _short(value: float | None) -> str:
-    return _written(value, ".3g")
-
-
-def _written(value: float | None, form: str) -> str:
     if value is None or math.isnan(value):
         return MISSING
-    return format(value, form)
+    return format(value, ".2e" if value < 1e-4 else "#.3g")
 
 
 FINDING = Finding(name="projections", after="evaluate", show=_show)

@@ -310,10 +310,6 @@ def _share(value: float) -> str:
     return MISSING if math.isnan(value) else f"{100 * value:.1f} %"
 
 
-def _number(value: float, form: str) -> str:
-    return MISSING if math.isnan(value) else format(value, form)
-
-
 def escape_markdown(text: str) -> str:
     """Returns a text in which no sign of Markdown's has a meaning."""
     for sign, escaped in {

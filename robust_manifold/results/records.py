@@ -262,7 +262,9 @@ def _check_status(
         _check_kinds(file, part, _PART_KINDS)
         if part != provenance.UNKNOWN and not _DEVICES <= part["devices"].keys():
             raise _lacking(file, "devices")
-    missing = [x for x in config["stages"] if x not in status["finished_stages"]]
+    # A run of an older version, and a record, tell those of the config alone.
+    asked = status.get("stages", config["stages"])
+    missing = [x for x in asked if x not in status["finished_stages"]]
     if missing or status["state"] != "finished":
         what = f"lacks the stage {missing[0]}" if missing else f"is {status['state']!r}"
         raise UsageError(

@@ -236,19 +236,23 @@ class RunFolder(Artefacts):
             finished = self._status["finished_stages"]
             self._status["finished_stages"] = dict(stages_of(finished))
 
-    def begin_stage(self, name: str, *, anew: bool = False) -> None:
+    def begin_stage(
+        self, name: str, *, anew: bool = False, followers: Iterable[str] = ()
+    ) -> None:
         """Records that a stage is run here and now, by this process.
 
         Args:
           name: of the stage.
           anew: whether nothing of what was stored before is used.
+          followers: stages made from its outputs, which count as finished no more.
         """
         if self.primary:
             lost = [provenance.UNKNOWN] if "origin_lost" in self._status else []
             before = [] if anew else self._status["ran"].get(name, lost)
             self._status["ran"][name] = provenance.joined(before, self._here)
             # A process killed halfway must not leave it finished.
-            self._status["finished_stages"].pop(name, None)
+            for each in (name, *followers):
+                self._status["finished_stages"].pop(each, None)
             self.set_status("running", stage=name)
 
     def add_seconds(self, name: str, seconds: float) -> None:

@@ -1,14 +1,17 @@
 """The registry of findings, and the loops over it: stages, report, page of results."""
 
+import json
 import shutil
 
 import pytest
 
 from robust_manifold import findings
 from robust_manifold.config import STAGES, default_config, validate
+from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Finding, report
 from robust_manifold.runtime import devices
-from robust_manifold.runtime.run_folder import read_status
+from robust_manifold.results.records import read_run
+from robust_manifold.runtime.run_folder import read_status, sealed
 
 PATCH = "patch(steps=2, transformations=views(scale=(0.2, 0.3)))"
 
@@ -25,6 +28,14 @@ def run(finished, program, tmp_path):
         )
 
     return call, work
+
+
+def unfinish(work, stage):
+    """Leaves a run as one that was killed before a stage had finished."""
+    status = read_status(work)
+    for output in status["finished_stages"].pop(stage):
+        (work / output).unlink()
+    (work / "status.json").write_text(json.dumps(sealed(status)))
 
 
 def experiment(**keys):
@@ -110,6 +121,40 @@ def test_a_report_does_not_leave_out_what_was_deleted(run, stage, file, told):
     assert told in ended.error
     ended = call(f"--stages={stage},report")
     assert ended.code == 0, ended.error
+
+
+def test_a_report_stands_without_the_accuracies(run):
+    call, work = run
+    unfinish(work, "accuracy")
+    ended = call("--stages=report")
+    assert ended.code == 0, ended.error
+    assert "without accuracy, which has not finished" in ended.error
+    table = (work / "report/table.md").read_text()
+    assert "Rejection by reconstruction error" in table
+    assert "Accuracy by attack" not in table
+
+
+def test_what_follows_a_stage_that_runs_again_runs_again(run):
+    call, work = run
+    (work / "outcomes/none/clean/round-000.npz").unlink()
+    ended = call("--stages=evaluate")
+    assert ended.code == 0, ended.error
+    assert "finished before" not in ended.error
+    for stage in ("evaluate", "accuracy", "detection"):
+        assert "--stages=evaluate" in read_status(work)["ran"][stage][-1]["command"]
+    # Nothing is computed twice without need.
+    assert call("--stages=evaluate").error.count("finished before") == 3
+
+
+def test_results_refuse_a_run_that_lacks_a_finding(run):
+    call, work = run
+    unfinish(work, "detection")
+    assert call("--stages=report").code == 0
+    assert read_status(work)["state"] == "finished"
+    with pytest.raises(UsageError, match="lacks the stage detection"):
+        read_run(work)
+    assert call().code == 0
+    assert "detection.csv" in read_run(work).files
 
 
 def test_the_report_asks_no_other_process(run, monkeypatch):
