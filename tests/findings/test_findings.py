@@ -9,8 +9,8 @@ from robust_manifold import findings
 from robust_manifold.config import STAGES, default_config, validate
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Finding, report
-from robust_manifold.runtime import devices
 from robust_manifold.results.records import read_run
+from robust_manifold.runtime import devices
 from robust_manifold.runtime.run_folder import read_status, sealed
 
 PATCH = "patch(steps=2, transformations=views(scale=(0.2, 0.3)))"
