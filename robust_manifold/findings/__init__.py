@@ -109,7 +109,8 @@ def needed(finished: Iterable[str]) -> set[str]:
     return {
         finding.recorded[0]
         for finding in EVERY
-        if finding.recorded and finding.name in names
+        # One that not all runs of its stage ask for may have had nothing to store.
+        if finding.recorded and not finding.wanted and finding.name in names
     }
 
 

@@ -55,9 +55,14 @@ def _wanted(experiment: Experiment) -> bool:
 
 
 def find(context: Context) -> list[str]:
-    """Writes `detection.csv`, and `validation/...` which its thresholds come from."""
+    """Writes `detection.csv`, and `validation/...` which its thresholds come from.
+
+    Returns:
+      The files; none where the data have no validation images.
+    """
     projecting = _projecting(context)
-    n = context.validated.size
+    if not (n := context.validated.size):
+        return []
     parts = {
         defence: Part(
             n,
@@ -129,6 +134,8 @@ def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
 
 
 def _show(context: Context) -> Shown:
+    if not context.validated.size:
+        return Shown()
     lines = evaluation.read_detection(context.folder.read_text(SUMMARY))
     confidence = context.experiment.evaluation.confidence
     tables = [*detection_tables(lines, confidence=confidence)]

@@ -78,8 +78,8 @@ class Finding:
       find: computes and stores it and returns the names of its files; resumable.
         None if there is nothing to compute beyond what its stage has stored.
       writes: what the names of its files begin with.
-      recorded: the small files that the page of results is made from.  The first is
-        there whenever the stage has finished.
+      recorded: the small files that the page of results is made from.  The first of
+        a finding without `wanted` is there whenever its stage has finished.
       results: what the page of results shows of a group of runs.
       words: how a report opens that shows no finding before this one.
     """

@@ -74,14 +74,8 @@ def _results(group: Group) -> Iterator[Passage]:
 
 
 def find(context: Context) -> list[str]:
-    """Writes `given/<file>/<column>/<set>/round-NNN.npz`, verdicts, and a summary.
-
-    Returns:
-      The files; none where the config gives no attacked images.
-    """
+    """Writes `given/<file>/<column>/<set>/round-NNN.npz`, verdicts, and a summary."""
     every, columns = context.given, context.columns
-    if not every:
-        return []
     parts = {
         (place, column): _part(context, place, column)
         for place in range(len(every))

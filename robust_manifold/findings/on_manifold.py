@@ -120,9 +120,7 @@ def _rows(evaluation: EvaluationBlock) -> Iterator[tuple[Column, Row]]:
 
 
 def _show(context: Context) -> Shown:
-    """Returns the section of the report; nothing where no such search was judged."""
-    if not context.folder.holds(SUMMARY):
-        return Shown()
+    """Returns the section of the report."""
     lines = context.folder.read_json(SUMMARY)
     confidence = context.experiment.evaluation.confidence
     table = on_manifold_table(lines, confidence=confidence)

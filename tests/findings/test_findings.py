@@ -146,6 +146,23 @@ def test_what_follows_a_stage_that_runs_again_runs_again(run):
     assert call("--stages=evaluate").error.count("finished before") == 3
 
 
+def test_without_validation_images_nothing_is_rejected(program, project):
+    work = project / "run"
+    ended = program(
+        f"--config={project / 'tiny.py'}",
+        f"--workdir={work}",
+        "--config.data.validation_examples=0",
+        "--config.generator.model=vae_decoder(latent_size=4, hidden=8)",
+        "--config.generator.training=vae(encoder=vae_encoder(latent_size=4, hidden=8))",
+        "--config.evaluation.attacks=()",
+        "--config.stages=('fit_classifier','fit_generator','evaluate','report')",
+    )
+    assert ended.code == 0, ended.error
+    assert not (work / "detection.csv").exists()
+    assert "Rejection" not in (work / "report/table.md").read_text()
+    assert "results.csv" in read_run(work).files
+
+
 def test_results_refuse_a_run_that_lacks_a_finding(run):
     call, work = run
     unfinish(work, "detection")
@@ -201,9 +218,7 @@ def test_a_report_says_what_has_not_finished(run, monkeypatch):
 
 def test_records_need_no_finding_that_is_younger_than_they_are():
     assert findings.needed(["fit_classifier", "evaluate"]) == set()
-    assert findings.needed(["evaluate", "accuracy", "given"]) == {
-        *("results.csv", "given.json"),
-    }
+    assert findings.needed(["evaluate", "accuracy", "given"]) == {"results.csv"}
 
 
 def test_a_finding_needs_no_more_than_a_name_and_what_it_shows():
