@@ -2,7 +2,7 @@
 
 A finding says whether an experiment asks for it, computes and stores what is measured,
 and shows it: in the report of a run, and on the page of all results.  The registry
-(`findings.EVERY`) has the order; nothing else knows a finding by its name.
+(`findings.EVERY`) has the order; one that follows a stage needs no other file.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ RUNS: dict[str, Callable[[Context], Sequence[str]]] = {
     "attack": attack.run,
     "evaluate": evaluate.run,
 }
-"""What runs each stage that makes what findings are made from.
+"""What runs each stage but findings and the report.
 
 Each returns its outputs, relative to the run folder, without which it runs again.
 """
