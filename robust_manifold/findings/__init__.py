@@ -106,6 +106,9 @@ def adopted(finished: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def needed(finished: Iterable[str]) -> set[str]:
     """Returns the small files that must be there where these stages have finished."""
     names = {*finished}
+    if "evaluate" in names:
+        # Older versions computed the accuracies with it.
+        names.add(accuracy.FINDING.name)
     return {
         finding.recorded[0]
         for finding in EVERY
