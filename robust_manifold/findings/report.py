@@ -17,9 +17,15 @@ _WORDS = Words("Trained networks", "")
 
 def run(context: Context) -> list[str]:
     """Writes `report/` and prints the tables, in the first process of a job."""
+    error = None
     if context.folder.primary:
-        _report(context)
-    devices.barrier("report written")
+        try:
+            _report(context)
+        except UsageError as mistake:
+            error = mistake
+    # What the first process refuses, all refuse: none may wait for it in vain.
+    if devices.any_process(error is not None):
+        raise error or UsageError("the first process says why there is no report.")
     return ["report/report.html", "report/table.md"]
 
 
