@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from robust_manifold.core.errors import UsageError, unknown_name
-from robust_manifold.reporting.columns import Column, column_heads, column_of
+from robust_manifold.reporting.columns import ColumnTexts, column_heads, column_of
 from robust_manifold.reporting.labels import (
     CLEAN,
     NO_DEFENCE,
@@ -192,7 +192,7 @@ def _unmet(
 ) -> str:
     """Returns the budgets at which a defence met none that knew of it, by column."""
     heads = column_heads((column_of(row) for row in worst), labels)
-    met: dict[Column, set[Any]] = {}
+    met: dict[ColumnTexts, set[Any]] = {}
     for row in attacked:
         if is_aware(row):
             met.setdefault(column_of(row), set()).add(_budget(row))
@@ -251,10 +251,10 @@ def _grid(
 
 
 def _lines(
-    rows: Sequence[Any], columns: Mapping[Column, str]
-) -> list[dict[Column, Any]]:
+    rows: Sequence[Any], columns: Mapping[ColumnTexts, str]
+) -> list[dict[ColumnTexts, Any]]:
     """Returns the cells of each line by column, by budget and then by adversary."""
-    lines: dict[tuple[Any, ...], dict[Column, Any]] = {}
+    lines: dict[tuple[Any, ...], dict[ColumnTexts, Any]] = {}
     for row in _ordered(rows):
         place = (_budget(row), row.adversary, getattr(row, "attack", ""))
         cells = lines.setdefault(place, {})

@@ -18,9 +18,9 @@ _FEW = 8
 """Rows of a column up to which each has a picture of its own."""
 
 
-def texts_of(context: Context, column: Column) -> columns.Column:
+def texts_of(context: Context, column: Column) -> columns.ColumnTexts:
     """Returns a column as results.csv names it."""
-    return columns.Column(
+    return columns.ColumnTexts(
         trained.column_classifier(context, column),
         defenses.registry.to_string(column.defence),
     )

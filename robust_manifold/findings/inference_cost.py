@@ -10,7 +10,7 @@ import pandas as pd
 from robust_manifold import defenses
 from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Shown
-from robust_manifold.reporting.columns import Column, column_heads
+from robust_manifold.reporting.columns import ColumnTexts, column_heads
 from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.reporting.tables import MISSING, Table
 from robust_manifold.stages import Context
@@ -74,7 +74,7 @@ def inference_table(
       lines: one a column of the table.
       labels: names to print instead of the derived ones, by classifier or defence.
     """
-    heads = column_heads((Column(x.classifier, x.defence) for x in lines), labels)
+    heads = column_heads((ColumnTexts(x.classifier, x.defence) for x in lines), labels)
     bare = {x.classifier: x.seconds for x in lines if x.defence == NO_DEFENCE}
     times = [line.seconds / bare.get(line.classifier, math.nan) for line in lines]
     text = {

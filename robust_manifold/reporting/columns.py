@@ -12,24 +12,24 @@ from robust_manifold.reporting.labels import (
 )
 
 
-class Column(NamedTuple):
+class ColumnTexts(NamedTuple):
     """What a column of a table shows, by the texts of results.csv."""
 
     classifier: str
     defence: str
 
 
-def column_of(row: Any) -> Column:
+def column_of(row: Any) -> ColumnTexts:
     """Returns the column that a line of results.csv belongs to."""
-    return Column(row.classifier, row.defence)
+    return ColumnTexts(row.classifier, row.defence)
 
 
 def column_heads(
-    columns: Iterable[Column], labels: Mapping[str, str] | None = None
-) -> dict[Column, str]:
+    columns: Iterable[ColumnTexts], labels: Mapping[str, str] | None = None
+) -> dict[ColumnTexts, str]:
     """Returns the heads of columns, in order: the classifier where there are several.
 
-    >>> bare, inc = Column("cnn", "none"), Column("robust", "invert_and_classify")
+    >>> bare, inc = ColumnTexts("cnn", "none"), ColumnTexts("robust", "invert_and_classify")
     >>> list(column_heads([bare, inc]).values())
     ['No defence, CNN', 'Invert and Classify, Robust']
 

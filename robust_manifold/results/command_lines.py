@@ -12,7 +12,7 @@ _APART = ("workdir", "stages")
 _WIDTH = 88
 
 
-class Arguments(NamedTuple):
+class GivenArguments(NamedTuple):
     """What a command line says that results depend on.
 
     Attributes:
@@ -34,11 +34,11 @@ class Arguments(NamedTuple):
         return self.config.partition(":")[2]
 
 
-def read_arguments(command: Sequence[str]) -> Arguments:
+def read_arguments(command: Sequence[str]) -> GivenArguments:
     """Returns the config file and the changes to it of a command line.
 
     >>> read_arguments(["main.py", "--config", "e/x.py:small", "--config.pretrained"])
-    Arguments(config='e/x.py:small', changes=['--config.pretrained'])
+    GivenArguments(config='e/x.py:small', changes=['--config.pretrained'])
     """
     config, changes = "", []
     for flag in read_flags(command[1:]):
@@ -46,7 +46,7 @@ def read_arguments(command: Sequence[str]) -> Arguments:
             config = flag.value or ""
         elif flag.name not in _APART:
             changes.append(str(flag))
-    return Arguments(config, changes)
+    return GivenArguments(config, changes)
 
 
 def command_line(command: Sequence[str], name: str, config: Mapping[str, Any]) -> str:

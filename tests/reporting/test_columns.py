@@ -1,7 +1,7 @@
 """Heads of columns: a defence, and the classifier where there are several."""
 
 from robust_manifold.reporting.columns import (
-    Column,
+    ColumnTexts,
     column_heads,
     target_label,
     target_labels,
@@ -11,7 +11,7 @@ INC = "invert_and_classify(restarts=4)"
 
 
 def test_one_classifier_is_not_named():
-    columns = [Column("small_cnn", "none"), Column("small_cnn", INC)]
+    columns = [ColumnTexts("small_cnn", "none"), ColumnTexts("small_cnn", INC)]
     heads = column_heads([*columns, *columns])
     assert heads == dict(
         zip(columns, ["No defence", "Invert and Classify"], strict=True)
@@ -19,7 +19,7 @@ def test_one_classifier_is_not_named():
 
 
 def test_models_and_names_of_classifiers_are_told_apart():
-    columns = [Column("small_cnn", "none"), Column("robust", "none")]
+    columns = [ColumnTexts("small_cnn", "none"), ColumnTexts("robust", "none")]
     assert list(column_heads(columns).values()) == [
         *("No defence, Small CNN", "No defence, Robust")
     ]
@@ -27,8 +27,8 @@ def test_models_and_names_of_classifiers_are_told_apart():
 
 def test_equal_models_are_told_apart_by_their_settings():
     columns = [
-        Column("cnn(width=8, depth=2)", INC),
-        Column("cnn(width=4, depth=2)", INC),
+        ColumnTexts("cnn(width=8, depth=2)", INC),
+        ColumnTexts("cnn(width=4, depth=2)", INC),
     ]
     assert list(column_heads(columns).values()) == [
         *("Invert and Classify, CNN, width 8", "Invert and Classify, CNN, width 4")
@@ -36,7 +36,7 @@ def test_equal_models_are_told_apart_by_their_settings():
 
 
 def test_names_given_are_preferred():
-    columns = [Column("small_cnn", INC), Column("robust", INC)]
+    columns = [ColumnTexts("small_cnn", INC), ColumnTexts("robust", INC)]
     heads = column_heads(columns, {"robust": "Madry", INC: "INC"})
     assert list(heads.values()) == ["INC, Small CNN", "INC, Madry"]
 

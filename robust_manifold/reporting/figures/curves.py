@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.reporting.columns import Column, column_heads, column_of
+from robust_manifold.reporting.columns import ColumnTexts, column_heads, column_of
 from robust_manifold.reporting.figures.canvas import (
     DASHES,
     DPI,
@@ -53,7 +53,7 @@ _ACROSS = 3
 class _Line(NamedTuple):
     """What a line of accuracies shows, and what else is the same along it."""
 
-    column: Column
+    column: ColumnTexts
     adversary: str
 
 
