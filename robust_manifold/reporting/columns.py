@@ -29,7 +29,8 @@ def column_heads(
 ) -> dict[ColumnTexts, str]:
     """Returns the heads of columns, in order: the classifier where there are several.
 
-    >>> bare, inc = ColumnTexts("cnn", "none"), ColumnTexts("robust", "invert_and_classify")
+    >>> bare = ColumnTexts("cnn", "none")
+    >>> inc = ColumnTexts("robust", "invert_and_classify")
     >>> list(column_heads([bare, inc]).values())
     ['No defence, CNN', 'Invert and Classify, Robust']
 
