@@ -22,7 +22,12 @@ from robust_manifold.findings.finding import Finding, Passage, Shown, Words
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import Table, figures, html, tables
 from robust_manifold.reporting.columns import column_of
-from robust_manifold.reporting.labels import CLEAN, name_label
+from robust_manifold.reporting.labels import (
+    CLEAN,
+    adversary_label,
+    in_prose,
+    name_label,
+)
 from robust_manifold.reporting.tables import is_single, lines_of
 from robust_manifold.reporting.wide import turned
 from robust_manifold.runtime import console
@@ -206,6 +211,8 @@ def _attack_figures(
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields accuracy against ε, attack by attack."""
     attacked = tables.lines_where(results, tables.is_single)
+    names = map(adversary_label, context.experiment.evaluation.adversaries)
+    told = "; ".join(map(in_prose, names))
     for name, title, part in _parts(context, attacked):
         if np.isfinite(part["epsilon"].to_numpy()).any():
             yield (
@@ -213,7 +220,7 @@ def _attack_figures(
                 html.ReportFigure(
                     tables.with_threat(title, tables.lines_of(part)),
                     "Bands are the Wilson intervals of the table. Adversaries: "
-                    f"{', '.join(context.experiment.evaluation.adversaries)}.",
+                    f"{told}.",
                     figures.to_png(figures.accuracy_curves(part)),
                 ),
             )

@@ -8,7 +8,7 @@ import numpy as np
 from robust_manifold import defenses
 from robust_manifold.config import Column
 from robust_manifold.reporting import columns
-from robust_manifold.reporting.labels import adversary_label, label_of
+from robust_manifold.reporting.labels import adversary_label, in_prose, label_of
 from robust_manifold.reporting.tables import UNAWARE
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
@@ -70,7 +70,7 @@ def row_label(context: Context, row: Row) -> str:
     alone = len(context.experiment.evaluation.adversaries) == 1
     if row.attack is None or (alone and row.adversary not in UNAWARE):
         return attack
-    return f"{attack}, {adversary_label(row.adversary).lower()}"
+    return f"{attack}, {in_prose(adversary_label(row.adversary))}"
 
 
 def groups(

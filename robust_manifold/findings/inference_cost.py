@@ -80,29 +80,30 @@ def inference_table(
     text = {
         "Defence": list(heads.values()),
         "Milliseconds": [f"{1000 * line.seconds:,.3g}" for line in lines],
-        "Times the bare": [
+        "Times as long": [
             MISSING if math.isnan(share) else f"{share:,.3g}" for share in times
         ],
-        "Through the generator": [
+        "Generator passes": [
             MISSING
             if line.generator_passes is None
             else f"{line.generator_passes:,.0f}"
             for line in lines
         ],
-        "Through the classifier": [f"{line.classifier_passes:,}" for line in lines],
+        "Classifier passes": [f"{line.classifier_passes:,}" for line in lines],
         "Rounds": [f"{line.rounds:,}" for line in lines],
     }
     fewest = min(line.rounds for line in lines)
     caption = (
-        "Milliseconds: wall time of a stored round over "
-        "its images, the median over rounds; overhead of a round is included, and "
+        "Milliseconds: wall time of a stored round over its images, the median over "
+        "the rounds that the last column counts; overhead of a round is included, and "
         + (
             "compilation, which falls into a run's first rounds, hardly is."
             if fewest > 2
             else "compilation, too, where there are but one or two rounds."
         )
-        + " Passes: forward or backward, of one image; through the generator at most, "
-        "where a search may end early."
+        + " Times as long: as the same classifier without a defence. Passes: forward "
+        "or backward, of one image; through the generator at most, where a search may "
+        "end early."
     )
     numbers = pd.DataFrame(lines).assign(times=times)
     title = "Cost of classifying one image"

@@ -106,7 +106,8 @@ def _seeing(row: Row) -> str:
     """Returns the sentence that says what the attack of a row was allowed to see."""
     if row.attack is None:
         return ""
-    return f" Adversary: {row.adversary} ({tables.adversary_words(row.adversary)})."
+    name = in_prose(adversary_label(row.adversary))
+    return f" Adversary: {name} ({tables.adversary_words(row.adversary)})."
 
 
 def _histogram(context: Context, column: Column) -> html.ReportFigure:

@@ -13,8 +13,8 @@ def test_costs_are_beside_the_bare_classifier_of_the_same_name():
     table = inference_table(LINES)
     assert table.text["Milliseconds"].tolist() == ["2", "500", "400"]
     # Nothing was measured of the other classifier without a defence.
-    assert table.text["Times the bare"].tolist() == ["1", "250", "–"]
-    assert table.text["Through the generator"].tolist() == ["–", "1,600", "1,600"]
+    assert table.text["Times as long"].tolist() == ["1", "250", "–"]
+    assert table.text["Generator passes"].tolist() == ["–", "1,600", "1,600"]
     assert "hardly" in table.caption
 
 

@@ -18,6 +18,7 @@ from robust_manifold.reporting import (
     sample_grid,
     to_png,
 )
+from robust_manifold.reporting.figures.canvas import new_figure
 
 HOSTILE = "<script>alert(\"x\")</script><img src='http://evil.example/x.png'>"
 
@@ -78,6 +79,15 @@ def test_every_figure_is_embedded(report):
         assert int(image["width"]) > 100
 
 
+def test_broad_pictures_can_be_moved_sideways(report):
+    narrow = to_png(new_figure(3.9, 1.0))
+    broad = to_png(new_figure(9.6, 1.0))
+    figures = [ReportFigure("A", "a", narrow), ReportFigure("B", "b", broad)]
+    page = Page(render_html(report._replace(figures=figures, tables=[])))
+    classes = [a["class"] for a in page.of("div") if "picture" in a.get("class", "")]
+    assert classes == ["picture", "picture broad"]
+
+
 def test_nothing_is_loaded_from_outside(report):
     text = render_html(report)
     page = Page(text)
@@ -124,6 +134,12 @@ def test_links_lead_to_sections(report):
         == ids
         == {*("results", "figures", "times", "reproduce", "config", "environment")}
     )
+
+
+def test_a_block_of_the_config_without_keys_says_so(report):
+    page = Page(render_html(report._replace(config={"classifiers": {}})))
+    words = " ".join(" ".join(page.texts).split())
+    assert "classifiers (empty)" in words
 
 
 def test_an_empty_report_leaves_its_sections_out(report):

@@ -52,6 +52,9 @@ _STYLE: dict[str, Any] = {
     "ytick.labelcolor": INK,
     "axes.grid": True,
     "axes.axisbelow": True,
+    # Written above an axis, where the legend is, "+5e-1" is easily overlooked.
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-6, 9),
     "grid.color": "#e6e8eb",
     "legend.frameon": False,
     "legend.fontsize": 10,

@@ -27,6 +27,7 @@ from robust_manifold.reporting.figures.canvas import (
     styled,
 )
 from robust_manifold.reporting.figures.pixels import text_width
+from robust_manifold.reporting.figures.ticks import label_between
 from robust_manifold.reporting.labels import (
     CLEAN,
     adversary_label,
@@ -276,7 +277,7 @@ def error_histogram(
         axes.set_title(f"{name}: {_median(values)}{note}", fontsize=9.5, pad=3)
     last = grid[-1]
     last.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    last.xaxis.set_minor_formatter(FuncFormatter(_minor_tick(low, high)))
+    label_between(last.xaxis, last.get_xlim(), "g")
     last.tick_params(axis="x", which="both", labelsize=9)
     notes = ["height: share of the images", "lines: medians"]
     if attacks:
@@ -397,17 +398,6 @@ def _median(values: np.ndarray) -> str:
 def _positive(values: np.ndarray) -> np.ndarray:
     """Returns the finite errors, those of exactly 0 raised to where a log can go."""
     return np.maximum(values[np.isfinite(values)].astype(np.float64), 1e-9)
-
-
-def _minor_tick(low: float, high: float):
-    """Returns the format of ticks between powers of ten: only where these are few."""
-    decades = math.log10(high / low)
-
-    def form(x: float, _: int) -> str:
-        leading = round(x / 10 ** math.floor(math.log10(x)))
-        return f"{x:g}" if decades < 1.7 and leading in (2, 5) else ""
-
-    return form
 
 
 def _thousands(x: float, _: int) -> str:

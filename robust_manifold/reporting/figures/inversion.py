@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
@@ -28,11 +27,10 @@ from robust_manifold.reporting.figures.canvas import (
     new_figure,
     styled,
 )
+from robust_manifold.reporting.figures.ticks import label_between
 
 _LEAST = 1e-12  # where an error of 0 is drawn
 _BINS_A_DECADE = 4
-_NARROW = 0.4  # decades that may hold none of 1, 2 and 5 times a power of ten
-_WIDE = 2.2  # decades from which on only powers of ten are labelled
 
 
 class SolverCurve(NamedTuple):
@@ -82,7 +80,7 @@ def solver_curves(curves: Mapping[str, SolverCurve]) -> Figure:
         axes.set_xlabel(f"{across} (logarithmic)")
         axes.set_title(f"Error against {across.partition(' ')[0]}")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        _label_between(axes.xaxis, axes.get_xlim(), ",.0f")
+        label_between(axes.xaxis, axes.get_xlim(), ",.0f")
     panels[0].set_ylabel("error, mean of the images' best starts")
     _label_errors(panels[0])
     figure.legend(
@@ -186,16 +184,4 @@ def _drawable(errors: np.ndarray) -> np.ndarray:
 def _label_errors(axes: Axes) -> None:
     """Labels powers of ten on the upward axis, others between where these are few."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    _label_between(axes.yaxis, axes.get_ylim(), ".4g")
-
-
-def _label_between(axis: Axis, limits: tuple[float, float], form: str) -> None:
-    """Labels 2 and 5 between powers of ten where these are few, or else any tick."""
-    decades = np.log10(limits[1] / limits[0])
-
-    def between(x: float, _: int) -> str:
-        leading = round(x / 10 ** np.floor(np.log10(x) + 1e-9))
-        return format(x, form) if leading in (2, 5) or decades < _NARROW else ""
-
-    few = decades < _WIDE
-    axis.set_minor_formatter(FuncFormatter(between) if few else NullFormatter())
+    label_between(axes.yaxis, axes.get_ylim(), ".4g")

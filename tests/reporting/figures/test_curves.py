@@ -281,3 +281,24 @@ def test_step_numbers_do_not_run_into_each_other():
     shown = sorted(labels, key=lambda box: box.x0)
     for left, right in zip(shown, shown[1:], strict=False):
         assert left.x1 + 5 < right.x0
+
+
+def test_ticks_are_whole_numbers_of_the_axis_with_nothing_to_add():
+    records = [
+        {"stage": "a", "step": i, "real": 0.5 + i * 1e-5, "fake": 0.5} for i in (1, 2)
+    ]
+    figure = training_curves(records)
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    assert axis.get_offset_text().get_text() == ""
+    assert all(0.49 < float(t.get_text()) < 0.51 for t in axis.get_ticklabels())
+
+
+@pytest.mark.parametrize("low, high", [(0.115, 0.15), (0.002, 0.009), (0.001, 0.2)])
+def test_the_axis_of_errors_has_several_numbers(low, high):
+    figure = error_histogram({"Clean": np.linspace(low, high, 9)})
+    figure.draw_without_rendering()
+    axis = figure.axes[0].xaxis
+    left, right = figure.axes[0].get_xlim()
+    texts = [text.get_text() for text in axis.get_ticklabels(which="both")]
+    assert sum(left <= float(text) <= right for text in texts if text) >= 2
