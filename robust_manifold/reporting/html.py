@@ -206,7 +206,8 @@ def _blocks(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, list[s
     plain = [(k, _value(v)) for k, v in config.items() if not isinstance(v, Mapping)]
     blocks = [("", plain)] if plain else []
     for name, block in config.items():
-        if isinstance(block, Mapping):
+        # Of a mapping by names there may be none.
+        if isinstance(block, Mapping) and block:
             blocks.append((name, _flat(block, "")))
     return blocks
 

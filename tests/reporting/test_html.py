@@ -61,6 +61,7 @@ def report(results, digits):
             "seed": 3,
             "data": {"source": "mnist_5k", "deep": {"er": 1.5}, "data_dir": ""},
             "evaluation": {"attacks": ("fgsm(epsilon=0.1)", "pgd(epsilon=0.2)")},
+            "nothing_in_it": {},
         },
         environment={"jax": "0.10.2", "devices": ["cpu:0", "cpu:1"]},
         command="python -m robust_manifold.main --config=x.py",
@@ -123,6 +124,7 @@ def test_the_page_shows_everything(report):
         "python -m robust_manifold.main --config=x.py",
     ):
         assert wanted in text, wanted
+    assert "nothing_in_it" not in text
 
 
 def test_links_lead_to_sections(report):
