@@ -11,10 +11,11 @@ from absl import flags
 from ml_collections import config_flags
 
 from robust_manifold.config import (
+    NAMED,
     REGISTRIES,
     TYPES,
     Experiment,
-    NamedClassifier,
+    Key,
     plain_values,
     validate,
 )
@@ -54,7 +55,6 @@ define_flags(flags.FLAGS)
 
 KEYS = Experiment.keys()
 """Every key that a config may have."""
-_CLASSIFIER_KEYS = NamedClassifier.keys()
 
 
 class Arguments(NamedTuple):
@@ -206,7 +206,7 @@ def _type_error(argv: Sequence[str]) -> UsageError | None:
     """Returns the sentence for a number in argv that is none, if there is one."""
     for argument in argv:
         key, _, value = argument.lstrip("-").partition("=")
-        known = KEYS.get(_in_schema(key))
+        known = _in_schema(key.removeprefix("config."))
         default = known.default if known else ""
         if isinstance(default, bool | int | float):
             try:
@@ -217,11 +217,12 @@ def _type_error(argv: Sequence[str]) -> UsageError | None:
     return None
 
 
-def _in_schema(key: str) -> str:
-    """Returns the key of the schema that says what a key on the command line holds."""
-    key = key.removeprefix("config.")
-    named, _, last = key.rpartition(".")
-    return f"classifier.{last}" if named.startswith("classifiers.") else key
+def _in_schema(key: str) -> Key | None:
+    """Returns what the schema says of a key on the command line."""
+    first, _, rest = key.partition(".")
+    if first in NAMED and rest:
+        return NAMED[first].keys().get(rest.partition(".")[2])
+    return KEYS.get(key)
 
 
 def _config_error(
@@ -238,14 +239,14 @@ def _config_error(
                 f"config.{key} is a block of keys; allowed: a key of it, such as "
                 f"--config.{block[0]}=VALUE."
             )
-        if key.startswith("classifiers."):
-            name, _, last = key.removeprefix("classifiers.").partition(".")
-            if last not in _CLASSIFIER_KEYS:
-                where = f"key of config.classifiers.{name}:"
-                return unknown_name(where, last, _CLASSIFIER_KEYS)
+        first, _, rest = key.partition(".")
+        if first in NAMED and rest:
+            name, _, last = rest.partition(".")
+            if last not in (known := NAMED[first].keys()):
+                return unknown_name(f"key of config.{first}.{name}:", last, known)
             if name in str(error):
                 return UsageError(
-                    f"config.classifiers has no {name!r}; allowed: the names that the "
+                    f"config.{first} has no {name!r}; allowed: the names that the "
                     "config file adds."
                 )
         elif key not in KEYS:

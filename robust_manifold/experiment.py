@@ -90,6 +90,7 @@ def run(
             if context.networks:
                 context.check_same_data()
                 context.check_same_guesses(parents)
+                context.check_same_networks(parents)
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)

@@ -6,9 +6,9 @@ r"""Weights in and out: shows, exports and imports the parameters of networks.
   python -m robust_manifold.weights import --from_torch=state_dict.npz \
       --model=wong_cnn --output=wong.npz
 
-A file is read back by the config's classifier.weights, generator.weights or
-encoder.weights. With --to_torch, export writes names and layouts of a PyTorch state
-dict;
+A file is read back by the config's classifier.weights, generator.weights,
+encoder.weights or networks.ROLE.weights. With --to_torch, export writes names and
+layouts of a PyTorch state dict;
 
   python -m robust_manifold.weights torch --model=wong_cnn
 

@@ -10,13 +10,20 @@ from robust_manifold.config.column import CLASSIFIER, Column
 from robust_manifold.config.components import REGISTRIES
 from robust_manifold.config.editing import (
     add_classifier,
+    add_network,
     default_config,
     defaults_beside,
     plain_values,
     where_pretrained,
 )
-from robust_manifold.config.experiment import FREE, STAGES, Experiment, validate
-from robust_manifold.config.networks import ORIGINS, NamedClassifier
+from robust_manifold.config.experiment import (
+    FREE,
+    NAMED,
+    STAGES,
+    Experiment,
+    validate,
+)
+from robust_manifold.config.networks import ORIGINS, DefenceNetwork
 from robust_manifold.config.schema import TYPES, Key
 from robust_manifold.config.stored import check_stored
 
@@ -25,15 +32,17 @@ __all__ = [
     "ORIGINS",
     "REGISTRIES",
     "FREE",
+    "NAMED",
     "STAGES",
     "TYPES",
     "Column",
     "Data",
+    "DefenceNetwork",
     "EvaluationBlock",
     "Experiment",
     "Key",
-    "NamedClassifier",
     "add_classifier",
+    "add_network",
     "check_stored",
     "default_config",
     "defaults_beside",

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 import ml_collections
 
 from robust_manifold.config.column import CLASSIFIER
-from robust_manifold.config.experiment import Experiment, check_name
-from robust_manifold.config.networks import ORIGINS, NamedClassifier
+from robust_manifold.config.experiment import NAMED, Experiment, check_name
+from robust_manifold.config.networks import ORIGINS, DefenceNetwork
 from robust_manifold.core.errors import UsageError, unknown_name
 
 T = TypeVar("T")
@@ -35,15 +35,43 @@ def add_classifier(config: Any, name: str, **values: Any) -> None:
     Raises:
       UsageError: for a name that is taken or is none, or an unknown key.
     """
-    if name in config.classifiers:
-        raise UsageError(f"classifiers has {name!r} twice; allowed: each name once.")
-    check_name(name)
     block = config.classifier.to_dict() | dict.fromkeys((*ORIGINS, "start"), "")
+    _add(config, "classifiers", name, block, values)
+
+
+def add_network(config: Any, name: str, **values: Any) -> None:
+    """Adds a network to `config.networks`, where defences find it by its role.
+
+    Args:
+      config: of `default_config`.
+      name: the role of the new network, such as "denoiser".
+      **values: of its keys: `model`, and `weights` or `from_run` and `role`.  A tuple
+        as `weights` is a stack of equal models.
+
+    Raises:
+      UsageError: for a role that is taken or is none, or an unknown key.
+    """
+    if isinstance(files := values.get("weights"), tuple):
+        values["weights"] = "".join(f"{file}," for file in files)
+    _add(config, "networks", name, DefenceNetwork.defaults(), values)
+
+
+def _add(
+    config: Any,
+    block: str,
+    name: str,
+    entry: Mapping[str, Any],
+    values: Mapping[str, Any],
+) -> None:
+    """Adds an entry to a block, with some of its values changed."""
+    if name in config[block]:
+        raise UsageError(f"{block} has {name!r} twice; allowed: each name once.")
+    check_name(block, name)
     for key in values:
-        if key not in block:
-            raise unknown_name(f"key of the classifier {name!r}:", key, block)
+        if key not in entry:
+            raise unknown_name(f"key of {block}.{name}:", key, entry)
     with config.unlocked():
-        config.classifiers[name] = ml_collections.ConfigDict(block | values)
+        config[block][name] = ml_collections.ConfigDict({**entry, **values})
 
 
 class _Operation(NamedTuple):
@@ -97,6 +125,8 @@ def plain_values(config: Any) -> dict[str, Any]:
 
 
 def defaults_beside(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the defaults of all keys of a config, those of its classifiers too."""
-    named = dict.fromkeys(config["classifiers"], NamedClassifier.defaults())
-    return Experiment.defaults() | {"classifiers": named}
+    """Returns the defaults of all keys of a config, those of its own names too."""
+    return Experiment.defaults() | {
+        name: dict.fromkeys(config[name], block.defaults())
+        for name, block in NAMED.items()
+    }

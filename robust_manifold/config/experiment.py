@@ -23,12 +23,14 @@ from robust_manifold.config.blocks import (
 from robust_manifold.config.column import CLASSIFIER
 from robust_manifold.config.networks import (
     Classifier,
+    DefenceNetwork,
     Encoder,
     Generator,
     NamedClassifier,
 )
 from robust_manifold.config.schema import Block, check_types, key
 from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.networks import ENCODER, GENERATOR
 from robust_manifold.core.spec import check
 
 STAGES = (
@@ -77,6 +79,13 @@ class Experiment(Block):
     )
     generator: Generator
     encoder: Encoder
+    networks: Mapping[str, DefenceNetwork] = key(
+        {},
+        "further networks of defences by their roles, which no stage trains, each with "
+        "the keys `model`, and `weights` or `from_run` and `role`; a config file makes "
+        "one by add_network(config, 'ROLE', model=..., weights=...)",
+        block=DefenceNetwork,
+    )
     measures: Measures
     diagnostics: Diagnostics
     convergence: Convergence
@@ -96,6 +105,8 @@ class Experiment(Block):
         for name in self.stages:
             if name not in STAGES:
                 raise unknown_name("stage", name, STAGES)
+        for role in self.networks:
+            check_name("networks", role)
         _check_starts(self)
         known = (CLASSIFIER, *self.classifiers)
         for column in self.evaluation.columns:
@@ -132,28 +143,45 @@ class Experiment(Block):
         return (*self.trained_for(block.start), block.start)
 
 
+NAMED = {name: key.block for name, key in Experiment.keys().items() if key.block}
+"""What each value is of the keys that are mappings by names of the config's own."""
+
 _NAME = re.compile("[a-z][a-z0-9_]*")
+_OWN_ROLES = (GENERATOR, ENCODER, CLASSIFIER)
+"""The roles of networks that have a block of their own."""
 _LONGEST_NAME = 60
 """Characters: folders are called after a classifier, and more is to be read."""
 
 
-def check_name(name: str) -> None:
-    """Raises a `UsageError` for what cannot be the name of a classifier."""
+def check_name(block: str, name: str) -> None:
+    """Raises a `UsageError` for what cannot be a name in a block.
+
+    Args:
+      block: "classifiers" or "networks".
+      name: of one of its entries.
+    """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"classifiers has the name {name!r}; allowed: small letters, digits and "
+            f"{block} has the name {name!r}; allowed: small letters, digits and "
             "underscores, a letter first."
         )
     if len(name) > _LONGEST_NAME:
         raise UsageError(
-            f"classifiers has the name {name!r} of {len(name)} characters; allowed: at "
+            f"{block} has the name {name!r} of {len(name)} characters; allowed: at "
             f"most {_LONGEST_NAME}."
         )
-    # Results tell a classifier by this name, or by its model where it has none.
-    if name in (CLASSIFIER, *models.registry.names):
+    reserved, told = {
+        # Results tell a classifier by this name, or by its model where it has none.
+        "classifiers": (
+            (CLASSIFIER, *models.registry.names),
+            f"{CLASSIFIER!r} and the names of models",
+        ),
+        "networks": (_OWN_ROLES, ", ".join(map(repr, _OWN_ROLES))),
+    }[block]
+    if name in reserved:
         raise UsageError(
-            f"classifiers has the name {name!r}, which is reserved; allowed: any but "
-            f"{CLASSIFIER!r} and the names of models."
+            f"{block} has the name {name!r}, which is reserved; allowed: any but "
+            f"{told}."
         )
 
 
@@ -166,7 +194,7 @@ def _check_starts(experiment: Experiment) -> None:
         )
     known = (CLASSIFIER, *experiment.classifiers)
     for name, block in experiment.classifiers.items():
-        check_name(name)
+        check_name("classifiers", name)
         place, line = f"config.classifiers.{name}.start", [name]
         while start := experiment.classifier_of(line[-1]).start:
             if start not in known:

@@ -5,7 +5,13 @@ import dataclasses
 from robust_manifold.config.components import encoder, model
 from robust_manifold.config.schema import Block, key
 from robust_manifold.core.spec import check
-from robust_manifold.models import ClassifierSpec, EncoderSpec, GeneratorSpec
+from robust_manifold.models import (
+    ClassifierSpec,
+    EncoderSpec,
+    GeneratorSpec,
+    ModelSpec,
+    registry,
+)
 from robust_manifold.training import (
     ClassifierTraining,
     EncoderTraining,
@@ -124,3 +130,33 @@ class Encoder(NetworkBlock):
     from_run: str = key("", "workdir of a run of this generator, to take it from")
     weights: str = key("", "npz or safetensors file to take it from")
     published: str = key("", "name of the published weights of it, for pretrained")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DefenceNetwork(Block):
+    """A network that defences find by its role, trained elsewhere."""
+
+    model: ModelSpec = key("", "any model, such as vae_encoder", registry.build)
+    weights: str = key(
+        "",
+        "npz or safetensors file to take it from; files with commas between them are "
+        "a stack of equal models (of one: 'FILE,')",
+    )
+    from_run: str = key("", "workdir of a run to take it from, in place of weights")
+    role: str = key("", "its role in that run, such as discriminator")
+
+    def __post_init__(self):
+        one = bool(self.files) != bool(self.from_run)
+        check(one, self, "weights", "a file, or none and a run in from_run")
+        given = bool(self.role) == bool(self.from_run)
+        check(given, self, "role", "that of a network in from_run, and else empty")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of `weights`."""
+        return tuple(filter(None, map(str.strip, self.weights.split(","))))
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether the role holds a tuple of networks."""
+        return "," in self.weights

@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from robust_manifold.config.experiment import Experiment
-from robust_manifold.config.networks import NamedClassifier
+from robust_manifold.config.experiment import NAMED, Experiment
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import is_whole
 
@@ -46,8 +45,8 @@ def _check(
         value, block = config[name], isinstance(default, Mapping)
         if isinstance(value, Mapping) != block or (fits and not fits(value)):
             raise UsageError(f"{file} is damaged: {place} is {value!r}.")
-        if place == "classifiers":
-            default = dict.fromkeys(value, NamedClassifier.defaults())
+        if place in NAMED:
+            default = dict.fromkeys(value, NAMED[place].defaults())
         if block:
             _check(value, default, file, prefix=f"{place}.")
 

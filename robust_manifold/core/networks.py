@@ -33,7 +33,7 @@ class Networks(Mapping[str, Network]):
     tuple, too, and so is what is bound.
     """
 
-    def __init__(self, **roles: Any):
+    def __init__(self, /, **roles: Any):
         """Takes the networks by their roles.
 
         Raises:

@@ -85,9 +85,10 @@ def _taken(run: Run) -> str:
     """Returns which networks are of other runs, of files, or published."""
     keys = ("from_run", "weights")
     keys += ("published",) if run.config.get("pretrained") else ()
+    networks = {**run.config.get("networks", {}), **blocks_of(run.config)}
     return _listed(
         f"{name} of {block[key]}{_otherwise(run, name)}"
-        for name, block in blocks_of(run.config).items()
+        for name, block in networks.items()
         for key in keys
         if block.get(key)
     )

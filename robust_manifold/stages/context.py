@@ -25,6 +25,7 @@ from robust_manifold.runtime import (
     devices,
 )
 from robust_manifold.stages import roles
+from robust_manifold.stages.networks import by_role
 from robust_manifold.stages.table import rows
 from robust_manifold.training import Setting, steps_of
 
@@ -218,9 +219,24 @@ class Context:
 
         `trained.load_column` returns their parameters.
         """
-        if GENERATOR not in self.networks:
-            return Networks()
-        return Networks(generator=self.spanner)
+        roles = {role: found.network for role, found in self.by_role.items()}
+        if GENERATOR in self.networks:
+            roles[GENERATOR] = self.spanner
+        return Networks(**roles)
+
+    @functools.cached_property
+    def by_role(self) -> dict[str, by_role.Found]:
+        """The networks of `config.networks`, read once."""
+        return {
+            role: by_role.read(
+                role,
+                block,
+                image_shape=self.dataset.image_shape,
+                classes=len(self.dataset.class_names),
+                trained_on=self.digests["train"]["sha256"],
+            )
+            for role, block in self.experiment.networks.items()
+        }
 
     def _build(self, spec) -> models.Model:
         return models.build(
@@ -372,8 +388,9 @@ class Context:
         if {"attack", "evaluate"} & stages:
             # Before the images are read, which may take long.
             rows.check_rows(self.experiment.evaluation)
-            known = {GENERATOR, ENCODER} & set(self.networks)
-            rows.check_networks(self.experiment.evaluation, known)
+            own = {GENERATOR, ENCODER} & set(self.networks)
+            further = self.experiment.networks
+            rows.check_networks(self.experiment.evaluation, own, further)
         split = self.dataset.test
         if split.size == 0:
             raise UsageError(
@@ -440,6 +457,28 @@ class Context:
                 f"config.stages is now {now} fit_encoder; choose another --workdir, or "
                 "give the stored stages."
             )
+
+    def check_same_networks(self, stages: Collection[str]) -> None:
+        """Reads the networks of `config.networks`, and refuses others than before.
+
+        Args:
+          stages: those that are about to run.
+        """
+        if not {"attack", "evaluate", "audit"} & set(stages) or not self.by_role:
+            return
+        if not self.folder.has(by_role.FILE):
+            told = {
+                role: {**found.origin, "sha256": found.sha256}
+                for role, found in self.by_role.items()
+            }
+            self.folder.write_json(by_role.FILE, told)
+            devices.barrier(f"{by_role.FILE} written")
+        for role, stored in self.folder.read_json(by_role.FILE).items():
+            if stored["sha256"] != self.by_role[role].sha256:
+                raise UsageError(
+                    f"config.networks.{role} has other parameters than when "
+                    f"{self.folder.path} was made; use another --workdir."
+                )
 
     def _check_starts(self, stages: Collection[str]) -> None:
         """Refuses restarts that ask for an encoder where none is trained."""

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robust_manifold.config import add_classifier, default_config
+from robust_manifold.config import add_classifier, add_network, default_config
 from robust_manifold.findings import all_stages
 from robust_manifold.results import command as results
 from robust_manifold.runtime import Artefacts
@@ -45,6 +45,7 @@ def flat(config, prefix=""):
 def test_the_keys_of_a_config_and_their_defaults():
     config = default_config()
     add_classifier(config, "named")
+    add_network(config, "role")
     check("config.txt", sorted(flat(config)))
 
 

@@ -185,6 +185,12 @@ def test_keys_younger_than_a_record_count_as_their_defaults(make_run, page, row_
     assert row_of(text, "Seeds")[1] == "0, 1"
 
 
+def test_networks_of_defences_are_named(make_run, page, row_of):
+    files = {"model": "unet", "weights": "/x/a.npz,/x/b.npz", "from_run": ""}
+    text = page(make_run(config={"networks": {"denoiser": files}}))
+    assert row_of(text, "Networks taken over")[1] == "denoiser of a.npz,b.npz"
+
+
 def test_published_networks_are_named_where_they_were_used(make_run, page, row_of):
     block = {"training": "cross_entropy", "from_run": "", "published": "mnist-cnn"}
     used = {"classifier": block, "pretrained": True}

@@ -136,7 +136,7 @@ REFUSED = {
             "adversaries": ("bpda(stand_in=encode_and_generate)",),
             "defences": ("bit_depth",),
         },
-        "adversaries: 'bpda.*' needs the network 'encoder'; allowed: generator, and",
+        "adversaries: 'bpda.*' needs the network 'encoder'; allowed: generator",
     ),
 }
 

@@ -1,12 +1,8 @@
 """Trained parameters: stored at the end of a training, read by all later stages."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jax
-import numpy as np
 
 from robust_manifold import defenses, models, training
 from robust_manifold.config import CLASSIFIER, ORIGINS, Column
@@ -23,11 +19,8 @@ from robust_manifold.runtime import (
 )
 from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
-
-
-def folder(name: str) -> str:
-    """Returns the folder of parameters, relative to a run folder."""
-    return f"checkpoints/{name}/params"
+from robust_manifold.stages.networks import elsewhere
+from robust_manifold.stages.networks.elsewhere import digest, folder
 
 
 def output(context: Context, name: str) -> str:
@@ -86,9 +79,9 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
     Raises:
       UsageError: if a stage that makes them has not finished.
     """
+    networks = {role: found.params for role, found in context.by_role.items()}
     # Without a defence that uses it there need not be a generator.
-    networks = {}
-    if "generator" in context.defence_networks:
+    if "generator" in context.networks:
         networks["generator"] = load_spanner(context)
     return defenses.DefenseParams(networks, load_classifier(context, column.classifier))
 
@@ -204,17 +197,6 @@ GENERATOR = "generator_sha256"
 """Beside the parameters of an encoder: the digest of the generator it was made for."""
 
 
-def digest(model: str, params: Params) -> str:
-    """Returns a checksum of a network: of its model's text and its parameters."""
-    found = hashlib.sha256(model.encode())
-    table = models.to_table(params)
-    for name in sorted(table):
-        array = np.ascontiguousarray(table[name])
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.data)
-    return found.hexdigest()
-
-
 def generator_digest(context: Context) -> str:
     """Returns the checksum of this run's generator.
 
@@ -276,61 +258,15 @@ def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
     if block.weights or block.published:
         _read_weights(context, name, model)
     if block.from_run:
-        _check_run(context, name, model, block.from_run)
+        elsewhere.check_run(
+            _wanted(context, name, model),
+            name,
+            block.from_run,
+            _elsewhere(name, block.from_run),
+            context.digests["train"]["sha256"],
+        )
     if name == "encoder" and block.taken_from and (known := _known_generator(context)):
         _check_generator(context, known)
-
-
-def _check_run(context: Context, name: str, model: models.Model, other: str) -> None:
-    """Refuses a run whose network does not fit the model or was trained otherwise."""
-    where, place = _elsewhere(name, other), roles.place(name)
-    if not any(where.glob("*/manifest.json")):
-        raise UsageError(
-            f"config.{place}.from_run is {other!r}, which holds no finished {name}; "
-            "allowed: the workdir of a run that has one."
-        )
-    stored = read_params_metadata(where)
-    kind = name if roles.classifier_of(name) is None else CLASSIFIER
-    for field in ("input_shape", "output_shape"):
-        found, expected = tuple(stored.metadata[field]), getattr(model, field)
-        if found != expected:
-            what = {
-                ("generator", "input_shape"): "latent_size",
-                ("classifier", "output_shape"): "number of classes",
-                ("encoder", "output_shape"): "number of outputs",
-            }.get((kind, field), "image shape")
-            raise UsageError(
-                f"config.{place}.from_run: the {kind} in {other!r} has the {what} "
-                f"{_short(found)}, config.{place}.model has {_short(expected)}; they "
-                "have to be equal."
-            )
-    if stored.metadata.get("trained_on") is None:
-        console.warning(
-            f"config.{place}.from_run: what the {kind} in {other!r} was trained on is "
-            "not known; it came from a file of weights."
-        )
-    elif stored.metadata["trained_on"] != context.digests["train"]["sha256"]:
-        raise UsageError(
-            f"config.{place}.from_run: the {kind} in {other!r} was trained on other "
-            f"images of {stored.metadata['data']!r}, perhaps on these test images; "
-            "give that run's config.data."
-        )
-    wanted = jax.eval_shape(model.init, jax.random.key(0))
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(wanted)
-    }
-    if leaves != stored.shapes:
-        differing = sorted(
-            leaf
-            for leaf in leaves.keys() | stored.shapes.keys()
-            if leaves.get(leaf) != stored.shapes.get(leaf)
-        )
-        raise UsageError(
-            f"config.{place}.from_run: {other!r} holds {stored.metadata['model']!r}, "
-            f"which does not fit config.{place}.model at {differing[0]!r}"
-            + (f" and {len(differing) - 1} more places." if differing[1:] else ".")
-        )
 
 
 def _elsewhere(name: str, other: str) -> Path:
@@ -358,10 +294,7 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
     if block.from_run:
         where = _elsewhere(name, block.from_run)
         params, stored = load_params(where), read_params_metadata(where).metadata
-        # What a file of weights left unknown stays so from run to run.
-        kept = ("training", "step", "trained_on")
-        known = {key: stored[key] for key in kept if key in stored}
-        differing = known | {"from_run": block.from_run}
+        differing = elsewhere.kept(stored) | {"from_run": block.from_run}
     elif block.weights:
         params = _read_weights(context, name, model)
         # Nobody knows how it was trained, nor on what.
@@ -396,23 +329,15 @@ def _read_weights(context: Context, name: str, model: models.Model) -> Params:
     place, file = roles.place(name), block.weights or block.published
     try:
         stored = _weight_file(block)
-        if stored.metadata.get("layout") == "torch":
-            raise UsageError(
-                f"{file} has PyTorch's names and layouts; convert it with: python -m "
-                "robust_manifold.weights import."
-            )
         if block.published:
             _check_published(context, name, stored.metadata)
-        params = models.from_table(model, stored.table)
+        return elsewhere.fitted(_wanted(context, name, model), file, stored)
     except UsageError as error:
         raise UsageError(f"config.{place}.{_origin_key(block)}: {error}") from None
-    text = stored.metadata.get("model")
-    if text not in (None, model_text(context, name)):
-        console.warning(
-            f"config.{place}.weights: {file} was written for {text}, and is read as "
-            f"{model_text(context, name)}; names and shapes fit."
-        )
-    return params
+
+
+def _wanted(context: Context, name: str, model: models.Model) -> elsewhere.Wanted:
+    return elsewhere.Wanted(roles.place(name), model_text(context, name), model)
 
 
 def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -> None:
@@ -433,7 +358,3 @@ def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -
             f"{file!r} was trained on other images of {metadata.get('data')!r}, "
             "perhaps on these test images; allowed: the config.data of its model card."
         )
-
-
-def _short(shape: tuple[int, ...]) -> str:
-    return str(shape[0]) if len(shape) == 1 else "x".join(map(str, shape))

@@ -185,12 +185,15 @@ def check_rows(evaluation: EvaluationBlock) -> None:
                 )
 
 
-def check_networks(evaluation: EvaluationBlock, known: Collection[str]) -> None:
-    """Refuses defences and adversaries that need a network which the run has not.
+def check_networks(
+    evaluation: EvaluationBlock, own: Collection[str], further: Collection[str] = ()
+) -> None:
+    """Refuses networks that are needed and not there, or there and not needed.
 
     Args:
       evaluation: of the config.
-      known: roles of the networks that a defence of the run may use.
+      own: roles of those networks of the run that a defence may use.
+      further: roles of `config.networks`.
 
     Raises:
       UsageError: for the first of them.
@@ -204,12 +207,19 @@ def check_networks(evaluation: EvaluationBlock, known: Collection[str]) -> None:
                 needed["adversaries", text] = spec.needs(target.defence)
     for (key, text), roles in needed.items():
         for role in roles:
-            if role not in known:
+            if role not in (*own, *further):
                 raise UsageError(
                     f"config.evaluation.{key}: {text!r} needs the network {role!r}; "
-                    "allowed: generator, and encoder where config.stages has "
-                    "fit_encoder."
+                    "allowed: generator, encoder where config.stages has fit_encoder, "
+                    "and the roles of config.networks."
                 )
+    for role in further:
+        if not any(role in roles for roles in needed.values()):
+            raise UsageError(
+                f"config.networks has the role {role!r}, which no defence of "
+                "config.evaluation.defences needs; allowed: roles in the `needs` of "
+                "one, or of an adversary's stand-in."
+            )
 
 
 def _check_targets(
