@@ -23,7 +23,7 @@ from robust_manifold.runtime import (
     storage,
 )
 from robust_manifold.runtime.progress import duration
-from robust_manifold.stages import RUNS, Context, roles
+from robust_manifold.stages import RUNS, Context, checks
 from robust_manifold.stages.networks import trained
 
 ALWAYS = ("report",)
@@ -81,16 +81,7 @@ def run(
             folder.adopt(findings.adopted)
             folder.set_status("running", stages=findings.stages_of(experiment))
             context = Context(experiment, folder, metrics, stop)
-            context.check()
-            parents = [findings.parent_of(stage) for stage in stages]
-            for name in context.networks:
-                if not folder.stage_done(roles.stage(name)):
-                    trained.check_elsewhere(context, name, context.model_of(name))
-            trained.check_available(context, parents)
-            if context.networks:
-                context.check_same_data()
-                context.check_same_guesses(parents)
-                context.check_same_networks(parents)
+            checks.check(context, [findings.parent_of(stage) for stage in stages])
             _describe(context)
             for stage in stages:
                 _run_stage(context, stage)
@@ -142,9 +133,9 @@ def _describe(context: Context) -> None:
         f"devices  {device['devices']} x {device['kind']}, "
         f"{device['processes']} process(es)"
     )
-    if not context.networks:
+    if not context.networks.roles:
         return
-    dataset = context.dataset
+    dataset = context.data.dataset
     console.info(
         f"data  {dataset.name}: {dataset.train.size} train, {dataset.validation.size} "
         f"validation, {dataset.test.size} test images "
@@ -152,10 +143,11 @@ def _describe(context: Context) -> None:
         f"{len(dataset.class_names)} classes"
     )
     described: dict[str, models.Model] = {}
-    for name in context.networks:
-        described[name] = context.model_of(name)
+    for name in context.networks.roles:
+        described[name] = context.networks.model_of(name)
         if name == "generator":
-            described[context.experiment.generator.training.role] = context.partner
+            partner = context.experiment.generator.training.role
+            described[partner] = context.networks.partner
     for role, model in described.items():
         params = jax.eval_shape(model.init, jax.random.key(0))
         count = models.count_parameters(params)

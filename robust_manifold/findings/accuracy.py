@@ -113,7 +113,7 @@ def _cell(context: Context, column: Column, row: Row) -> _Measured:
         measured["label_queries"] = substitutes.stored(context, row.target)["queries"]
     if row.attack is not None:
         crafted = read_rounds(context, adversarial_folder(row))
-        clean = data.to_float(context.test.images)
+        clean = data.to_float(context.data.test.images)
         norms = evaluation.perturbation_norms(clean, crafted["images"])
         # An attack that found nothing may say that its distance is not finite.
         sizes = norms._asdict() | {row.attack.norm: crafted["distance"]}

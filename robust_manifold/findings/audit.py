@@ -173,8 +173,8 @@ def _merged(checks: Iterable[Check]) -> list[Check]:
 
 def _examples(context: Context) -> data.Split:
     """Returns the test images that are looked at."""
-    size = context.test.size
-    return context.test.take(slice(context.experiment.audit.examples or size))
+    size = context.data.test.size
+    return context.data.test.take(slice(context.experiment.audit.examples or size))
 
 
 def _attack(rows: list[Stored]) -> attacks.Attack:
@@ -197,7 +197,7 @@ def _of_bare(
 ) -> list[Check]:
     """Returns the whole audit of a classifier without a defence."""
     part = _examples(context)
-    classifier = context.classifier_of(column.classifier)
+    classifier = context.networks.classifier_of(column.classifier)
     return evaluation.audit(
         classifier.apply,
         trained.load_classifier(context, column.classifier),
@@ -229,8 +229,8 @@ def _of_defended(
 ) -> list[Check]:
     """Returns what is computed anew of a defended classifier."""
     part, params = _examples(context), trained.load_column(context, column)
-    classifier = context.classifier_of(column.classifier)
-    networks = context.defence_networks
+    classifier = context.networks.classifier_of(column.classifier)
+    networks = context.networks.of_defences
     defended = attacks.Expectation(
         defenses.defended_apply(column.defence, networks, classifier.apply)
     )
@@ -238,11 +238,13 @@ def _of_defended(
     projection = None
     if isinstance(column.defence, defenses.ProjectionDefense):
         latents = models.sample_latents(
-            context.generator, keys.stream(key, "latents"), min(part.size, _LATENTS)
+            context.networks.generator,
+            keys.stream(key, "latents"),
+            min(part.size, _LATENTS),
         )
         projection = evaluation.Projection(
             _Projecting(column.defence, networks),
-            _Generating(context.spanner),
+            _Generating(context.networks.spanner),
             params.networks,
             np.asarray(latents),
         )
@@ -266,12 +268,12 @@ def _of_defended(
 
 def _view(context: Context, column: Column) -> attacks.Expectation | None:
     """Returns what the first gradient adversary of the run sees of a column."""
-    classify = context.classifier_of(column.classifier).apply
+    classify = context.networks.classifier_of(column.classifier).apply
     for text in context.experiment.evaluation.adversaries:
         adversary: Any = defenses.adversaries.build(text)
         if not isinstance(adversary, defenses.GradientAdversary):
             continue
-        view = adversary.view(column.defence, context.defence_networks, classify)
+        view = adversary.view(column.defence, context.networks.of_defences, classify)
         if view is not None:
             return attacks.Expectation(view, adversary.samples)
     return None
@@ -395,7 +397,7 @@ def _parted(
 
 
 def _anew(context: Context) -> str:
-    n = context.test.size
+    n = context.data.test.size
     return _ANEW.format(
         images=min(context.experiment.audit.examples or n, n),
         steps=STEPS,

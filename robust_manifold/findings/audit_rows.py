@@ -97,7 +97,7 @@ def checks_of_rows(
     if not rows:
         yield skipped(budgets.WITHIN_BUDGET, "the run has no attacks")
         return
-    clean = data.to_float(context.test.images)
+    clean = data.to_float(context.data.test.images)
     within = [
         budgets.within_budget(clean, row.images, row.norm, row.epsilon) for row in rows
     ]
@@ -241,7 +241,7 @@ def _again(
     """Returns the stored pairs with what the classifier says of them now."""
     images = pairs["images"]
     logits = batching.apply_examples(
-        context.classifier_of(name).apply,
+        context.networks.classifier_of(name).apply,
         trained.load_classifier(context, name),
         images.reshape(-1, *images.shape[2:]),
     )

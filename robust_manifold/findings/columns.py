@@ -77,7 +77,7 @@ def groups(
     context: Context, labels: np.ndarray, count: int
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields titles and places of images: a group a class where there are two."""
-    names = context.dataset.class_names
+    names = context.data.dataset.class_names
     if len(names) != 2:
         yield "", one_of_each_class(labels, count)
         return

@@ -61,7 +61,7 @@ def find(context: Context) -> list[str]:
       The files; none where the data have no validation images.
     """
     projecting = _projecting(context)
-    if not (n := context.validated.size):
+    if not (n := context.data.validated.size):
         return []
     parts = {
         defence: Part(
@@ -101,12 +101,14 @@ def _validate(
 
     text = f"{defenses.registry.to_string(defence)} validation"
     told = pace.teller(defence, show=("cell", text))
-    compute_rounds(context, validation_folder(defence), errors, told, context.validated)
+    compute_rounds(
+        context, validation_folder(defence), errors, told, context.data.validated
+    )
 
 
 def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
     """Yields what rejection by error does, by column and row."""
-    block, n = context.experiment.evaluation, context.validated.size
+    block, n = context.experiment.evaluation, context.data.validated.size
     for column in context.columns:
         if not column.projects:
             continue
@@ -134,7 +136,7 @@ def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
 
 
 def _show(context: Context) -> Shown:
-    if not context.validated.size:
+    if not context.data.validated.size:
         return Shown()
     lines = evaluation.read_detection(context.folder.read_text(SUMMARY))
     confidence = context.experiment.evaluation.confidence
@@ -199,7 +201,7 @@ def _panels(context: Context, column: Column) -> dict[str, list[figures.RocCurve
 
 def _threshold(context: Context, column: Column) -> float:
     """Returns the threshold that the stored validation errors give."""
-    n = context.validated.size
+    n = context.data.validated.size
     stored = read_rounds(context, validation_folder(column.defence), n)
     rate = context.experiment.detection.false_positive_rate
     return evaluation.rejection_threshold(stored["error"], rate)

@@ -39,7 +39,7 @@ def find(context: Context) -> list[str]:
       Interrupted: if the run was asked to stop.
     """
     params, block = trained.load_spanner(context), context.experiment.diagnostics
-    split, n = context.diagnosed, block.recoveries
+    split, n = context.data.diagnosed, block.recoveries
     with Pace("diagnose", "images", _parts(context)) as pace:
 
         def rounds(label: str, folder: str, compute: Callable, split: data.Split):
@@ -78,7 +78,7 @@ def find(context: Context) -> list[str]:
 
 def _parts(context: Context) -> dict[Hashable, Part]:
     """Returns what the stage inverts, by folder."""
-    blocks, size = context.experiment, context.generator.input_shape[0]
+    blocks, size = context.experiment, context.networks.generator.input_shape[0]
     parts: dict[Hashable, Part] = {}
 
     def add(folder: str, n: int, cost: float) -> None:
@@ -92,10 +92,10 @@ def _parts(context: Context) -> dict[Hashable, Part]:
             whole = dataclasses.replace(blocks.diagnostics.restarts, halve_at=())
             search = inversion.Search(solver, whole)
             cost += defenses.search_passes(search, size)
-        add(solver_folder(solver), context.diagnosed.size, cost)
+        add(solver_folder(solver), context.data.diagnosed.size, cost)
     search = inversion.Search(blocks.measures.solver, blocks.measures.restarts)
     cost = defenses.search_passes(search, size)
-    add(REPETITION, context.diagnosed.size, 2 * cost)
+    add(REPETITION, context.data.diagnosed.size, 2 * cost)
     add(RECOVERY, blocks.diagnostics.recoveries, cost)
     return parts
 
@@ -107,7 +107,7 @@ def solver_folder(solver: inversion.Solver) -> str:
 
 def passes_of(context: Context, solver: inversion.Solver) -> np.ndarray:
     """Returns the passes an image through the generator after 0, 1, ... all steps."""
-    (size,) = context.generator.input_shape
+    (size,) = context.networks.generator.input_shape
     segments = context.experiment.diagnostics.restarts.segments(solver.steps)
     return evaluation.cumulated_passes(segments, solver.passes(size))
 
@@ -116,7 +116,7 @@ def _arguments(
     context: Context, params: SpannerParams, images: np.ndarray, ids: np.ndarray
 ) -> dict[str, Any]:
     """Returns the arguments that all inversions of the stage share."""
-    spanner = context.spanner
+    spanner = context.networks.spanner
     given = context.experiment.evaluation.batch_size
     return {
         "generate": spanner.generate,
@@ -170,7 +170,9 @@ def _recover(
     context: Context, params: SpannerParams, latents: np.ndarray, ids: np.ndarray
 ) -> Mapping[str, np.ndarray]:
     """Returns what is found for images whose latents are known."""
-    images = batching.apply_examples(context.generator.apply, params.generator, latents)
+    images = batching.apply_examples(
+        context.networks.generator.apply, params.generator, latents
+    )
     images = np.clip(images, 0, 1)
     key = context.stream("diagnose recoveries")
     found = _project(context, params, key, images, ids)
@@ -201,7 +203,9 @@ def _latents(context: Context) -> np.ndarray:
     """Returns the latents to be found again: draws of the prior, of all classes."""
     n = context.experiment.diagnostics.recoveries
     return np.asarray(
-        models.sample_latents(context.generator, context.stream("recoveries"), n)
+        models.sample_latents(
+            context.networks.generator, context.stream("recoveries"), n
+        )
     )
 
 
@@ -213,7 +217,7 @@ def _numbered(n: int) -> data.Split:
 
 def _line(context: Context, solver: inversion.Solver) -> evaluation.SolverLine:
     """Returns the line of diagnostics.csv for one solver."""
-    found = read_rounds(context, solver_folder(solver), context.diagnosed.size)
+    found = read_rounds(context, solver_folder(solver), context.data.diagnosed.size)
     restarts = context.experiment.diagnostics.restarts
     return evaluation.summarise_solver(
         solver=inversion.registry.to_string(solver),
@@ -230,16 +234,16 @@ def _summary(context: Context) -> dict[str, Any]:
 
     Its parts are an `evaluation.Repetition` and an `evaluation.Recovery`, or None.
     """
-    found = read_rounds(context, REPETITION, context.diagnosed.size)
+    found = read_rounds(context, REPETITION, context.data.diagnosed.size)
     repetition = evaluation.summarise_repetition(
         errors=found["error"],
         again_errors=found["again"],
-        pixels=int(np.prod(context.dataset.image_shape)),
+        pixels=int(np.prod(context.data.dataset.image_shape)),
     )
     recovery = None
     if n := context.experiment.diagnostics.recoveries:
         found = read_rounds(context, RECOVERY, n)
-        model = context.generator
+        model = context.networks.generator
         size = model.input_shape[0] - model.latent_classes
         recovery = evaluation.summarise_recovery(
             errors=found["error"],
@@ -271,7 +275,7 @@ def _tables(context: Context) -> Iterator[tables.Table]:
 def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields the figures of the report by the names of their files."""
     yield from _solvers(context)
-    n = context.diagnosed.size
+    n = context.data.diagnosed.size
     found = read_rounds(context, REPETITION, n)
     if np.isfinite(found["error"]).any():
         yield (
@@ -302,7 +306,7 @@ def _solvers(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
     names = labels.column_labels(texts)
     for name, solver in zip(names, block.solvers, strict=True):
         folder = solver_folder(solver)
-        found = read_rounds(context, folder, context.diagnosed.size)
+        found = read_rounds(context, folder, context.data.diagnosed.size)
         curves[name] = figures.SolverCurve(
             evaluation.mean_best_curve(found["curves"]), passes_of(context, solver)
         )
@@ -313,7 +317,7 @@ def _solvers(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
         "inversion-solvers",
         html.ReportFigure(
             "Error against steps and cost",
-            f"Mean error of {context.diagnosed.size:,} test images, "
+            f"Mean error of {context.data.diagnosed.size:,} test images, "
             f"{restarts_label(restarts)}, after each step of a solver. Passes go "
             "forward or backward through the generator, and those of all starts of an "
             "image are added up.",

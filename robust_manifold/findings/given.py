@@ -75,7 +75,7 @@ def _results(group: Group) -> Iterator[Passage]:
 
 def find(context: Context) -> list[str]:
     """Writes `given/<file>/<column>/<set>/round-NNN.npz`, verdicts, and a summary."""
-    every, columns = context.given, context.columns
+    every, columns = context.data.given, context.columns
     parts = {
         (place, column): _part(context, place, column)
         for place in range(len(every))
@@ -98,7 +98,7 @@ def find(context: Context) -> list[str]:
 
 def _part(context: Context, place: int, column: Column) -> Part:
     """Returns what a column classifies of a file."""
-    n = len(context.given[place].labels)
+    n = len(context.data.given[place].labels)
     folders = [_folder(context, place, column, name) for name in _SETS]
     stored = sum(stored_images(context, [folder], n) for folder in folders)
     return Part(len(_SETS) * n, cost_of_column(context, column), stored)
@@ -112,7 +112,7 @@ def _names(context: Context) -> list[str]:
     """
     specs = context.experiment.evaluation.given
     names = _told_apart([s.name for s in specs], [s.images for s in specs])
-    return _told_apart(names, [given.checksum[:8] for given in context.given])
+    return _told_apart(names, [given.checksum[:8] for given in context.data.given])
 
 
 def _told_apart(names: list[str], more: list[str]) -> list[str]:
@@ -132,7 +132,7 @@ def _folder(context: Context, place: int, column: Column, name: str) -> str:
       name: of `_SETS`.
     """
     # With its checksum: a file that has changed is another.
-    given, spec = context.given[place], context.experiment.evaluation.given[place]
+    given, spec = context.data.given[place], context.experiment.evaluation.given[place]
     file = f"{folder_name(spec.name)}-{given.checksum[:8]}"
     return f"given/{file}/{folder_name(column.text)}/{name}"
 
@@ -146,7 +146,7 @@ def _outcomes(
     context: Context, place: int, column: Column
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns a column's stored outcomes for a file's originals and images."""
-    n = len(context.given[place].labels)
+    n = len(context.data.given[place].labels)
     before, after = (
         read_rounds(context, _folder(context, place, column, name), n) for name in _SETS
     )
@@ -155,7 +155,7 @@ def _outcomes(
 
 def _compute(context: Context, place: int, column: Column, told_of: Told) -> None:
     """Stores what a column makes of a file's originals and images."""
-    given, params = context.given[place], trained.load_column(context, column)
+    given, params = context.data.given[place], trained.load_column(context, column)
     for name in _SETS:
         images = getattr(given, name)
         # Rounds go by a split, which holds bytes; the images are not rounded to them.
@@ -173,7 +173,7 @@ def _compute(context: Context, place: int, column: Column, told_of: Told) -> Non
 
 def _line(context: Context, place: int, column: Column) -> dict[str, Any]:
     """Stores the verdicts on the images that a column gets wrong; returns its line."""
-    given = context.given[place]
+    given = context.data.given[place]
     outcomes = _outcomes(context, place, column)
     before, after = (
         evaluation.predictions_of(each["logits"]) == given.labels for each in outcomes
@@ -220,7 +220,7 @@ def _share(right: np.ndarray, confidence: float) -> dict[str, Any]:
 def _check_same_files(context: Context, lines: Sequence[Mapping[str, Any]]) -> None:
     """Refuses files that hold others than the images that were classified."""
     classified = {line["sha256"] for line in lines}
-    for name, found in zip(_names(context), context.given, strict=True):
+    for name, found in zip(_names(context), context.data.given, strict=True):
         if found.checksum not in classified:
             raise UsageError(
                 f"config.evaluation.given: {name} has changed since its images were "
@@ -230,7 +230,7 @@ def _check_same_files(context: Context, lines: Sequence[Mapping[str, Any]]) -> N
 
 def _figures(context: Context) -> Iterator[ReportFigure]:
     """Yields a sheet of a file's first broken images for each column that has some."""
-    for place in range(len(context.given)):
+    for place in range(len(context.data.given)):
         for column in context.columns:
             file = _verdicts_file(context, place, column)
             if len(context.folder.read_npz(file)["places"]):
@@ -238,7 +238,7 @@ def _figures(context: Context) -> Iterator[ReportFigure]:
 
 
 def _sheet(context: Context, place: int, column: Column) -> ReportFigure:
-    attacked = context.given[place]
+    attacked = context.data.given[place]
     stored = context.folder.read_npz(_verdicts_file(context, place, column))
     chosen = stored["places"][:_PAIRS]
     images = np.stack([attacked.originals[chosen], attacked.images[chosen]], 1)
@@ -260,7 +260,7 @@ def _sheet(context: Context, place: int, column: Column) -> ReportFigure:
         "Left the original, right the attacked image; under each the class that the "
         "column gives it and its probability, then their ℓ2 distance and the judge's "
         f"verdict. The first {len(pairs)} of {len(stored['places']):,} that broke it.",
-        to_png(pair_sheet(pairs, class_names=context.dataset.class_names)),
+        to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
     )
 
 

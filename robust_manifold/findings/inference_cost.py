@@ -61,7 +61,7 @@ def _generator_passes(context: Context, defence: defenses.Defense) -> float | No
     """Returns the passes of one image's projection if no search ends early."""
     if "generator" not in defence.needs:
         return None
-    (size,) = context.generator.input_shape
+    (size,) = context.networks.generator.input_shape
     return defence.passes(size)
 
 

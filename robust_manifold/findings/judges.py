@@ -31,7 +31,7 @@ def judges_of(context: Context, classifier: str) -> list[evaluation.Judge]:
 
 def neighbour_judge(context: Context) -> evaluation.NeighbourJudge:
     """Returns the judge that no network's mistake can mislead."""
-    train = context.dataset.train
+    train = context.data.dataset.train
     return evaluation.NeighbourJudge(NEIGHBOURS, train.images, train.labels)
 
 
@@ -51,7 +51,7 @@ def _classifiers(
         if not own & {name, *experiment.starts_of(name)}:
             yield evaluation.ClassifierJudge(
                 name,
-                context.classifier_of(name).apply,
+                context.networks.classifier_of(name).apply,
                 trained.load_classifier(context, name),
             )
 

@@ -41,8 +41,8 @@ _SAMPLES = 60
 
 def find(context: Context) -> list[str]:
     """Writes `measures.csv`, `measures/inversion/` and `measures/pictures.npz`."""
-    networks = {name: trained.load(context, name) for name in context.networks}
-    split = context.measured
+    networks = {name: trained.load(context, name) for name in context.networks.roles}
+    split = context.data.measured
     stored = stored_images(context, [FOLDER], split.size)
     parts = {FOLDER: Part(split.size, stored=stored)}
     with Pace("measure", "images", parts) as pace:
@@ -62,7 +62,7 @@ def find(context: Context) -> list[str]:
 
 def _invert(context: Context, networks: dict[str, Params], part: data.Split):
     """Returns what is stored of one round of inversions."""
-    block, spanner = context.experiment.measures, context.spanner
+    block, spanner = context.experiment.measures, context.networks.spanner
     images = data.to_float(part.images)
     found = inversion.invert(
         spanner.generate,
@@ -76,11 +76,11 @@ def _invert(context: Context, networks: dict[str, Params], part: data.Split):
         encode=spanner.encode,
         encoder_params=networks.get("encoder"),
         ids=part.ids,
-        batch_size=context.batch_size,
+        batch_size=context.data.batch_size,
     )
     arrays = {name: np.asarray(value) for name, value in found._asdict().items()}
     arrays["projections"] = arrays.pop("image")
-    classify = context.classifier.apply
+    classify = context.networks.classifier.apply
     of_images, of_projections = (
         batching.apply_examples(classify, networks["classifier"], batch)
         for batch in (images, arrays["projections"])
@@ -97,16 +97,20 @@ def _measures(
 ) -> evaluation.GeneratorMeasures:
     """Returns the line of measures.csv."""
     blocks = context.experiment
-    found = read_rounds(context, FOLDER, context.measured.size)
+    found = read_rounds(context, FOLDER, context.data.measured.size)
     # Real images that no network was trained on, and as many as there are samples.
-    split = context.dataset.test
+    split = context.data.dataset.test
     chosen = np.linspace(0, split.size - 1, min(len(samples), split.size)).astype(int)
     real, fake = (
-        batching.apply_examples(context.classifier.features, classifier, images)
+        batching.apply_examples(
+            context.networks.classifier.features, classifier, images
+        )
         for images in (data.to_float(split.images[chosen]), samples)
     )
-    logits = batching.apply_examples(context.classifier.apply, classifier, samples)
-    classes = len(context.dataset.class_names)
+    logits = batching.apply_examples(
+        context.networks.classifier.apply, classifier, samples
+    )
+    classes = len(context.data.dataset.class_names)
     seconds = context.folder.status.get("stage_seconds", {}).get("fit_generator")
     elsewhere = blocks.generator.taken_from
     classifier_text = trained.model_text(context, "classifier")
@@ -150,7 +154,7 @@ def _data_text(block: Data) -> str:
 
 def _samples(context: Context, params: Params) -> np.ndarray:
     """Returns images of latents drawn from the prior, the same in every run."""
-    model = context.generator
+    model = context.networks.generator
     count = context.experiment.measures.samples
     latents = models.sample_latents(model, context.stream("samples"), count)
     return batching.apply_examples(model.apply, params, np.asarray(latents))
@@ -161,14 +165,14 @@ def _pictures(
 ) -> dict[str, np.ndarray]:
     """Returns what the figures of the report show."""
     shown = samples[:_SHOWN_SAMPLES]
-    images, flip = context.dataset.train.images, context.experiment.data.flip
+    images, flip = context.data.dataset.train.images, context.experiment.data.flip
     neighbours, distances = _nearest(shown, images, flip)
     return {
         "samples": samples[:_SAMPLES],
         "neighbours": neighbours,
         "distances": distances,
         "walks": _walks(
-            context.generator, networks["generator"], context.stream("walks")
+            context.networks.generator, networks["generator"], context.stream("walks")
         ),
     }
 
@@ -266,6 +270,7 @@ def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields what the generator makes: samples, reconstructions, walks, neighbours."""
     stored = context.folder.read_npz(PICTURES)
     mirrored = " or mirror image of one" if context.experiment.data.flip else ""
+    conditional = context.networks.generator.latent_classes
     yield "samples", training.sample_figure(stored["samples"])
     yield "reconstructions", _reconstructions(context)
     yield (
@@ -273,7 +278,7 @@ def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
         html.ReportFigure(
             "From latent to latent",
             "Each row goes from one draw of the prior to another, by equal steps"
-            + (", within a class." if context.generator.latent_classes else "."),
+            + (", within a class." if conditional else "."),
             figures.to_png(figures.interpolation_grid(stored["walks"])),
         ),
     )
@@ -297,11 +302,11 @@ def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
 
 def _reconstructions(context: Context) -> html.ReportFigure:
     """Returns test images above their projections, each with what it is taken for."""
-    found = read_rounds(context, FOLDER, context.measured.size)
+    found = read_rounds(context, FOLDER, context.data.measured.size)
     count = context.experiment.report.pictures
     groups = []
     for title, chosen in columns.groups(context, found["labels"], count):
-        images = data.to_float(context.measured.images[chosen])
+        images = data.to_float(context.data.measured.images[chosen])
         projections = found["projections"][chosen]
         sheet = [
             figures.SheetRow(
@@ -314,7 +319,7 @@ def _reconstructions(context: Context) -> html.ReportFigure:
             ),
         ]
         groups.append(figures.SheetGroup(title, found["labels"][chosen], sheet))
-    names = context.dataset.class_names
+    names = context.data.dataset.class_names
     block = context.experiment.measures
     return html.ReportFigure(
         "Reconstructions of test images",

@@ -83,7 +83,7 @@ def _judged(
     labels = after["labels"]
     broken = (_predicted(before) == labels) & (_predicted(after) != labels)
     places = np.flatnonzero(broken)
-    images = data.to_float(context.test.images[places])
+    images = data.to_float(context.data.test.images[places])
     found = read_rounds(context, adversarial_folder(row))["images"][places]
     assert row.attack is not None
     line: dict[str, Any] = {
@@ -178,7 +178,7 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
         "under each the class that the defended classifier gives it and its "
         "probability, then their distance and the judges' verdict. Verdicts on all "
         f"{len(places):,} such pairs: {told}.",
-        to_png(pair_sheet(pairs, class_names=context.dataset.class_names)),
+        to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
     )
 
 

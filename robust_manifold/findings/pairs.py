@@ -138,8 +138,8 @@ def _compute(
             ids, start = np.arange(place.start, place.stop), time.perf_counter()
             found = attacks.find_pairs(
                 spec,
-                context.spanner,
-                context.classifier_of(name).apply,
+                context.networks.spanner,
+                context.networks.classifier_of(name).apply,
                 params,
                 len(ids),
                 key=context.stream(stream),
@@ -247,7 +247,7 @@ def _figures(context: Context, lines: list[dict]) -> Iterator[ReportFigure]:
             "the bare classifier gives it and its probability, then their distance and "
             f"the judges' verdict. The first {len(pairs)} that were found; verdicts on "
             f"all {len(verdicts):,}: {told}.",
-            to_png(pair_sheet(pairs, class_names=context.dataset.class_names)),
+            to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
         )
 
 

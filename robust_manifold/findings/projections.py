@@ -61,13 +61,13 @@ def _sheets(
     stored = "projections" if column.projects else "purified"
     named = "projection" if column.projects else "purified"
     words = "projections" if column.projects else "purified images"
-    names, count = context.dataset.class_names, context.experiment.report.pictures
+    names, count = context.data.dataset.class_names, context.experiment.report.pictures
     title = columns.title_of(column)
     rows = columns.shown_rows(context, column)
     for row in rows:
         label = columns.row_label(context, row)
         groups = []
-        for part, chosen in columns.groups(context, context.test.labels, count):
+        for part, chosen in columns.groups(context, context.data.test.labels, count):
             sheet = [_shown(context, column, "original", rows[0], chosen)]
             if row.attack is not None:
                 sheet.append(_shown(context, column, "adversarial", row, chosen))
@@ -76,7 +76,7 @@ def _sheets(
             probabilities = columns.softmax(outcomes["logits"][chosen])
             sheet.append(figures.SheetRow(named, purified, probabilities))
             heading = ": ".join(filter(None, (label, part)))
-            labels_of = context.test.labels[chosen]
+            labels_of = context.data.test.labels[chosen]
             groups.append(figures.SheetGroup(heading, labels_of, sheet))
         yield (
             columns.picture_name(column, row),

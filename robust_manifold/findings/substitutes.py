@@ -44,9 +44,9 @@ def _line(context: Context, target: Column) -> dict[str, Any]:
     clean = rows(context.experiment.evaluation)[0]
     told = read_rounds(context, outcome_folder(target, clean))["logits"]
     logits = batching.apply_examples(
-        context.substitute.apply,
+        context.networks.substitute.apply,
         load_params(context.folder.path / trained.folder(substitutes.name_of(target))),
-        data.to_float(context.test.images),
+        data.to_float(context.data.test.images),
     )
     alike = evaluation.predictions_of(logits) == evaluation.predictions_of(told)
     interval = evaluation.wilson_interval(
@@ -81,7 +81,7 @@ def _figure(context: Context) -> html.ReportFigure:
     """Returns what carried over to each target, by the last attack of the config."""
     block = context.experiment.evaluation
     count = context.experiment.report.pictures
-    chosen = columns.one_of_each_class(context.test.labels, count)
+    chosen = columns.one_of_each_class(context.data.test.labels, count)
     clean, *attacked = rows(block)
     groups = []
     for target in substitutes.targets(context.experiment):
@@ -91,7 +91,7 @@ def _figure(context: Context) -> html.ReportFigure:
         for name, of in {"test image": clean, "transferred": last}.items():
             told = read_rounds(context, outcome_folder(target, of))["logits"][chosen]
             images = (
-                data.to_float(context.test.images)
+                data.to_float(context.data.test.images)
                 if of is clean
                 else read_rounds(context, adversarial_folder(of))["images"]
             )
@@ -102,8 +102,12 @@ def _figure(context: Context) -> html.ReportFigure:
             f"{labels.label_of(last.name, norm=last.attack.norm)} on the substitute of "
             f"{columns.title_of(target)}"
         )
-        groups.append(figures.SheetGroup(title, context.test.labels[chosen], sheet))
-    picture = figures.projection_sheet(groups, class_names=context.dataset.class_names)
+        groups.append(
+            figures.SheetGroup(title, context.data.test.labels[chosen], sheet)
+        )
+    picture = figures.projection_sheet(
+        groups, class_names=context.data.dataset.class_names
+    )
     return html.ReportFigure(
         "Attacks that carry over from a substitute",
         "Images crafted on the substitute of a target, by the last attack of the "

@@ -16,10 +16,10 @@ def _show(context: Context) -> Shown:
     """Returns samples, where no other finding shows some, and the training curves."""
     shown = []
     measured = "measure" in context.experiment.stages
-    if "generator" in context.networks and not measured:
+    if "generator" in context.networks.roles and not measured:
         shown.append(("samples", _samples(context)))
     file = context.folder.path / "metrics.jsonl"
-    if context.networks and (records := read_metrics(file)):
+    if context.networks.roles and (records := read_metrics(file)):
         curves = figures.to_png(figures.training_curves(records))
         told = html.ReportFigure("Training", "What was logged, by step.", curves)
         shown.append(("training", told))
@@ -30,9 +30,9 @@ def _samples(context: Context) -> html.ReportFigure:
     # Not `trained.load`, which asks all processes of a job: here is but the first.
     params = load_params(context.folder.path / trained.folder("generator"))
     latents = models.sample_latents(
-        context.generator, context.stream("samples"), _SAMPLES
+        context.networks.generator, context.stream("samples"), _SAMPLES
     )
-    return sample_figure(np.asarray(context.generator.apply(params, latents)))
+    return sample_figure(np.asarray(context.networks.generator.apply(params, latents)))
 
 
 def sample_figure(images: np.ndarray) -> html.ReportFigure:

@@ -34,7 +34,7 @@ def find(context: Context) -> list[str]:
     """
     todo = _physical(context.experiment)
     parts = {
-        row: Part(context.test.size, stored=stored_images(context, [_folder(row)]))
+        row: Part(context.data.test.size, stored=stored_images(context, [_folder(row)]))
         for row in todo
     }
     with Pace("views", "images", parts) as pace:
@@ -78,7 +78,8 @@ def _counter(
     views = row.attack.transformations
     assert isinstance(views, attacks.Transformations)
     name = row.target.classifier
-    model, params = context.classifier_of(name), trained.load_classifier(context, name)
+    model = context.networks.classifier_of(name)
+    params = trained.load_classifier(context, name)
 
     def count(place: slice, part: data.Split) -> dict[str, np.ndarray]:
         found = attacks.physical_success(
@@ -92,7 +93,7 @@ def _counter(
             key=context.stream("views"),
             views=VIEWS,
             ids=part.ids,
-            batch_size=context.batch_size,
+            batch_size=context.data.batch_size,
         )
         return {
             "clean": np.asarray(found.clean),

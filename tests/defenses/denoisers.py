@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from robust_manifold import defenses, models
 
@@ -53,4 +54,4 @@ class DenoisedByAll(defenses.Purifier):
         """Returns the mean."""
         del key
         made = [denoise(image) for denoise in networks["denoisers"]]
-        return defenses.Purified(sum(made) / len(made))
+        return defenses.Purified(jnp.mean(jnp.stack(made), axis=0))

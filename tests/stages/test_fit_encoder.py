@@ -170,8 +170,8 @@ def test_auto_fits_the_generator(expected, conditional, tmp_path):
     write_digits(tmp_path / "digits.npz", images=np.zeros((120, *shape), np.uint8))
     context = context_of(tmp_path, changes, tmp_path / "digits.npz")
     assert trained.model_text(context, "encoder") == expected
-    assert context.encoder_setting.partner.output_shape == (14,)
-    assert context.spanner.encode is context.encoder.apply
+    assert context.networks.encoder_setting.partner.output_shape == (14,)
+    assert context.networks.spanner.encode is context.networks.encoder.apply
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from robust_manifold.config import DefenceNetwork, add_network, default_config
 from robust_manifold.core.errors import UsageError
 from robust_manifold.models import registry
 from robust_manifold.runtime import load_params, weight_files
-from robust_manifold.stages.networks import by_role, elsewhere
+from robust_manifold.stages.inputs import by_role, elsewhere
 from tests.defenses.registered import register
 from tests.stages.test_adversaries_stage import read
 

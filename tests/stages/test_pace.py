@@ -85,9 +85,13 @@ def context():
     images = np.zeros((n, 1, 1, 1), np.uint8)
     return stub(
         experiment=validate(config),
-        test=data.Split(images, np.zeros(n, np.int32), np.arange(n)),
-        dataset=SimpleNamespace(class_names=("0", "1", "2")),
-        generator=SimpleNamespace(input_shape=(64,)),
+        data=SimpleNamespace(
+            test=data.Split(images, np.zeros(n, np.int32), np.arange(n)),
+            dataset=SimpleNamespace(class_names=("0", "1", "2")),
+        ),
+        networks=SimpleNamespace(
+            roles=("generator",), generator=SimpleNamespace(input_shape=(64,))
+        ),
         folder=Folder(),
         stop=SimpleNamespace(requested=False),
     )

@@ -37,12 +37,12 @@ def fit(
       given: returns more arguments of its `init`.
     """
     role = roles.of_classifier(name)
-    block, model = context.block_of(role), context.classifier_of(name)
+    block, model = context.networks.block_of(role), context.networks.classifier_of(name)
     if trained.take_from_elsewhere(context, role, model):
         return trained.output(context, role)
-    key, steps = context.stream(f"fit_{role}"), context.classifier_steps(name)
+    key, steps = context.stream(f"fit_{role}"), context.networks.classifier_steps(name)
     fitting = block.training if adapt is None else adapt(block.training)
-    validation = context.dataset.validation
+    validation = context.data.dataset.validation
 
     def validate(params):
         if not validation.size:

@@ -11,17 +11,18 @@ from robust_manifold.runtime import console, load_params
 from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.fitting import fit_classifier
+from robust_manifold.stages.inputs import needed
 from robust_manifold.stages.networks import trained
 
 
 def run(context: Context) -> list[str]:
     """Writes `checkpoints/classifier-NAME` of each that the run needs."""
-    needed = context.named_classifiers
+    named = needed.named_classifiers(context.experiment)
     for name in context.experiment.classifiers:
-        if name not in needed:
+        if name not in named:
             console.info(f"fit_classifiers  {name} is left out: no column names it")
     # Each after the one that it starts from.
-    return [_fit(context, name) for name in needed]
+    return [_fit(context, name) for name in named]
 
 
 def _fit(context: Context, name: str) -> str:
@@ -32,7 +33,7 @@ def _fit(context: Context, name: str) -> str:
     return fit_classifier.fit(
         context,
         name,
-        adapt=lambda training: training.with_spanner(context.spanner),
+        adapt=lambda training: training.with_spanner(context.networks.spanner),
         given=given,
     )
 

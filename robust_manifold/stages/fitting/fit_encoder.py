@@ -17,11 +17,11 @@ ERROR = "validation_error"
 
 def run(context: Context) -> list[str]:
     """Writes `checkpoints/encoder`."""
-    block, model = context.experiment.encoder, context.encoder
+    block, model = context.experiment.encoder, context.networks.encoder
     if trained.take_from_elsewhere(context, "encoder", model):
         return [trained.output(context, "encoder")]
     key = context.stream("fit_encoder")
-    setting, fit = context.encoder_setting, block.training
+    setting, fit = context.networks.encoder_setting, block.training
     generator = batching.replicate(trained.load(context, "generator"))
     train(
         context,
@@ -61,16 +61,16 @@ def _of_partner(context: Context) -> Params:
 
 def _validate(context: Context, generator: Params, encoder: Params) -> dict[str, float]:
     """Returns the error of the validation images' guesses, each of its own class."""
-    split = context.dataset.validation
+    split = context.data.dataset.validation
     if not split.size:
         return {}
     images = data.to_float(split.images)
-    guesses = batching.apply_examples(context.encoder.apply, encoder, images)
+    guesses = batching.apply_examples(context.networks.encoder.apply, encoder, images)
     mean, _ = np.split(guesses, 2, axis=-1)
     latents = models.with_classes(
-        context.generator, jnp.asarray(mean), jnp.asarray(split.labels)
+        context.networks.generator, jnp.asarray(mean), jnp.asarray(split.labels)
     )
     guessed = batching.apply_examples(
-        context.generator.apply, generator, np.asarray(latents)
+        context.networks.generator.apply, generator, np.asarray(latents)
     )
     return {ERROR: float(np.mean((guessed - images) ** 2))}

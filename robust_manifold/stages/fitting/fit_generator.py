@@ -16,11 +16,11 @@ _VALIDATION_RESTARTS = 2
 
 def run(context: Context) -> list[str]:
     """Writes `checkpoints/generator`, and its partner's parameters beside it."""
-    block, model = context.experiment.generator, context.generator
+    block, model = context.experiment.generator, context.networks.generator
     if trained.take_from_elsewhere(context, "generator", model):
         return [trained.output(context, "generator")]
     key = context.stream("fit_generator")
-    training, setting = block.training, context.setting
+    training, setting = block.training, context.networks.generator_setting
     final = train(
         context,
         Task(
@@ -40,7 +40,7 @@ def run(context: Context) -> list[str]:
         context,
         training.role,
         training.partner_params(final),
-        trained.metadata(context, training.role, context.partner),
+        trained.metadata(context, training.role, context.networks.partner),
     )
     return [
         trained.output(context, "generator"),
@@ -51,18 +51,18 @@ def run(context: Context) -> list[str]:
 def _validate(context: Context, params: Params) -> dict[str, float]:
     """Returns the median error of the first validation images."""
     block = context.experiment.measures
-    part = context.dataset.validation.take(slice(block.validation_examples))
+    part = context.data.dataset.validation.take(slice(block.validation_examples))
     if not part.size:
         return {}
     found = inversion.invert(
-        context.generator.apply,
+        context.networks.generator.apply,
         params,
         data.to_float(part.images),
         key=context.stream("validate generator"),
         solver=block.solver,
         restarts=min(block.restarts.count, _VALIDATION_RESTARTS),
-        latent_shape=context.generator.input_shape,
-        prior=context.generator.starts,
+        latent_shape=context.networks.generator.input_shape,
+        prior=context.networks.generator.starts,
         ids=part.ids,
     )
     return {ERROR: float(np.median(found.error))}

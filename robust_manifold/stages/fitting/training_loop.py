@@ -71,7 +71,7 @@ def train(context: Context, task: Task) -> Any:
         start, state = restored.step, batching.replicate(restored.state)
     context.metrics.rewind(stage, start)
     batches = data.training_batches(
-        context.dataset.train,
+        context.data.dataset.train,
         batch_size=task.batch_size,
         seed=_seed(context.experiment.seed, task.name),
         augment=data.flip_horizontally if context.experiment.data.flip else None,

@@ -19,8 +19,8 @@ from robust_manifold.runtime import (
 )
 from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.networks import elsewhere
-from robust_manifold.stages.networks.elsewhere import digest, folder
+from robust_manifold.stages.inputs import elsewhere
+from robust_manifold.stages.inputs.elsewhere import digest, folder
 
 
 def output(context: Context, name: str) -> str:
@@ -43,7 +43,7 @@ def save(
 
 
 def load(context: Context, name: str) -> Params:
-    """Returns the parameters of one of `context.networks`.
+    """Returns the parameters of one of `context.networks.roles`.
 
     Raises:
       UsageError: if the stage that makes them has not finished.
@@ -53,12 +53,12 @@ def load(context: Context, name: str) -> Params:
 
 
 def load_spanner(context: Context) -> SpannerParams:
-    """Returns the parameters of `context.spanner`.
+    """Returns the parameters of `context.networks.spanner`.
 
     Raises:
       UsageError: if a stage that makes them has not finished.
     """
-    encodes = context.spanner.encode is not None
+    encodes = context.networks.spanner.encode is not None
     return SpannerParams(
         load(context, "generator"), load(context, "encoder") if encodes else None
     )
@@ -79,9 +79,9 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
     Raises:
       UsageError: if a stage that makes them has not finished.
     """
-    networks = {role: found.params for role, found in context.by_role.items()}
+    networks = {role: found.params for role, found in context.networks.further.items()}
     # Without a defence that uses it there need not be a generator.
-    if "generator" in context.networks:
+    if "generator" in context.networks.roles:
         networks["generator"] = load_spanner(context)
     return defenses.DefenseParams(networks, load_classifier(context, column.classifier))
 
@@ -93,7 +93,7 @@ def check_available(context: Context, stages: Sequence[str]) -> None:
       UsageError: for a network, attacked images, an evaluation or what a report is
         made of, which no stage that runs will write.
     """
-    for name in context.networks_of(stages):
+    for name in context.networks.roles_of(stages):
         if roles.stage(name) not in stages:
             _check_finished(context, name)
     attacks = context.experiment.evaluation.attacks
@@ -157,7 +157,7 @@ def training_text(context: Context, name: str) -> str:
     """Returns how the network of a role is trained, as a config writes it."""
     blocks = context.experiment
     if roles.classifier_of(name) is not None:
-        block = context.block_of(name)
+        block = context.networks.block_of(name)
         return training.classifier_trainings.to_string(block.training)
     if name == "encoder":
         return training.encoder_trainings.to_string(blocks.encoder.training)
@@ -169,15 +169,15 @@ def model_text(context: Context, role: str) -> str:
 
     Args:
       context: the run.
-      role: one of `context.networks`, or that of the generator's partner.
+      role: one of `context.networks.roles`, or that of the generator's partner.
     """
     blocks = context.experiment
     if roles.classifier_of(role) is not None:
-        spec = context.block_of(role).model
+        spec = context.networks.block_of(role).model
     elif role == "generator":
         spec = blocks.generator.model
     elif role == "encoder":
-        spec = context.encoder_spec
+        spec = context.networks.encoder_spec
     else:
         spec = blocks.generator.training.partner
     return models.registry.to_string(spec)
@@ -231,7 +231,7 @@ def _known_generator(context: Context) -> str | None:
         return generator_digest(context)
     block = context.experiment.generator
     if block.weights or block.published:
-        params = _read_weights(context, "generator", context.generator)
+        params = _read_weights(context, "generator", context.networks.generator)
     elif block.from_run:
         params = load_params(Path(block.from_run) / folder("generator"))
     else:
@@ -248,13 +248,13 @@ def metadata(context: Context, name: str, model: models.Model) -> dict[str, Any]
         "input_shape": list(model.input_shape),
         "output_shape": list(model.output_shape),
         "data": context.experiment.data.source,
-        "trained_on": context.digests["train"]["sha256"],
+        "trained_on": context.data.digests["train"]["sha256"],
     }
 
 
 def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
     """Refuses what a network is taken from if what is there does not fit the model."""
-    block = context.block_of(name)
+    block = context.networks.block_of(name)
     if block.weights or block.published:
         _read_weights(context, name, model)
     if block.from_run:
@@ -263,7 +263,7 @@ def check_elsewhere(context: Context, name: str, model: models.Model) -> None:
             name,
             block.from_run,
             _elsewhere(name, block.from_run),
-            context.digests["train"]["sha256"],
+            context.data.digests["train"]["sha256"],
         )
     if name == "encoder" and block.taken_from and (known := _known_generator(context)):
         _check_generator(context, known)
@@ -288,7 +288,7 @@ def take_from_elsewhere(context: Context, name: str, model: models.Model) -> boo
     Raises:
       UsageError: if they cannot be read or do not fit the config's model.
     """
-    block = context.block_of(name)
+    block = context.networks.block_of(name)
     if name == "encoder" and block.taken_from:
         _check_generator(context, generator_digest(context))
     if block.from_run:
@@ -325,7 +325,7 @@ def _origin_key(block: Any) -> str:
 
 
 def _read_weights(context: Context, name: str, model: models.Model) -> Params:
-    block = context.block_of(name)
+    block = context.networks.block_of(name)
     place, file = roles.place(name), block.weights or block.published
     try:
         stored = _weight_file(block)
@@ -342,7 +342,8 @@ def _wanted(context: Context, name: str, model: models.Model) -> elsewhere.Wante
 
 def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -> None:
     """Refuses published weights of another network, training or images."""
-    file, place = context.block_of(name).published, f"config.{roles.place(name)}"
+    place = f"config.{roles.place(name)}"
+    file = context.networks.block_of(name).published
     if metadata.get("model") != (wanted := model_text(context, name)):
         raise UsageError(
             f"{file!r} is a {metadata.get('model')!r}, and {place}.model is "
@@ -353,7 +354,7 @@ def _check_published(context: Context, name: str, metadata: Mapping[str, Any]) -
             f"{file!r} was trained by {metadata.get('training')!r}, and "
             f"{place}.training is {wanted!r}; they have to be equal."
         )
-    if metadata.get("trained_on") != context.digests["train"]["sha256"]:
+    if metadata.get("trained_on") != context.data.digests["train"]["sha256"]:
         raise UsageError(
             f"{file!r} was trained on other images of {metadata.get('data')!r}, "
             "perhaps on these test images; allowed: the config.data of its model card."

@@ -48,7 +48,7 @@ def _parts(context: Context, groups: Sequence[Sequence[Row]]) -> dict[Row, Part]
         stored = stored_images(context, [adversarial_folder(row) for row in group])
         for row in group:
             cost = cost_of_row(context, row)
-            parts[row] = Part(context.test.size, cost, stored)
+            parts[row] = Part(context.data.test.size, cost, stored)
     return parts
 
 

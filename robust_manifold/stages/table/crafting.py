@@ -79,7 +79,7 @@ class Crafting:
         options = {
             "key": context.stream(f"attack {row.stream_name}"),
             "ids": part.ids,
-            "batch_size": context.batch_size,
+            "batch_size": context.data.batch_size,
             "on_chunk": tell,
         }
         with warnings.catch_warnings(record=True) as told:
@@ -103,10 +103,10 @@ class Crafting:
         """Returns what an attack makes of a classifier without a defence."""
         context = self.context
         if kind_of(row.adversary) == SUBSTITUTE:
-            model, params = context.substitute, self.taught[row.target]
+            model, params = context.networks.substitute, self.taught[row.target]
         else:
             name = row.target.classifier
-            model = context.classifier_of(name)
+            model = context.networks.classifier_of(name)
             params = self._params(row.target).classifier
         assert isinstance(row.attack, attacks.Attack)
         images = data.to_float(part.images)
@@ -158,7 +158,7 @@ class Crafting:
             attacks.LatentSearch(**own),
             search.norm,  # type: ignore[arg-type]
             search.epsilon,
-            self.context.spanner,
+            self.context.networks.spanner,
             classify,
             params,
             images,
@@ -175,8 +175,8 @@ class Crafting:
         return self._loaded[column]
 
     def _networks(self, column: Column):
-        classifier = self.context.classifier_of(column.classifier)
-        return self.context.defence_networks, classifier.apply
+        classifier = self.context.networks.classifier_of(column.classifier)
+        return self.context.networks.of_defences, classifier.apply
 
     def _defended(self, column: Column):
         return defenses.defended_apply(column.defence, *self._networks(column))

@@ -36,13 +36,13 @@ def defend(
     """
     defended = defenses.defend(
         column.defence,
-        context.defence_networks,
-        context.classifier_of(column.classifier).apply,
+        context.networks.of_defences,
+        context.networks.classifier_of(column.classifier).apply,
         params,
         images,
         key=_stream(context, column),
         ids=ids,
-        batch_size=context.batch_size,
+        batch_size=context.data.batch_size,
     )
     if not column.projects and defended.purified is not None:
         low, high = np.min(defended.purified), np.max(defended.purified)

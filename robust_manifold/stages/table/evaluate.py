@@ -46,7 +46,7 @@ def run(context: Context) -> list[str]:
 def images_of(context: Context, row: Row) -> np.ndarray:
     """Returns the images of a row, float32 [n, h, w, c] in [0, 1]."""
     if row.attack is None:
-        return data.to_float(context.test.images)
+        return data.to_float(context.data.test.images)
     return read_rounds(context, adversarial_folder(row))["images"]
 
 
@@ -58,7 +58,7 @@ def _parts(
     for column, row in cells:
         cost = cost_of_column(context, column)
         stored = stored_images(context, [outcome_folder(column, row)])
-        parts[column, row] = Part(context.test.size, cost, stored)
+        parts[column, row] = Part(context.data.test.size, cost, stored)
     return parts
 
 

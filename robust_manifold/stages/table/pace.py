@@ -156,7 +156,7 @@ def cost_of_row(context: Context, row: Row) -> float:
         projected = defenses.classifying_passes(defence, size)
         return projected + defenses.latent_search_passes(spec, defence, size)
     assert isinstance(row.attack, attacks.Attack)
-    classes = len(context.dataset.class_names)
+    classes = len(context.data.dataset.class_names)
     forwards, backwards = map(int, row.attack.cost(classes))
     return asked_passes(context, row, forwards, backwards)
 
@@ -179,4 +179,5 @@ def asked_passes(
 
 def _latent_size(context: Context) -> int:
     """Returns the size of the generator's latents; 0 where there need be none."""
-    return context.generator.input_shape[0] if "generator" in context.networks else 0
+    networks = context.networks
+    return networks.generator.input_shape[0] if "generator" in networks.roles else 0

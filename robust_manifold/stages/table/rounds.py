@@ -18,9 +18,9 @@ def round_files(
     Args:
       context: the run.
       folder: of the rounds, relative to the run folder.
-      n: images in all; by default those of `context.test`.
+      n: images in all; by default those of `context.data.test`.
     """
-    size, n = context.experiment.evaluation.round_size, n or context.test.size
+    size, n = context.experiment.evaluation.round_size, n or context.data.test.size
     for number, start in enumerate(range(0, n, size)):
         yield f"{folder}/round-{number:03d}.npz", slice(start, min(start + size, n))
 
@@ -65,7 +65,7 @@ def compute_rounds(
       compute: from a round's place among the images, and these, to arrays.
       on_done: called with the number of images of each round, and whether it was
         stored before.
-      split: the images; by default `context.test`.
+      split: the images; by default `context.data.test`.
     """
     compute_rounds_together(
         context,
@@ -91,9 +91,9 @@ def compute_rounds_together(
       compute: as for `compute_rounds`, but to the arrays of each folder; they are told
         equal shares of the time.  It is called where one of them is not stored yet.
       on_done: as for `compute_rounds`, told the images of one folder.
-      split: the images; by default `context.test`.
+      split: the images; by default `context.data.test`.
     """
-    split = split or context.test
+    split = split or context.data.test
     every = [round_files(context, folder, split.size) for folder in folders]
     for files in zip(*every, strict=True):
         place = files[0][1]

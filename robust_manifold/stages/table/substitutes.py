@@ -57,13 +57,13 @@ def fit(context: Context, target: Column) -> Params:
     folder = context.folder.path / trained.folder(name)
     if devices.agreed(any(folder.glob("*/manifest.json"))):
         return load_params(folder)
-    spec, model = context.experiment.evaluation.substitute, context.substitute
+    spec, model = context.experiment.evaluation.substitute, context.networks.substitute
     with Progress(spec.queries, name, "labels") as progress:
         found = training.train_substitute(
             _Oracle(context, target, progress),
             spec,
             _seeds(context),
-            classes=len(context.dataset.class_names),
+            classes=len(context.data.dataset.class_names),
             key=context.stream(f"{ADVERSARY}-{folder_name(target.stream_name)}"),
         )
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found.params)):
@@ -106,7 +106,7 @@ def _metadata(
 
 def _seeds(context: Context) -> np.ndarray:
     """Returns the adversary's own images: some of the validation split, at random."""
-    split = context.dataset.validation
+    split = context.data.dataset.validation
     # A source may have sorted them by class.
     order = jax.random.permutation(context.stream("substitute seeds"), split.size)
     chosen = np.asarray(order)[: context.experiment.evaluation.substitute.seeds]
@@ -151,14 +151,14 @@ class _Oracle:
         target = self._target
         defended = defenses.defend(
             target.defence,
-            context.defence_networks,
-            context.classifier_of(target.classifier).apply,
+            context.networks.of_defences,
+            context.networks.classifier_of(target.classifier).apply,
             self._params,
             images,
             key=context.stream(f"oracle {target.stream_name}"),
             # The number of the query: a random defence answers each with new starts.
             ids=np.arange(self._asked, self._asked + len(images)),
-            batch_size=context.batch_size,
+            batch_size=context.data.batch_size,
         )
         return np.asarray(np.argmax(defended.output, axis=-1), np.int32)
 

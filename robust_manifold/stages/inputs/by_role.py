@@ -14,7 +14,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Network
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import load_params, read_params_metadata, weight_files
-from robust_manifold.stages.networks import elsewhere
+from robust_manifold.stages.inputs import elsewhere
 
 FILE = "networks.json"
 """What a run folder holds of them: model, origin and checksums, by role."""

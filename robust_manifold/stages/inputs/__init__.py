@@ -1,0 +1,1 @@
+"""What the stages of a run are given: its images, its networks, their dependencies."""
