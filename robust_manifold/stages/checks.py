@@ -31,7 +31,7 @@ def check(context: Context, stages: Sequence[str]) -> None:
         if not context.folder.stage_done(roles.stage(role)):
             model = context.networks.model_of(role)
             trained.check_elsewhere(context, role, model)
-    trained.check_available(context, stages)
+    _check_available(context, stages)
     if context.networks.roles:
         _check_same_data(context)
         _check_same_guesses(context, stages)
@@ -120,6 +120,44 @@ def _asked_by_adversaries(experiment: Experiment) -> Iterator[Restarts]:
             yield as_restarts(adversary.stand_in.restarts)
         elif adversary.stand_in is None and any(c.projects for c in block.columns):
             yield as_restarts(adversary.restarts)
+
+
+def _check_available(context: Context, stages: Sequence[str]) -> None:
+    """Refuses stages that use what is not there and none of them makes."""
+    for name in context.networks.roles_of(stages):
+        if roles.stage(name) not in stages:
+            trained.check_finished(context, name)
+    attacked = context.experiment.evaluation.attacks
+    if attacked and "evaluate" in stages and "attack" not in stages:
+        if not context.folder.stage_done("attack"):
+            raise UsageError(
+                f"{context.folder.path} holds no attacked images to evaluate; run the "
+                "stage attack first, by config.stages and, where it is given, --stages."
+            )
+    if "audit" in stages and "evaluate" not in stages:
+        if not context.folder.stage_done("evaluate"):
+            raise UsageError(
+                f"{context.folder.path} holds no evaluation to audit; run the stage "
+                "evaluate first, by config.stages and, where it is given, --stages."
+            )
+
+    if "report" in stages:
+        for stage in _REPORTED:
+            own = context.experiment.stages
+            if stage in own and stage not in stages:
+                _check_reported(context, stage)
+
+
+_REPORTED = ("convergence", "measure", "diagnose", "evaluate")
+"""Stages that a report shows the figures of, where config.stages has them."""
+
+
+def _check_reported(context: Context, stage: str) -> None:
+    if not context.folder.stage_done(stage):
+        raise UsageError(
+            f"{context.folder.path} holds no results of the stage {stage} to report; "
+            "run it first, by --stages, or leave it out of config.stages."
+        )
 
 
 def _check_same_data(context: Context) -> None:

@@ -1,6 +1,6 @@
 """Trained parameters: stored at the end of a training, read by all later stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ def load(context: Context, name: str) -> Params:
     Raises:
       UsageError: if the stage that makes them has not finished.
     """
-    _check_finished(context, name)
+    check_finished(context, name)
     return load_params(context.folder.path / folder(name))
 
 
@@ -86,50 +86,8 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
     return defenses.DefenseParams(networks, load_classifier(context, column.classifier))
 
 
-def check_available(context: Context, stages: Sequence[str]) -> None:
-    """Refuses stages that use what is not there and none of them makes.
-
-    Raises:
-      UsageError: for a network, attacked images, an evaluation or what a report is
-        made of, which no stage that runs will write.
-    """
-    for name in context.networks.roles_of(stages):
-        if roles.stage(name) not in stages:
-            _check_finished(context, name)
-    attacks = context.experiment.evaluation.attacks
-    if attacks and "evaluate" in stages and "attack" not in stages:
-        if not context.folder.stage_done("attack"):
-            raise UsageError(
-                f"{context.folder.path} holds no attacked images to evaluate; run the "
-                "stage attack first, by config.stages and, where it is given, --stages."
-            )
-    if "audit" in stages and "evaluate" not in stages:
-        if not context.folder.stage_done("evaluate"):
-            raise UsageError(
-                f"{context.folder.path} holds no evaluation to audit; run the stage "
-                "evaluate first, by config.stages and, where it is given, --stages."
-            )
-
-    if "report" in stages:
-        for stage in _REPORTED:
-            own = context.experiment.stages
-            if stage in own and stage not in stages:
-                _check_reported(context, stage)
-
-
-_REPORTED = ("convergence", "measure", "diagnose", "evaluate")
-"""Stages that a report shows the figures of, where config.stages has them."""
-
-
-def _check_reported(context: Context, stage: str) -> None:
-    if not context.folder.stage_done(stage):
-        raise UsageError(
-            f"{context.folder.path} holds no results of the stage {stage} to report; "
-            "run it first, by --stages, or leave it out of config.stages."
-        )
-
-
-def _check_finished(context: Context, name: str) -> None:
+def check_finished(context: Context, name: str) -> None:
+    """Raises a `UsageError` if the stage that makes a network has not finished."""
     stage = roles.stage(name)
     if not context.folder.stage_done(stage):
         raise UsageError(
