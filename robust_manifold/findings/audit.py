@@ -341,7 +341,7 @@ class _Generating:
 
 
 _NOTE = (
-    "The evaluation looked for signs that its own figures mislead: attacks that fail "
+    "The evaluation looked for signs that its own numbers mislead: attacks that fail "
     "for the wrong reason, gradients that vanish, budgets that are not kept."
 )
 _CALM = " It flagged none."
@@ -382,9 +382,9 @@ def _notice(flags: list[dict[str, Any]], checks: int) -> Notice | None:
     told = ", ".join(names[:_NAMED])
     if len(names) > _NAMED:
         told += f" and {len(names) - _NAMED} more"
-    says = "say that figures below mislead"
+    says = "say that numbers below mislead"
     if len(flags) == 1:
-        says = "says that a figure below misleads"
+        says = "says that a number below misleads"
     return Notice(f"{len(flags)} of {checks} sanity checks {says}: {told}.", _TITLE)
 
 
@@ -430,7 +430,7 @@ def _flagged(flags: Sequence[Mapping[str, Any]]) -> Table:
 
 _ORDER = ("FLAG", "PASS", "SKIPPED")
 _CAPTION = (
-    "FLAG: a figure of this report misleads, "
+    "FLAG: a number of this report misleads, "
     "and the sentence says which and why. PASS: the check found nothing. SKIPPED: what "
     "it needs was not there. A report without flags is no proof of robustness."
 )

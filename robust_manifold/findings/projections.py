@@ -163,7 +163,7 @@ def separation_table(
         "Defence": [names[row["defence"]] for row in rows],
         "Attack": [label_of(row["attack"], norm=row["norm"]) for row in rows],
         "Adversary": [_adversary(row["adversary"]) for row in rows],
-        "Quartile": [_error(row["low_quartile"]) for row in rows],
+        "1st quartile": [_error(row["low_quartile"]) for row in rows],
         "Median": [_error(row["median"]) for row in rows],
         "3rd quartile": [_error(row["high_quartile"]) for row in rows],
         "AUC": [_auc(row) for row in rows],

@@ -121,7 +121,7 @@ def test_errors_of_clean_and_adversarial_images():
     table = separation_table(separated())
     assert list(table.text.columns) == [
         "Attack",
-        "Quartile",
+        "1st quartile",
         "Median",
         "3rd quartile",
         "AUC",
