@@ -138,12 +138,6 @@ def test_links_lead_to_sections(report):
     )
 
 
-def test_a_block_of_the_config_without_keys_says_so(report):
-    page = Page(render_html(report._replace(config={"classifiers": {}})))
-    words = " ".join(" ".join(page.texts).split())
-    assert "classifiers (empty)" in words
-
-
 def test_an_empty_report_leaves_its_sections_out(report):
     empty = Report("Nothing", [], [], {}, {}, {}, "true")
     page = Page(render_html(empty))
