@@ -32,7 +32,7 @@ _READ_BACK = (CLASSIFIER, "generator", "encoder")
 """The roles, beside classifiers with a name, that a config can take from elsewhere."""
 
 
-class Source(NamedTuple):
+class TrainingRun(NamedTuple):
     """The run that trained a network, and the network's role there."""
 
     run: Path
@@ -89,7 +89,7 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
     return file
 
 
-def find_training(run: Path, role: str, sha256: str) -> Source:
+def find_training(run: Path, role: str, sha256: str) -> TrainingRun:
     """Returns the run that trained a network, following what it was taken from.
 
     Args:
@@ -117,7 +117,7 @@ def find_training(run: Path, role: str, sha256: str) -> Source:
                 "allowed: a network that a run trained."
             )
         if not (other := stored.get("from_run")):
-            return Source(run, role, stored)
+            return TrainingRun(run, role, stored)
         run = Path(other)
         if run.resolve() in passed:
             raise UsageError(
@@ -131,7 +131,7 @@ def find_training(run: Path, role: str, sha256: str) -> Source:
 
 
 def _card(
-    source: Source, file: Path, data: bytes, metadata: Mapping[str, Any], size: int
+    source: TrainingRun, file: Path, data: bytes, metadata: Mapping[str, Any], size: int
 ) -> model_card.Card:
     splits = _read_json(source.run, "data.json")
     config, status = _read(read_config, source.run), _read(read_status, source.run)
@@ -218,7 +218,7 @@ def _block(config: Mapping[str, Any], role: str) -> Mapping[str, Any]:
 
 
 def _seconds(
-    source: Source, config: Mapping[str, Any], status: Mapping[str, Any]
+    source: TrainingRun, config: Mapping[str, Any], status: Mapping[str, Any]
 ) -> float | None:
     """Returns what the training took, if the records tell it from others'."""
     stage = roles.stage(source.role)
@@ -226,14 +226,14 @@ def _seconds(
     return status["stage_seconds"].get(stage) if len(together) <= 1 else None
 
 
-def _own_lines(source: Source) -> list[dict[str, Any]]:
+def _own_lines(source: TrainingRun) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl that the network's training wrote."""
     Artefacts(source.run).check_log("metrics.jsonl")
     lines = read_metrics(source.run / "metrics.jsonl")
     return [line for line in lines if line["stage"] == f"fit_{source.role}"]
 
 
-def _steps(source: Source, lines: list[dict[str, Any]]) -> str:
+def _steps(source: TrainingRun, lines: list[dict[str, Any]]) -> str:
     kept = source.metadata.get("step", 0)
     last = max((line["step"] for line in lines), default=kept)
     kept = kept or last
@@ -246,7 +246,7 @@ _VALIDATION = "validation_"
 
 
 def _validation(
-    source: Source, lines: list[dict[str, Any]], config: Any, splits: Any
+    source: TrainingRun, lines: list[dict[str, Any]], config: Any, splits: Any
 ) -> list[model_card.Figure]:
     """Returns what was measured on validation images when the parameters were kept."""
     found = []
@@ -263,7 +263,7 @@ def _validation(
     return found
 
 
-def _chose(source: Source, lines: list[dict[str, Any]]) -> str:
+def _chose(source: TrainingRun, lines: list[dict[str, Any]]) -> str:
     """Returns the warning that a figure also chose which parameters were kept."""
     stopped_early = source.metadata["step"] < max(line["step"] for line in lines)
     best = source.role == "encoder" or source.metadata["training"].startswith("cross_")
@@ -283,7 +283,7 @@ def _validation_figure(
     return model_card.Figure(what, f"{value:.5f}", n, images)
 
 
-def _measured(source: Source) -> list[model_card.Figure]:
+def _measured(source: TrainingRun) -> list[model_card.Figure]:
     """Returns the figures of measures.csv, where the training run has one."""
     file = source.run / "measures.csv"
     if not file.exists():
