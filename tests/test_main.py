@@ -261,6 +261,7 @@ def test_results_do_not_depend_on_rounds_or_batches(finished, program, tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run(project):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -371,6 +372,7 @@ def test_the_stages_are_told_of_where_they_are_listed():
         assert f"`{stage}`" in about, stage
 
 
+@pytest.mark.slow
 def test_one_and_four_devices_give_the_same_results(finished, tmp_path):
     one, four = finished / "run", tmp_path / "four"
     stages = f"--stages={','.join(WITHOUT_REPORT)}"

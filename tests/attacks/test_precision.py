@@ -88,7 +88,7 @@ def test_without_64_bits_float64_becomes_float32():
     assert made.images.dtype == np.float32
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("norm", ["l2", pytest.param("linf", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("dtype", "weights"),
     [

@@ -63,6 +63,9 @@ def told():
     return params, images[right], angles[right]
 
 
+# One process trains the network.
+pytestmark = pytest.mark.xdist_group("angles of digits")
+
 ATTACKS = {
     "pgd": lambda epsilon: attacks.PGD(epsilon, steps=10),
     "square": lambda epsilon: attacks.Square(epsilon, queries=200),

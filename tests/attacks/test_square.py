@@ -135,7 +135,15 @@ def test_tiles_of_a_row_are_as_long_as_those_of_a_square_are_large():
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-@pytest.mark.parametrize("shape", [(2, 1, 1), (2, 2, 1), (3, 4, 3), (9, 1, 3)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 1, 1),
+        pytest.param((2, 2, 1), marks=pytest.mark.slow),
+        pytest.param((3, 4, 3), marks=pytest.mark.slow),
+        (9, 1, 3),
+    ],
+)
 @pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
 def test_small_images_fall_at_1_3_times_the_exact_distance(norm, shape, count):
     """Of a linear classifier in the box, the distance of which is known."""

@@ -251,7 +251,17 @@ def test_every_network_has_a_reference():
     assert sorted([*REFERENCES, *UNPUBLISHED]) == models.registry.names
 
 
-@pytest.mark.parametrize("text", REFERENCES)
+_LARGE = ("inc_celeba_generator", "inc_celeba_discriminator")
+"""Networks of so many parameters that they are built in `make test-all` alone."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, marks=[pytest.mark.slow] if text in _LARGE else [])
+        for text in REFERENCES
+    ],
+)
 def test_a_network_equals_its_reference(text):
     model = build(text)
     params = draw(model)
