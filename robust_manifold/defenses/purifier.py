@@ -1,8 +1,6 @@
 """Defences that clean the image and classify what they have made of it."""
 
 import abc
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,11 +27,6 @@ class Purifier(Defense):
     derivative through it does not keep the values of all steps.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "purify" in vars(cls):
-            cls.purify = _checked(cls.purify)  # type: ignore[method-assign]
-
     @abc.abstractmethod
     def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
         """Returns the purified image; arguments as for `defend`.
@@ -41,9 +34,29 @@ class Purifier(Defense):
         The image has the shape of the given one, and its pixels are in [0, 1].
         """
 
+    def purified(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
+        """Returns what `purify` does, looked at.
+
+        Raises:
+          UsageError: unless it is a `Purified` with an image of the same shape.
+        """
+        name, found = type(self).__name__, self.purify(key, networks, image)
+        if not isinstance(found, Purified):
+            raise UsageError(
+                f"{name}.purify returned {type(found).__name__}; allowed: "
+                "Purified(image, details)."
+            )
+        if jnp.shape(found.image) != image.shape:
+            raise UsageError(
+                f"{name}.purify returned an image of the shape "
+                f"{jnp.shape(found.image)}; allowed: that of the one image that it was "
+                f"given, {image.shape}."
+            )
+        return found
+
     def defend(self, key, networks, classify, image) -> Defended:
         """Returns the classifier's logits of the purified image."""
-        purified = self.purify(key, networks, image)
+        purified = self.purified(key, networks, image)
         return Defended(classify(purified.image), purified.image, purified.details)
 
     def unrolled(
@@ -59,7 +72,7 @@ class Purifier(Defense):
             where there is a choice.
         """
         del rematerialise
-        return self.purify(key, networks, image)
+        return self.purified(key, networks, image)
 
     def unrolled_passes(self, latent_size: int, *, rematerialise: bool = True) -> float:
         """Returns about how many passes the derivative of `unrolled` takes.
@@ -68,28 +81,6 @@ class Purifier(Defense):
         """
         del rematerialise
         return self.passes(latent_size)
-
-
-def _checked(purify: Callable[..., Purified]) -> Callable[..., Purified]:
-    """Returns a method `purify` that tells in a sentence what it should return."""
-
-    @functools.wraps(purify)
-    def checked(self: Purifier, key: PRNGKey, networks: Bound, image: Image):
-        name, purified = type(self).__name__, purify(self, key, networks, image)
-        if not isinstance(purified, Purified):
-            raise UsageError(
-                f"{name}.purify returned {type(purified).__name__}; allowed: "
-                "Purified(image, details)."
-            )
-        if jnp.shape(purified.image) != image.shape:
-            raise UsageError(
-                f"{name}.purify returned an image of the shape "
-                f"{jnp.shape(purified.image)}; allowed: that of the one image that it "
-                f"was given, {image.shape}."
-            )
-        return purified
-
-    return checked
 
 
 def as_purifier(purifier: "Purifier | str") -> Purifier:

@@ -84,7 +84,7 @@ class Identity(Derivative):
 
     def purify(self, purifier, key, networks, image) -> Purified:
         """Returns the purified image, differentiated as if it were the image."""
-        found = purifier.purify(key, networks, jax.lax.stop_gradient(image))
+        found = purifier.purified(key, networks, jax.lax.stop_gradient(image))
         return found._replace(image=with_derivative_of(found.image, image))
 
     def passes(self, purifier, latent_size) -> float:
@@ -138,7 +138,7 @@ class StandIn(Derivative):
     def purify(self, purifier, key, networks, image) -> Purified:
         """Returns the purified image, differentiated as if it were the other's."""
         other = self.other.unrolled(key, networks, image)
-        found = purifier.purify(key, networks, jax.lax.stop_gradient(image))
+        found = purifier.purified(key, networks, jax.lax.stop_gradient(image))
         return found._replace(image=with_derivative_of(found.image, other.image))
 
     def passes(self, purifier, latent_size) -> float:
