@@ -15,20 +15,18 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.judges import (
-    TOGETHER,
-    VERDICTS,
+    SHOWN,
+    asked,
     neighbour_judge,
-    share_text,
+    shares,
+    sheet,
     told,
 )
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import (
     ReportFigure,
     Section,
-    ShownPair,
     Table,
-    pair_sheet,
-    to_png,
 )
 from robust_manifold.reporting.columns import target_labels
 from robust_manifold.stages import Context
@@ -55,7 +53,6 @@ _NOTE = (
     "classified otherwise still shows what it showed is asked of the nearest training "
     "images: other networks may be fooled by the same images."
 )
-_PAIRS = 12
 
 
 def _show(context: Context) -> Shown:
@@ -240,27 +237,17 @@ def _figures(context: Context) -> Iterator[ReportFigure]:
 def _sheet(context: Context, place: int, column: Column) -> ReportFigure:
     attacked = context.data.given[place]
     stored = context.folder.read_npz(_verdicts_file(context, place, column))
-    chosen = stored["places"][:_PAIRS]
+    chosen = stored["places"][:SHOWN]
     images = np.stack([attacked.originals[chosen], attacked.images[chosen]], 1)
     outcomes = _outcomes(context, place, column)
     logits = np.stack([each["logits"][chosen] for each in outcomes], 1)
     distances = evaluation.perturbation_norms(images[:, 0], images[:, 1]).l2
-    pairs = [
-        ShownPair(*pair, verdict=str(verdict))
-        for *pair, verdict in zip(
-            images,
-            columns.softmax(logits),
-            distances.tolist(),
-            stored["verdicts"],
-            strict=False,
-        )
-    ]
     return ReportFigure(
         f"{_names(context)[place]}: {columns.title_of(column)}",
         "Left the original, right the attacked image; under each the class that the "
         "column gives it and its probability, then their ℓ2 distance and the judge's "
-        f"verdict. The first {len(pairs)} of {len(stored['places']):,} that broke it.",
-        to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
+        f"verdict. The first {len(chosen)} of {len(stored['places']):,} that broke it.",
+        sheet(context, images, logits, distances, stored["verdicts"]),
     )
 
 
@@ -290,8 +277,7 @@ def given_table(
         "Attacked right": [_accuracy(line, "images") for line in lines],
         "Broken": [f"{line['broken']:,} of {line['n']:,}" for line in lines],
     }
-    for verdict, head in VERDICTS.items():
-        heads[head] = [share_text(line, TOGETHER, verdict) for line in lines]
+    heads |= shares(lines)
     sizes = {
         line["file"]: f"{line['file']}: {line['n']:,} images, mean ℓ2 distance "
         f"{line['l2_mean']:.3g}, largest {line['l2_max']:.3g}, largest ℓ∞ distance "
@@ -317,8 +303,8 @@ def given_table(
 
 def _judges(lines: Sequence[Mapping[str, Any]]) -> str:
     """Returns who judged: one, or all together."""
-    names = {found["judge"] for line in lines for found in line["judges"]} - {TOGETHER}
-    return f"the {names.pop()}" if len(names) == 1 else "every judge"
+    names = asked(lines)
+    return f"the {names[0]}" if len(names) == 1 else "every judge"
 
 
 def _accuracy(line: Mapping[str, Any], name: str) -> str:

@@ -17,19 +17,17 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.judges import (
-    TOGETHER,
-    VERDICTS,
+    SHOWN,
+    asked,
     judges_of,
-    share_text,
+    shares,
+    sheet,
     told,
 )
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import (
     ReportFigure,
     Section,
-    ShownPair,
-    pair_sheet,
-    to_png,
 )
 from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import adversary_label, budget_label
@@ -54,7 +52,6 @@ _NOTE = (
     "class, and a large budget leads from one to another: whether an image that the "
     "classifier gets wrong still shows what it showed is asked of judges."
 )
-_PAIRS = 12
 
 
 def find(context: Context) -> list[str]:
@@ -148,7 +145,7 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
     stored = context.folder.read_npz(_file(row))
     places = stored["places"]
     verdicts = stored["verdicts"]
-    chosen = places[:_PAIRS]
+    chosen = places[:SHOWN]
     images = np.stack([images_of(context, each)[chosen] for each in (clean, row)], 1)
     logits = np.stack(
         [
@@ -160,12 +157,6 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
     assert row.attack is not None
     norms = evaluation.perturbation_norms(images[:, 0], images[:, 1])
     distances = getattr(norms, row.attack.norm)
-    pairs = [
-        ShownPair(*pair, verdict=str(verdict))
-        for *pair, verdict in zip(
-            images, columns.softmax(logits), distances.tolist(), verdicts, strict=False
-        )
-    ]
     budget = budget_label(row.attack.norm, row.budget)
     counts = {
         name: int(np.sum(verdicts == name)) for name in dict.fromkeys(verdicts.tolist())
@@ -178,7 +169,7 @@ def _sheet(context: Context, column: Column, row: Row) -> ReportFigure:
         "under each the class that the defended classifier gives it and its "
         "probability, then their distance and the judges' verdict. Verdicts on all "
         f"{len(places):,} such pairs: {told}.",
-        to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
+        sheet(context, images, logits, distances, verdicts),
     )
 
 
@@ -207,22 +198,15 @@ def on_manifold_table(
         "Budget": [budget_label(line["norm"], line["epsilon"]) for line in lines],
         "Broken": [f"{line['broken']:,} of {line['n']:,}" for line in lines],
     }
-    for verdict, head in VERDICTS.items():
-        heads[head] = [share_text(line, TOGETHER, verdict) for line in lines]
-    judges = list(dict.fromkeys(j["judge"] for line in lines for j in line["judges"]))
-    single = [judge for judge in judges if judge != TOGETHER]
-    if len(single) > 1:
-        for judge in single:
-            heads[f"Another, {judge}"] = [
-                share_text(line, judge, "changed", interval=False) for line in lines
-            ]
+    heads |= shares(lines)
+    judges = ", ".join(asked(lines)) or "none was asked"
     if len(set(heads["Adversary"])) == 1:
         del heads["Adversary"]
     caption = (
         "Broken: right before, wrong after. "
         "Still one class, another class: share of the broken ones of which all judges "
         f"say so, with its {100 * confidence:g} % Wilson interval; of the rest they "
-        f"are unsure or disagree. Judges: {', '.join(single) or 'none was asked'}. "
+        f"are unsure or disagree. Judges: {judges}. "
         "What reads as another class is no adversarial example: the classifier may be "
         "right."
     )

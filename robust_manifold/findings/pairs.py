@@ -17,23 +17,20 @@ from robust_manifold import attacks, evaluation, models
 from robust_manifold.config import CLASSIFIER
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.intervals import Interval
-from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.judges import (
     NEIGHBOURS,
-    TOGETHER,
-    VERDICTS,
+    SHOWN,
+    asked,
     judges_of,
-    share_text,
+    shares,
+    sheet,
     told,
 )
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import (
     ReportFigure,
     Section,
-    ShownPair,
-    pair_sheet,
-    to_png,
 )
 from robust_manifold.reporting.labels import label_of, norm_label
 from robust_manifold.reporting.tables import MISSING, Table
@@ -60,7 +57,6 @@ _NOTE = (
     "images are the generator's own. It counts only where the two still show the same, "
     "which judges are asked."
 )
-_PAIRS = 12
 
 
 def find(context: Context) -> list[str]:
@@ -228,16 +224,10 @@ def _figures(context: Context, lines: list[dict]) -> Iterator[ReportFigure]:
         found = stored["found"]
         file = verdicts_file(*search)
         verdicts = context.folder.read_npz(file)["verdicts"]
-        pairs = [
-            ShownPair(images, probabilities, float(distance), str(verdict))
-            for images, probabilities, distance, verdict in zip(
-                shown_images(stored)[:_PAIRS],
-                columns.softmax(stored["logits"][found][:_PAIRS]),
-                stored["distances"][found][:_PAIRS],
-                verdicts,
-                strict=False,
-            )
-        ]
+        images = shown_images(stored)[:SHOWN]
+        logits, distances = (
+            stored[name][found][:SHOWN] for name in ("logits", "distances")
+        )
         counts = dict(zip(*np.unique(verdicts, return_counts=True), strict=True))
         told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         bound = f"{norm_label(line['norm'])} ≤ {line['eta']:g}"
@@ -245,9 +235,9 @@ def _figures(context: Context, lines: list[dict]) -> Iterator[ReportFigure]:
             f"Latent pairs, {bound}: {label_of(line['classifier'])}",
             "Both images of each pair are the generator's; under each the class that "
             "the bare classifier gives it and its probability, then their distance and "
-            f"the judges' verdict. The first {len(pairs)} that were found; verdicts on "
-            f"all {len(verdicts):,}: {told}.",
-            to_png(pair_sheet(pairs, class_names=context.data.dataset.class_names)),
+            f"the judges' verdict. The first {len(images)} that were found; verdicts "
+            f"on all {len(verdicts):,}: {told}.",
+            sheet(context, images, logits, distances, verdicts),
         )
 
 
@@ -277,15 +267,8 @@ def pairs_table(
         "Distance": [_number(line["distance_median"]) for line in lines],
         "Outputs apart": [_number(line["outputs_mean"]) for line in lines],
     }
-    for verdict, head in VERDICTS.items():
-        heads[head] = [share_text(line, TOGETHER, verdict) for line in lines]
-    names = dict.fromkeys(j["judge"] for line in lines for j in line["judges"])
-    single = [judge for judge in names if judge != TOGETHER]
-    if len(single) > 1:
-        for judge in single:
-            heads[f"Another, {judge}"] = [
-                share_text(line, judge, "changed", interval=False) for line in lines
-            ]
+    heads |= shares(lines)
+    judges = ", ".join(asked(lines)) or "none was asked"
     searches = "; ".join(dict.fromkeys(line["search"] for line in lines))
     caption = (
         "Pairs of the generator's images. Found: share "
@@ -295,7 +278,7 @@ def pairs_table(
         "the two outputs (probabilities) of all pairs within the bound, 0 to 2. Still "
         "one class, another class: share of the found pairs of which all judges say "
         "so; of the rest they are unsure or disagree. Wilson intervals of "
-        f"{100 * confidence:g} %. Judges: {', '.join(single) or 'none was asked'}. "
+        f"{100 * confidence:g} %. Judges: {judges}. "
         "A pair that reads as two classes is no mistake of the classifier. "
         f"Searches: {searches}."
     )
