@@ -1,6 +1,6 @@
 """Accuracy in every column under every attack, and the worst case over them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,32 +50,6 @@ _LINES = 7
 """Curves of one panel that colours tell apart."""
 
 
-class _Measured(NamedTuple):
-    """One cell, and what is known of each of its images."""
-
-    column: Column
-    cell: evaluation.Cell
-    right: np.ndarray
-    """Whether each image is classified right."""
-    sizes: Mapping[str, np.ndarray]
-    """Of the perturbations, by norm."""
-
-    @property
-    def outcome(self) -> evaluation.Outcome:
-        """The cell as worst cases are made of."""
-        cell = self.cell
-        return evaluation.Outcome(
-            classifier=cell.classifier,
-            defence=cell.defence,
-            adversary=cell.adversary,
-            attack=cell.attack,
-            right=self.right,
-            norm=cell.norm,
-            epsilon=cell.epsilon,
-            sizes=self.sizes,
-        )
-
-
 def find(context: Context) -> list[str]:
     """Writes `results.csv`, which ends with the worst cases, and `worst_cases.csv`."""
     block = context.experiment.evaluation
@@ -84,8 +58,7 @@ def find(context: Context) -> list[str]:
         for column in block.columns
         for row in rows_of(column, block)
     ]
-    outcomes = [each.outcome for each in measured]
-    cells = [each.cell for each in measured]
+    cells, outcomes = ([*each] for each in zip(*measured, strict=True))
     worst = [
         cell
         for cell in evaluation.worst_cases(outcomes, confidence=block.confidence)
@@ -97,8 +70,10 @@ def find(context: Context) -> list[str]:
     return [RESULTS, WORST_CASES]
 
 
-def _cell(context: Context, column: Column, row: Row) -> _Measured:
-    """Returns what the stored rounds of a cell add up to."""
+def _cell(
+    context: Context, column: Column, row: Row
+) -> tuple[evaluation.Cell, evaluation.Outcome]:
+    """Returns a cell by its stored rounds, and the same as worst cases need it."""
     outcomes = read_rounds(context, outcome_folder(column, row))
     broken = int(np.sum(np.isnan(outcomes["logits"]).any(axis=-1)))
     if broken:
@@ -141,8 +116,16 @@ def _cell(context: Context, column: Column, row: Row) -> _Measured:
         confidence=context.experiment.evaluation.confidence,
         **measured,
     )
-    right = predictions == outcomes["labels"]
-    return _Measured(column, cell, right, sizes)
+    return cell, evaluation.Outcome(
+        classifier=cell.classifier,
+        defence=cell.defence,
+        adversary=cell.adversary,
+        attack=cell.attack,
+        right=predictions == outcomes["labels"],
+        norm=cell.norm,
+        epsilon=cell.epsilon,
+        sizes=sizes,
+    )
 
 
 def _show(context: Context) -> Shown:
