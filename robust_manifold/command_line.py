@@ -111,7 +111,8 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
     if path is not None:
         # What lies beside a config can be imported by it, as beside any script.
-        sys.path.append(str(path.parent.resolve()))
+        if (beside := str(path.parent.resolve())) not in sys.path:
+            sys.path.append(beside)
     changed = next((a for a in argv if a.lstrip("-").startswith("config.")), "")
     if path is None and changed.startswith("-"):
         raise UsageError(

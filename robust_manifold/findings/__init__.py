@@ -40,8 +40,10 @@ EVERY: list[Finding] = [
 ]
 """All findings, in the order in which reports show them."""
 
-RECORDED = tuple(file for finding in EVERY for file in finding.recorded)
-"""The small files that the page of results is made from."""
+
+def recorded() -> tuple[str, ...]:
+    """Returns the small files that the page of results is made from."""
+    return tuple(file for finding in EVERY for file in finding.recorded)
 
 
 def wanted(experiment: Experiment) -> list[Finding]:
@@ -119,7 +121,6 @@ def needed(finished: Iterable[str]) -> set[str]:
 
 __all__ = [
     "EVERY",
-    "RECORDED",
     "Finding",
     "Group",
     "Passage",
@@ -130,6 +131,7 @@ __all__ = [
     "all_stages",
     "needed",
     "parent_of",
+    "recorded",
     "stages_of",
     "wanted",
 ]

@@ -53,6 +53,7 @@ def _show(context: Context) -> Shown:
     """Returns the table of the shares of views."""
     lines = []
     for row in _physical(context.experiment):
+        assert row.attack is not None
         found = read_rounds(context, _folder(row))
         views = int(found["views"][0])
         lines.append(
@@ -60,7 +61,7 @@ def _show(context: Context) -> Shown:
                 attack=row.name,
                 adversary=row.adversary,
                 target=row.target.text,
-                norm=row.attack.norm,  # type: ignore[union-attr]
+                norm=row.attack.norm,
                 n=len(found["clean"]),
                 views=views,
                 clean=float(np.mean(found["clean"]) / views),

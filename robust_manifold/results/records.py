@@ -32,8 +32,6 @@ from robust_manifold.runtime.run_folder import (
 EXPERIMENT = "experiment.json"
 _LOG = "metrics.jsonl"
 
-MEASURED = (*findings.RECORDED, "data.json")
-"""The small files of a run that results are made from, where its stages wrote them."""
 
 _DEVICES = {"devices", "kind", "processes"}
 _ABOUT = ("experiment", "argument", "purpose", "origins")
@@ -148,12 +146,13 @@ def _read(stored: Artefacts) -> Run:
     _check_status(stored.path, status, config)
     computed = provenance.results_of(status)
     about = _about(stored, provenance.commands_of(computed), config)
-    files = {name: stored.read_bytes(name) for name in MEASURED if stored.holds(name)}
+    measured = (*findings.recorded(), "data.json")
+    files = {name: stored.read_bytes(name) for name in measured if stored.holds(name)}
     needed = findings.needed(status["finished_stages"])
     missing = sorted({*needed, *about.get("files", [])} - files.keys())
     if not recorded:
         missing += _missing_outputs(stored, status)
-        missing += [x for x in MEASURED if stored.entered(x) and x not in files]
+        missing += [x for x in measured if stored.entered(x) and x not in files]
     if missing:
         raise UsageError(
             f"{stored.path} lacks {missing[0]}; allowed: a whole run, which the same "

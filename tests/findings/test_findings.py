@@ -8,7 +8,7 @@ import pytest
 from robust_manifold import findings
 from robust_manifold.config import STAGES, default_config, validate
 from robust_manifold.core.errors import UsageError
-from robust_manifold.findings import Finding, report
+from robust_manifold.findings import report
 from robust_manifold.results.records import read_run
 from robust_manifold.runtime import devices
 from robust_manifold.runtime.run_folder import read_status, sealed
@@ -220,8 +220,3 @@ def test_records_need_no_finding_that_is_younger_than_they_are():
     assert findings.needed(["fit_classifier", "attack"]) == set()
     assert findings.needed(["fit_classifier", "evaluate"]) == {"results.csv"}
     assert findings.needed(["evaluate", "accuracy", "given"]) == {"results.csv"}
-
-
-def test_a_finding_needs_no_more_than_a_name_and_what_it_shows():
-    bare = Finding(name="bare", show=lambda context: findings.Shown())
-    assert [*bare.results(None)] == [] and bare.find is None

@@ -79,7 +79,8 @@ class Runs:
         self.images, self.labels, self.key = images, labels, key
         self.attack, self.undefended, self.queries = attack, undefended, queries
         self.criterion = criterion
-        self.epsilon = float(attack.budget)  # type: ignore[arg-type]
+        assert attack.budget is not None, "refused by the audit"
+        self.epsilon = float(attack.budget)
         self.norm: Norm = attack.norm
         # In the instance: a cache of the class would keep every audit's images alive.
         self._outcomes: dict[float, AttackOutcome] = {}

@@ -123,7 +123,9 @@ class _Followed:
     def looked(self, params: Params, state: _State, example: _Example) -> _State:
         """Returns the state, the images that the attack has come to now judged."""
         shape = example.image.shape
-        images = self.attack.image_of(state.attack).reshape(-1, *shape)  # type: ignore[union-attr]
+        images = self.attack.image_of(state.attack)
+        assert images is not None, "looked for before the loop"
+        images = images.reshape(-1, *shape)
         objective = self.objective(params, state, example)
 
         def judge(image: Image):
