@@ -107,7 +107,7 @@ class _Bound(dict):
     def __missing__(self, role: str) -> Any:
         raise UsageError(
             f"a defence asks for the network {role!r}, which is not there; allowed: "
-            f"{', '.join(self) or 'none'}.  A defence names in `needs` those that it "
+            f"{', '.join(self) or 'none'}. A defence names in `needs` those that it "
             "cannot do without."
         )
 
