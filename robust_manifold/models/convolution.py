@@ -7,12 +7,17 @@ transposed convolution is i with its kernel turned round.  A primitive, unlike
 `jax.lax.platform_dependent`, keeps the residuals of one lowering only.
 
 On GPU and TPU the three are XLA's own.  On CPU, XLA is fast for a plain convolution
-only: one without a spread-out or reversed operand, with some padding, and with no
-stride over few channels.  Inside `scan` and `fori_loop` its gradients of a convolution
-take up to 130 times as long as outside.  There c and k are plain convolutions, of
-rearranged operands where need be; i is one plain convolution for each phase of the
-stride, or, where the result has few channels, one matrix product whose blocks are added
-where they overlap.
+only: one without a spread-out or reversed operand.  Inside `scan` and `fori_loop` its
+gradients of a convolution take up to 130 times as long as outside.  There c and k are
+plain convolutions, of rearranged operands where need be; i is one plain convolution for
+each phase of the stride, or, where the result has few channels, one matrix product
+whose blocks are added where they overlap.
+
+XLA shares a plain convolution among the processor's cores only if its rows are long, or
+its features many.  So all images are laid side by side in one, with zeros between them
+(`_convolve_side_by_side`), which doubles the speed on two cores; and a convolution with
+few features, or of few channels, computes some neighbouring columns at once as so many
+more features (`_convolve_columns`).  benchmarks/convolutions.py measures each form.
 """
 
 import functools
@@ -35,9 +40,16 @@ Padding: TypeAlias = str | Sequence[Sequence[int]]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-# Below so many channels a convolution should not jump over columns, and of as few
-# channels of the result a matrix product beats a convolution.
+# Of fewer channels the columns are computed in groups, and for as few channels of the
+# result a matrix product beats a convolution.
 _FEW_CHANNELS = 9
+# Features that keep the vector units of a core busy; XLA's fast convolutions have more
+# than half as many channels or features.
+_ENOUGH_FEATURES = 32
+# From so many features on, XLA shares a convolution among cores by itself.
+_MANY_FEATURES = 128
+# How much more arithmetic is worth it to share a convolution among cores.
+_WORTH_SHARING = 1.5
 # With so many terms a number, or more, XLA needs padding to be fast.
 _MANY_TERMS = 256
 # How much more arithmetic is worth one copy less.
@@ -237,24 +249,69 @@ def _kernel_gradient_xla(x, y, *, strides, padding, size):
 
 
 def _convolve_cpu(x, w, *, strides, padding):
-    if 1 < w.shape[2] < _FEW_CHANNELS and strides[1] > 1:
-        return _convolve_blocks(x, w, strides, padding)
-    return _convolve_padded(x, w, strides, padding)
+    taps, channels, features = w.shape[1:]
+    # Sums of few terms are quickest in groups of 64, but for a single channel.
+    enough = 2 * _ENOUGH_FEATURES if 1 < channels < _FEW_CHANNELS else _ENOUGH_FEATURES
+    few = channels < _FEW_CHANNELS or max(channels, features) <= _ENOUGH_FEATURES // 2
+    columns = (x.shape[2] + sum(padding[1]) - taps) // strides[1] + 1
+    together = min(-(-enough // features), columns)
+    if few and together > 1:
+        return _convolve_columns(x, w, strides, padding, columns, together)
+    return _convolve_shared(x, w, strides, padding)
 
 
-def _convolve_blocks(x, w, strides, padding):
-    """As many columns as the stride has become one column of so many more channels."""
-    n, height, width, channels = x.shape
-    taps, step = w.shape[1], strides[1]
+def _convolve_columns(x, w, strides, padding, columns, together):
+    """Neighbouring columns of the result are features of one column.
+
+    In memory the two are the same, so that nothing is left to rearrange.
+    """
+    groups = -(-columns // together)
     low, high = padding[1]
-    blocks = -(-taps // step)
-    columns = (width + low + high - taps) // step + blocks
-    edges = (low, columns * step - width - low, 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), edges, (0, 0, 0)])
-    x = x.reshape(n, height, columns, step * channels)
-    w = jnp.pad(w, [(0, 0), (0, blocks * step - taps), (0, 0), (0, 0)])
-    w = w.reshape(w.shape[0], blocks, step * channels, w.shape[3])
-    return _convolve_padded(x, w, (strides[0], 1), (padding[0], (0, 0)))
+    reach = (groups * together - 1) * strides[1] + w.shape[1]
+    pads = (padding[0], (low, max(high, reach - x.shape[2] - low)))
+    steps = (strides[0], strides[1] * together)
+    y = _convolve_padded(x, _beside(w, strides[1], together), steps, pads)
+    return y.reshape(*y.shape[:2], groups * together, w.shape[3])[:, :, :columns]
+
+
+def _beside(w, step, together):
+    """Returns the kernel of neighbouring columns, `step` apart: the last axis grows."""
+    kernels = [
+        jnp.pad(w, [(0, 0), (k * step, (together - 1 - k) * step), (0, 0), (0, 0)])
+        for k in range(together)
+    ]
+    return jnp.concatenate(kernels, axis=3)
+
+
+def _convolve_shared(x, w, strides, padding):
+    """The plain convolution, laid out so that all cores work on it."""
+    taps, channels, features = w.shape[1:]
+    columns = x.shape[2] + sum(padding[1]) - taps + 1
+    # From the first column of an image to that of the next: no window that counts
+    # reaches the neighbour.
+    pitch = max(x.shape[2] + max(padding[1]), columns)
+    if (
+        len(x) == 1
+        or strides != (1, 1)
+        or features >= _MANY_FEATURES
+        or max(channels, features) <= _ENOUGH_FEATURES // 2
+        or pitch > _WORTH_SHARING * columns
+    ):
+        return _convolve_padded(x, w, strides, padding)
+    return _convolve_side_by_side(x, w, padding, columns, pitch)
+
+
+def _convolve_side_by_side(x, w, padding, columns, pitch):
+    """All images beside each other as one, `pitch` columns apart."""
+    n, height, width, channels = x.shape
+    low, taps = padding[1][0], w.shape[1]
+    gap = (0, pitch - width, 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), gap, (0, 0, 0)])
+    x = x.transpose(1, 0, 2, 3).reshape(1, height, n * pitch, channels)
+    pads = (padding[0], (low, taps - 1 - low))
+    y = _convolve_xla(x, w, strides=(1, 1), padding=pads)
+    y = y.reshape(y.shape[1], n, pitch, w.shape[3])
+    return y[:, :, :columns].transpose(1, 0, 2, 3)
 
 
 def _convolve_padded(x, w, strides, padding, dilation=(1, 1)):
@@ -293,10 +350,13 @@ def _input_gradient_phases(y, w, strides, padding, size):
         ]
         for d in (0, 1)
     ]
+    alone = strides == (1, 1)
     rows = []
     for taps_h, count_h, pads_h in phases[0]:
         columns = [
-            _correlate(y, w[taps_h, taps_w], (pads_h, pads_w), (count_h, count_w))
+            _correlate(
+                y, w[taps_h, taps_w], (pads_h, pads_w), (count_h, count_w), alone
+            )
             for taps_w, count_w, pads_w in phases[1]
         ]
         rows.append(_interleave(columns, axis=2)[:, :, : size[1]])
@@ -329,11 +389,11 @@ def _input_gradient_strips(y, w, strides, padding, size):
     return strips.reshape(n, *size, channels)
 
 
-def _correlate(y, w, pads, size):
+def _correlate(y, w, pads, size, alone=False):
     """Returns what the kernel rows `w` make of y: [n, *size, channels]."""
     if 0 in w.shape or 0 in size:
         return jnp.zeros((y.shape[0], *size, w.shape[2]), y.dtype)
-    return _convolve_plain(y, w[::-1, ::-1].swapaxes(2, 3), pads)
+    return _convolve_plain(y, w[::-1, ::-1].swapaxes(2, 3), pads, alone)
 
 
 def _phase(u, n, taps, stride, pad, size):
@@ -349,13 +409,18 @@ def _phase(u, n, taps, stride, pad, size):
     return slice(k, None, stride), count, pads
 
 
-def _convolve_plain(x, w, pads):
-    """The stride-1 convolution, where a negative pad crops before, not inside, it."""
+def _convolve_plain(x, w, pads, alone):
+    """The stride-1 convolution, where a negative pad crops before, not inside, it.
+
+    XLA computes several at once, each on a core of its own; only one that is `alone`
+    has to be shared among them.
+    """
     crop = [(min(low, 0), min(high, 0), 0) for low, high in pads]
     if any(low or high for low, high, _ in crop):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
-    return _convolve_padded(x, w, (1, 1), pads)
+    form = _convolve_cpu if alone else _convolve_padded
+    return form(x, w, strides=(1, 1), padding=pads)
 
 
 def _interleave(parts, axis):

@@ -1,5 +1,7 @@
 """Both convolutions equal Flax's, in value and in every derivative."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,11 @@ CASES = [
     ((5, 6), (3, 3), (1, 1), "VALID", 32, 9),
     ((4, 5), (1, 1), (1, 1), "VALID", 256, 9),
     ((4, 5), (1, 1), (2, 1), "VALID", 9, 10),
+    ((6, 5), (5, 5), (1, 1), "SAME", 17, 9),
+    ((6, 7), (4, 2), (1, 1), "SAME", 9, 20),
+    ((7, 9), (3, 3), (1, 1), ((0, 3), (4, 1)), 17, 3),
+    ((7, 9), (3, 4), (1, 1), ((2, -1), (-1, 2)), 17, 3),
+    ((6, 9), (5, 3), (1, 1), "SAME", 1, 16),
 ]
 
 
@@ -204,10 +211,32 @@ def test_all_forms_of_a_convolution_are_one(case, monkeypatch):
     """Whatever the sizes at which one form or another is chosen."""
     monkeypatch.setattr(module, "_MANY_TERMS", 0)
     x, w = operands(case)
-    forms = (module._convolve_xla, module._convolve_blocks, module._convolve_padded)
-    expected, *found = results(forms, x, w, **parameters(case))
+    given = parameters(case)
+    low, high = given["padding"][1]
+    columns = (x.shape[2] + low + high - w.shape[1]) // given["strides"][1] + 1
+    forms = [module._convolve_xla, module._convolve_cpu, module._convolve_padded]
+    for together in (2, 3):
+        forms.append(
+            functools.partial(
+                module._convolve_columns, columns=columns, together=together
+            )
+        )
+    expected, *found = results(forms, x, w, **given)
     for result in found:
         assert_close(result, expected)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_images_beside_each_other_do_not_meet(case, monkeypatch):
+    """Not even where there are few features, and wide gaps."""
+    size, kernel, _, padding, _, _ = case
+    monkeypatch.setattr(module, "_ENOUGH_FEATURES", 0)
+    monkeypatch.setattr(module, "_WORTH_SHARING", 100)
+    x, w = operands(case)
+    given = parameters((size, kernel, (1, 1), padding, 0, 0))
+    forms = (module._convolve_xla, module._convolve_shared)
+    expected, found = results(forms, x, w, **given)
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -228,7 +257,9 @@ def test_all_forms_of_an_input_gradient_are_one(case):
 @pytest.mark.parametrize(
     ("case", "form"),
     [
-        (((7, 7), (4, 4), (2, 2), "SAME", 3, 12), "_convolve_blocks"),
+        (((7, 7), (4, 4), (2, 2), "SAME", 3, 12), "_convolve_columns"),
+        (((7, 7), (3, 3), (1, 1), "SAME", 12, 12), "_convolve_columns"),
+        (((7, 7), (3, 3), (1, 1), "SAME", 12, 20), "_convolve_side_by_side"),
         (((14, 14), (4, 4), (2, 2), "SAME", 3, 12), "_input_gradient_product"),
         (((14, 14), (4, 4), (2, 2), "SAME", 12, 12), "_input_gradient_strips"),
         (((6, 6), (4, 4), (2, 2), "SAME", 12, 12), "_input_gradient_phases"),

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 
@@ -29,12 +30,15 @@ def test_layers_have_the_parameters_and_values_of_flax(ours, theirs, use_bias):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2), (3, 1)])
-def test_max_pool_equals_flax_in_value_and_gradient(window, stride, padding):
+@pytest.mark.parametrize(
+    ("window", "stride", "height"),
+    [(2, 2, 7), (2, 2, 6), (4, 4, 4), (3, 2, 7), (3, 1, 7)],
+)
+def test_max_pool_equals_flax_in_value_and_gradient(window, stride, height, padding):
     # Distinct values, so that the two rules for ties agree.
-    count = 2 * 7 * 8 * 3
+    count = 2 * height * 8 * 3
     x = jax.random.permutation(jax.random.key(0), jnp.arange(float(count)))
-    x = x.reshape(2, 7, 8, 3)
+    x = x.reshape(2, height, 8, 3)
 
     def run(pool):
         value, pullback = jax.vjp(pool, x)
@@ -48,12 +52,32 @@ def test_max_pool_equals_flax_in_value_and_gradient(window, stride, padding):
     np.testing.assert_array_equal(one, ours[0][0])
 
 
-def test_equal_largest_values_share_the_gradient():
-    gradient = jax.grad(lambda x: jnp.sum(layers.max_pool(x, 2, 2)))(
-        jnp.zeros((2, 2, 1))
+@pytest.mark.parametrize(("side", "stride"), [(2, 2), (3, 2)])
+def test_equal_largest_values_share_the_gradient(side, stride):
+    gradient = jax.grad(lambda x: jnp.sum(layers.max_pool(x, 2, stride, "VALID")))(
+        jnp.zeros((side, side, 1))
     )
     assert float(gradient.sum()) == 1
-    assert (gradient == 0.25).all()
+    assert (gradient[:2, :2] == 0.25).all()
+
+
+def test_every_derivative_of_a_pool_of_blocks():
+    x = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
+    jax.test_util.check_grads(
+        lambda x: jnp.sin(layers.max_pool(jnp.asarray(x), 2, 2)),
+        (x,),
+        order=2,
+        eps=1e-3,
+    )
+
+
+def test_a_pool_hands_no_gradient_to_a_block_with_nan():
+    x = jnp.ones((4, 4, 1)).at[0, 0].set(jnp.nan)
+    value, pull = jax.vjp(lambda x: layers.max_pool(x, 2, 2), x)
+    (gradient,) = pull(jnp.ones_like(value))
+    assert jnp.isnan(value).sum() == 1
+    assert (gradient[:2, :2] == 0).all()
+    assert (gradient[2:] == 0.25).all()
 
 
 def test_local_response_normalization_by_its_formula():
