@@ -43,11 +43,14 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 # Of fewer channels the columns are computed in groups, and for as few channels of the
 # result a matrix product beats a convolution.
 _FEW_CHANNELS = 9
-# Features that keep the vector units of a core busy; XLA's fast convolutions have more
-# than half as many channels or features.
-_ENOUGH_FEATURES = 32
+# Features that keep the vector units of a core busy.
+_ENOUGH_FEATURES = 64
+# XLA's fast convolutions have more channels, or features, than this.
+_TOO_SMALL = 16
 # From so many features on, XLA shares a convolution among cores by itself.
 _MANY_FEATURES = 128
+# How many multiply-adds are worth it to move a number first.
+_WORTH_MOVING = 50
 # How much more arithmetic is worth it to share a convolution among cores.
 _WORTH_SHARING = 1.5
 # With so many terms a number, or more, XLA needs padding to be fast.
@@ -249,15 +252,18 @@ def _kernel_gradient_xla(x, y, *, strides, padding, size):
 
 
 def _convolve_cpu(x, w, *, strides, padding):
-    taps, channels, features = w.shape[1:]
-    # Sums of few terms are quickest in groups of 64, but for a single channel.
-    enough = 2 * _ENOUGH_FEATURES if 1 < channels < _FEW_CHANNELS else _ENOUGH_FEATURES
-    few = channels < _FEW_CHANNELS or max(channels, features) <= _ENOUGH_FEATURES // 2
-    columns = (x.shape[2] + sum(padding[1]) - taps) // strides[1] + 1
+    channels, features = w.shape[2:]
+    columns = _columns(x, w, strides, padding)
+    # For a single channel the vector units of a core need fewer features.
+    enough = _ENOUGH_FEATURES if channels > 1 else _ENOUGH_FEATURES // 2
     together = min(-(-enough // features), columns)
-    if few and together > 1:
+    if channels < _FEW_CHANNELS and together > 1:
         return _convolve_columns(x, w, strides, padding, columns, together)
     return _convolve_shared(x, w, strides, padding)
+
+
+def _columns(x, w, strides, padding):
+    return (x.shape[2] + sum(padding[1]) - w.shape[1]) // strides[1] + 1
 
 
 def _convolve_columns(x, w, strides, padding, columns, together):
@@ -270,7 +276,7 @@ def _convolve_columns(x, w, strides, padding, columns, together):
     reach = (groups * together - 1) * strides[1] + w.shape[1]
     pads = (padding[0], (low, max(high, reach - x.shape[2] - low)))
     steps = (strides[0], strides[1] * together)
-    y = _convolve_padded(x, _beside(w, strides[1], together), steps, pads)
+    y = _convolve_shared(x, _beside(w, strides[1], together), steps, pads)
     return y.reshape(*y.shape[:2], groups * together, w.shape[3])[:, :, :columns]
 
 
@@ -286,31 +292,34 @@ def _beside(w, step, together):
 def _convolve_shared(x, w, strides, padding):
     """The plain convolution, laid out so that all cores work on it."""
     taps, channels, features = w.shape[1:]
-    columns = x.shape[2] + sum(padding[1]) - taps + 1
+    low, step = padding[1][0], strides[1]
+    columns = _columns(x, w, strides, padding)
     # From the first column of an image to that of the next: no window that counts
     # reaches the neighbour.
-    pitch = max(x.shape[2] + max(padding[1]), columns)
+    pitch = max(x.shape[2] + low, (columns - 1) * step + taps - low, columns * step)
+    pitch = -(-pitch // step) * step
+    moved = channels * strides[0] * step + features
     if (
         len(x) == 1
-        or strides != (1, 1)
+        or math.prod(w.shape) < _WORTH_MOVING * moved
         or features >= _MANY_FEATURES
-        or max(channels, features) <= _ENOUGH_FEATURES // 2
-        or pitch > _WORTH_SHARING * columns
+        or max(channels, features) <= _TOO_SMALL
+        or pitch > _WORTH_SHARING * columns * step
     ):
         return _convolve_padded(x, w, strides, padding)
-    return _convolve_side_by_side(x, w, padding, columns, pitch)
+    return _convolve_side_by_side(x, w, strides, padding, columns, pitch)
 
 
-def _convolve_side_by_side(x, w, padding, columns, pitch):
+def _convolve_side_by_side(x, w, strides, padding, columns, pitch):
     """All images beside each other as one, `pitch` columns apart."""
     n, height, width, channels = x.shape
-    low, taps = padding[1][0], w.shape[1]
+    low, taps, step = padding[1][0], w.shape[1], strides[1]
     gap = (0, pitch - width, 0)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), gap, (0, 0, 0)])
     x = x.transpose(1, 0, 2, 3).reshape(1, height, n * pitch, channels)
-    pads = (padding[0], (low, taps - 1 - low))
-    y = _convolve_xla(x, w, strides=(1, 1), padding=pads)
-    y = y.reshape(y.shape[1], n, pitch, w.shape[3])
+    pads = (padding[0], (low, taps - step - low))
+    y = _convolve_xla(x, w, strides=strides, padding=pads)
+    y = y.reshape(y.shape[1], n, pitch // step, w.shape[3])
     return y[:, :, :columns].transpose(1, 0, 2, 3)
 
 
@@ -350,13 +359,10 @@ def _input_gradient_phases(y, w, strides, padding, size):
         ]
         for d in (0, 1)
     ]
-    alone = strides == (1, 1)
     rows = []
     for taps_h, count_h, pads_h in phases[0]:
         columns = [
-            _correlate(
-                y, w[taps_h, taps_w], (pads_h, pads_w), (count_h, count_w), alone
-            )
+            _correlate(y, w[taps_h, taps_w], (pads_h, pads_w), (count_h, count_w))
             for taps_w, count_w, pads_w in phases[1]
         ]
         rows.append(_interleave(columns, axis=2)[:, :, : size[1]])
@@ -389,11 +395,11 @@ def _input_gradient_strips(y, w, strides, padding, size):
     return strips.reshape(n, *size, channels)
 
 
-def _correlate(y, w, pads, size, alone=False):
+def _correlate(y, w, pads, size):
     """Returns what the kernel rows `w` make of y: [n, *size, channels]."""
     if 0 in w.shape or 0 in size:
         return jnp.zeros((y.shape[0], *size, w.shape[2]), y.dtype)
-    return _convolve_plain(y, w[::-1, ::-1].swapaxes(2, 3), pads, alone)
+    return _convolve_plain(y, w[::-1, ::-1].swapaxes(2, 3), pads)
 
 
 def _phase(u, n, taps, stride, pad, size):
@@ -409,18 +415,13 @@ def _phase(u, n, taps, stride, pad, size):
     return slice(k, None, stride), count, pads
 
 
-def _convolve_plain(x, w, pads, alone):
-    """The stride-1 convolution, where a negative pad crops before, not inside, it.
-
-    XLA computes several at once, each on a core of its own; only one that is `alone`
-    has to be shared among them.
-    """
+def _convolve_plain(x, w, pads):
+    """The stride-1 convolution, where a negative pad crops before, not inside, it."""
     crop = [(min(low, 0), min(high, 0), 0) for low, high in pads]
     if any(low or high for low, high, _ in crop):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
-    form = _convolve_cpu if alone else _convolve_padded
-    return form(x, w, strides=(1, 1), padding=pads)
+    return _convolve_cpu(x, w, strides=(1, 1), padding=pads)
 
 
 def _interleave(parts, axis):
