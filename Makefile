@@ -77,9 +77,12 @@ reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full)
 results: $(VENV)/.quick ## Write docs/results.md anew from the records in docs/results/records
 	$(BIN)/python -m robust_manifold.results
 
-# Most of the time of the tests is XLA's compilation: of small programs, faster ones
-# are not worth it. `make test-all` runs what users run.
-QUICK_COMPILATION := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+# Most of the time of the tests is compilation: XLA's, where of small programs faster
+# ones are not worth it, and a part each is quicker and takes fewer memory maps than
+# many; and Python's, which many processes share. `make test-all` runs what users run.
+QUICK_COMPILATION := --xla_backend_optimization_level=0 \
+  --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/.develop ## Run the test suite
 	JAX_PLATFORMS=cpu XLA_FLAGS="$(QUICK_COMPILATION) $(XLA_FLAGS)" $(PYTEST)

@@ -98,6 +98,24 @@ NEAREST = {
 }
 
 
+def on_every_task(attacks_of):
+    """Parametrises by attack and task: each attack meets one, all others are slow.
+
+    The tasks go around, so each is met by attacks of every kind.
+    """
+    pairs = [
+        pytest.param(
+            attack,
+            name,
+            id=f"{attack}-{name}",
+            marks=() if at % len(TASKS) == task else pytest.mark.slow,
+        )
+        for at, attack in enumerate(attacks_of)
+        for task, name in enumerate(TASKS)
+    ]
+    return pytest.mark.parametrize("attack,name", pairs)
+
+
 def _crafted(attack, task, **options):
     criterion, apply, params, labels, _ = task
     return attacks.craft(
@@ -112,8 +130,7 @@ def _crafted(attack, task, **options):
     )
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("attack", BUDGETED, ids=str)
+@on_every_task(BUDGETED)
 def test_a_budget_is_enough_from_the_exact_distance_on(attack, name):
     task = TASKS[name]
     exact = task[-1][attack.norm]
@@ -126,8 +143,7 @@ def test_a_budget_is_enough_from_the_exact_distance_on(attack, name):
         np.testing.assert_allclose(made.logits, outputs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("attack", NEAREST, ids=str)
+@on_every_task(NEAREST)
 def test_the_nearest_is_near_the_exact_distance(attack, name):
     task = TASKS[name]
     exact = task[-1][attack.norm]
@@ -137,10 +153,7 @@ def test_the_nearest_is_near_the_exact_distance(attack, name):
     assert (made.distance <= NEAREST[attack] * exact).all(), made.distance / exact
 
 
-@pytest.mark.parametrize(
-    "attack", [ElasticNet(), SigmaZero(steps=100), CarliniWagner("l0")], ids=str
-)
-@pytest.mark.parametrize("name", TASKS)
+@on_every_task([ElasticNet(), SigmaZero(steps=100), CarliniWagner("l0")])
 def test_attacks_on_few_pixels_find_something(attack, name):
     assert _crafted(attack, TASKS[name]).success.all()
 
