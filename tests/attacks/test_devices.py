@@ -46,7 +46,7 @@ np.savez(
 """
 
 
-def _run(path, devices):
+def _run_elsewhere(path, devices):
     command = [sys.executable, "-W", "error", "-c", SCRIPT, str(path)]
     environment = environment_of(devices)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -54,9 +54,15 @@ def _run(path, devices):
     return np.load(path, allow_pickle=False)
 
 
-def test_the_number_of_devices_changes_nothing(tmp_path):
-    one = _run(tmp_path / "1.npz", 1)
-    many = _run(tmp_path / "3.npz", 3)
+def _run_here(path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["", str(path)])
+    exec(SCRIPT, {})
+    return np.load(path, allow_pickle=False)
+
+
+def test_the_number_of_devices_changes_nothing(tmp_path, monkeypatch):
+    one = _run_here(tmp_path / "1.npz", monkeypatch)
+    many = _run_elsewhere(tmp_path / "3.npz", 3)
     assert (one["devices"], many["devices"]) == (1, 3)
     # A search would amplify a difference in rounding: there must be none.
     for name in set(one.files) - {"devices"}:

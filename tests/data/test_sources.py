@@ -428,6 +428,7 @@ def test_bad_folders_name_the_file(image_folder, how, says):
 # ---------------------------------------------------------------- real tfds data
 
 
+@pytest.mark.slow
 def test_real_mnist(tfds_dir):
     seen = []
     dataset = data.load(

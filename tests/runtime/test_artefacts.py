@@ -218,6 +218,7 @@ def test_a_kill_between_any_two_steps_leaves_old_new_or_nothing(
     assert not list(store.path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_folder_is_always_readable(tmp_path):
     # The alarm has no handler, so it kills at once wherever it falls.
     code = """

@@ -277,6 +277,7 @@ def test_a_kill_between_any_two_steps_loses_nothing(tmp_path, monkeypatch, numbe
     assert steps(tmp_path / "last") == steps(tmp_path / "best") == [20]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_whole_checkpoint_remains(tmp_path):
     # The alarm has no handler, so it kills at once wherever it falls.
     code = """

@@ -20,7 +20,7 @@ FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"
 FRESH = "straight_through(keys='fresh')"
 ATTACKS = ("fgsm(epsilon=0.05)", "fgsm(epsilon=0.3)", "square(epsilon=0.1, queries=4)")
 SETTINGS = [
-    "--config.stages=('fit_classifier','fit_generator','attack','evaluate','report')",
+    "--config.stages=('fit_classifier','fit_generator','attack','evaluate')",
     "--config.generator.duration=1 steps",
     "--config.measures.validation_examples=0",
     f"--config.evaluation.adversaries=('oblivious','straight_through',\"{FRESH}\","

@@ -17,7 +17,6 @@ STAGES = (
     "fit_classifiers",
     "attack",
     "evaluate",
-    "report",
 )
 CLASSIFIERS = f"""
     from robust_manifold.config import add_classifier
@@ -102,7 +101,6 @@ def test_a_run_of_several_classifiers(program, several, project, monkeypatch):
     command = [f"--config={several}", f"--workdir={again}", duration]
     command.append(f"--config.classifier.from_run={work}")
     command.append(f"--config.generator.from_run={work}")
-    command.append(f"--stages={','.join(STAGES[:-1])}")
     with pytest.raises(KeyboardInterrupt):
         program(*command)
     assert program(*command).code == 0
