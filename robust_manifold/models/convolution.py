@@ -47,7 +47,7 @@ _FEW_CHANNELS = 9
 _ENOUGH_FEATURES = 64
 # XLA's fast convolutions have more channels, or features, than this.
 _TOO_SMALL = 16
-# From so many features on, XLA shares a convolution among cores by itself.
+# From so many features on, times the stride, XLA shares a convolution by itself.
 _MANY_FEATURES = 128
 # How many multiply-adds are worth it to move a number first.
 _WORTH_MOVING = 50
@@ -302,7 +302,7 @@ def _convolve_shared(x, w, strides, padding):
     if (
         len(x) == 1
         or math.prod(w.shape) < _WORTH_MOVING * moved
-        or features >= _MANY_FEATURES
+        or features >= _MANY_FEATURES * step
         or max(channels, features) <= _TOO_SMALL
         or pitch > _WORTH_SHARING * columns * step
     ):
