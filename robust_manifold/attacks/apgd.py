@@ -29,7 +29,7 @@ from robust_manifold.attacks.losses import (
     check_loss,
     with_enough_classes,
 )
-from robust_manifold.core import norms
+from robust_manifold.core import keys, norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, Label, Logits, PRNGKey, Scalar
@@ -327,7 +327,8 @@ class APGD(SteppedAttack[APGDState]):
         project = region.projection(image, radius, self.norm)
         if self.norm == "l1":
             # A point of the ball itself would change every entry, by next to nothing.
-            return project(image + jax.random.normal(key, image.shape, image.dtype))
+            normal = keys.drawn(jax.random.normal, key, image.shape, image.dtype)
+            return project(image + normal)
         return project(image + radius * norms.uniform_in_ball(key, image, self.norm))
 
     def _next(

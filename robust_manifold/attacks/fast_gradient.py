@@ -17,6 +17,7 @@ from robust_manifold.attacks.base import (
     registry,
 )
 from robust_manifold.attacks.losses import Loss, check_loss, with_enough_classes
+from robust_manifold.core import keys
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Image, PRNGKey, Scalar
@@ -113,7 +114,7 @@ class RandFGSM(_OneStep):
         """Returns the image after the random step."""
         image = problem.image
         project = region.projection(image, problem.epsilon, self.norm)
-        noise = jnp.sign(jax.random.normal(key, image.shape, image.dtype))
+        noise = jnp.sign(keys.drawn(jax.random.normal, key, image.shape, image.dtype))
         return project(image + self.alpha * noise)
 
     def step(self, problem: Problem, key: PRNGKey, state: Image) -> Image:

@@ -18,7 +18,7 @@ from robust_manifold.attacks.base import (
     ThreatModel,
     registry,
 )
-from robust_manifold.core import norms
+from robust_manifold.core import keys, norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey, Scalar
@@ -175,7 +175,7 @@ class HopSkipJump(SteppedAttack[HopSkipJumpState]):
         image = problem.image
         height, width, _ = image.shape
         pixel_key, block_key = jax.random.split(key)
-        noise = jax.random.uniform(pixel_key, image.shape, image.dtype)
+        noise = keys.drawn(jax.random.uniform, pixel_key, image.shape, image.dtype)
         largest = max(max(height, width) // 2, 2)
         block = jax.random.randint(block_key, (), 2, largest + 1)
         blocks = noise[jnp.arange(height) // block][:, jnp.arange(width) // block]
@@ -257,9 +257,11 @@ class HopSkipJump(SteppedAttack[HopSkipJumpState]):
     def _probe(self, problem: Problem, key: PRNGKey, state: HopSkipJumpState) -> Image:
         like = problem.image
         if self.norm == "l2":
-            draw = jax.random.normal(key, like.shape, like.dtype)
+            draw = keys.drawn(jax.random.normal, key, like.shape, like.dtype)
         else:
-            draw = jax.random.uniform(key, like.shape, like.dtype, -1, 1)
+            draw = keys.drawn(
+                jax.random.uniform, key, like.shape, like.dtype, minval=-1.0
+            )
         unit = norms.steepest_direction(draw, "l2")
         return state.point + self._radius(state) * unit
 

@@ -26,6 +26,7 @@ from robust_manifold.attacks.losses import (
     finite,
     with_enough_classes,
 )
+from robust_manifold.core import keys
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.core.types import Image, PRNGKey
@@ -136,7 +137,9 @@ class SPSA(SteppedAttack[SPSAState]):
         self, problem: Problem, key: PRNGKey, image: Image
     ) -> Float[Array, "height width channels"]:
         evaluate = problem.objective(self.loss).evaluate
-        signs = jax.random.rademacher(key, (self.samples, *image.shape), image.dtype)
+        signs = keys.drawn(
+            jax.random.rademacher, key, (self.samples, *image.shape), image.dtype
+        )
 
         def rise(signs: Image) -> Image:
             above, below = (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from robust_manifold.core import keys
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.core.types import Image, PRNGKey, Scalar
 
@@ -86,7 +87,7 @@ class Transformations:
         gain, offset = jax.random.uniform(light_key, (2,), image.dtype, minval=-1)
         noise = jnp.zeros_like(image)
         if self.noise:
-            drawn = jax.random.normal(noise_key, image.shape, image.dtype)
+            drawn = keys.drawn(jax.random.normal, noise_key, image.shape, image.dtype)
             noise = self.noise * drawn
         return View(
             rotation=self.rotation * turn,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from robust_manifold.core import keys
 from robust_manifold.core.types import PRNGKey, Scalar
 
 Norm: TypeAlias = Literal["linf", "l2", "l1", "l0"]
@@ -59,15 +60,15 @@ def uniform_in_ball(
     """Returns a uniform draw from the unit ball of a norm, shaped as `like`."""
     shape, dtype = like.shape, like.dtype
     if kind == "linf":
-        return jax.random.uniform(key, shape, dtype, -1, 1)
+        return keys.drawn(jax.random.uniform, key, shape, dtype, minval=-1.0)
     direction_key, radius_key = jax.random.split(key)
     match kind:
         case "l2":
-            normal = jax.random.normal(direction_key, shape, dtype)
+            normal = keys.drawn(jax.random.normal, direction_key, shape, dtype)
             direction = steepest_direction(normal, "l2")
         case "l1":
             # Laplace draws over their l1 norm are uniform on the ball's surface.
-            laplace = jax.random.laplace(direction_key, shape, dtype)
+            laplace = keys.drawn(jax.random.laplace, direction_key, shape, dtype)
             direction = laplace / norm(laplace, "l1")
         case _:
             raise ValueError(f"no uniform draw for norm {kind!r}.")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from robust_manifold.attacks import Expectation
 from robust_manifold.attacks.losses import Loss, Objective
 from robust_manifold.attacks.random import Apply, bound
-from robust_manifold.core import batching, norms
+from robust_manifold.core import batching, keys, norms
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import (
@@ -115,7 +115,7 @@ class _Noise:
     ) -> Bool[Array, ""]:
         draw_key, own_key = jax.random.split(key)
         image = example.image
-        normal = jax.random.normal(draw_key, image.shape, image.dtype)
+        normal = keys.drawn(jax.random.normal, draw_key, image.shape, image.dtype)
         noise = example.epsilon * norms.steepest_direction(normal, self.norm)
         classify = bound(self.apply, params, own_key)
         noisy = jnp.clip(image + noise, 0, 1)
