@@ -114,7 +114,7 @@ def check_not_traced(**arguments: Any) -> None:
       **arguments: what it was called with, by name.
     """
     # Inside jax.jit whatever JAX makes is traced, arguments or not.
-    for name, tree in (arguments | {"the call": jnp.zeros(())}).items():
+    for name, tree in (arguments | {"the call": jax.device_put(0)}).items():
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
             raise UsageError(
                 f"{name} is traced, as inside jax.jit, grad or vmap; allowed: arrays, "

@@ -250,7 +250,8 @@ def craft(
         samples has that very key.  None: another key in each step.
       batch_size: images worked on together; results do not depend on it.
       tile: images that a device computes at once; by default as many as are fast and
-        memory allows.
+        memory allows, however few there are.  1 is quickest for one image alone, and
+        rounds otherwise than other tiles.
       ids: global ids [n] of the images; 0..n-1 by default.
       loop: "scan" compiles many steps as one program, "python" calls a compiled step
         again and again; by default the latter only on a CPU and for functions that

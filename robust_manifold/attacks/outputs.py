@@ -12,10 +12,11 @@ from jaxtyping import Array, Bool, Float
 from robust_manifold.attacks.base import warn
 from robust_manifold.attacks.contract import first_line, told_by
 from robust_manifold.attacks.losses import margin
-from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted, loss_of
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.once import Once, of_jaxpr
 from robust_manifold.core.types import Output, Params, PRNGKey, Scalar, Target
 
 BLIND = 0.01
@@ -57,7 +58,7 @@ class _Look:
     view: Apply | None
     criterion: Criterion = MISCLASSIFIED
     key_impl: Any = None
-    tiled = True
+    tiled = brief = True
 
     def __call__(self, params: Params, key: PRNGKey, example: _Example) -> _Clean:
         if self.view is None:
@@ -318,10 +319,10 @@ def loop_form(view: Apply, params: Params, images: np.ndarray) -> str:
     """
     if jax.default_backend() != "cpu":
         return "scan"
-    image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    traced = jax.make_jaxpr(lambda p, i, k: bound(view, p, k)(i))(params, image, key)
-    return "python" if _holds_convolution(traced.jaxpr) else "scan"
+    params, key, image = batching.arguments_of_one(params, images)
+    keys = (key,) if isinstance(view, Expectation) else ()
+    slow = of_jaxpr(_holds_convolution, Once(view), params, image, *keys)
+    return "python" if slow else "scan"
 
 
 def _holds_convolution(jaxpr: Any) -> bool:

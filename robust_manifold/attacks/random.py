@@ -1,7 +1,6 @@
 """Random classifiers: a key for each call, and the expectation over the keys."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from robust_manifold.core.once import Once
 from robust_manifold.core.spec import (
     check,
     is_whole,
@@ -74,14 +74,12 @@ def bound(
       fixed: the key is the very one that the first sample is to have.
     """
     if not isinstance(apply, Expectation):
-        call = apply
-    elif fixed:
-        call = functools.partial(apply.with_first, key=key)
+        call, keys = Once(apply), ()
     else:
-        call = functools.partial(apply, key=key)
+        call, keys = Once(apply.with_first if fixed else apply), (key,)
 
     def classify(image: Array) -> Output:
         # Networks of mixed precision have logits of another type than their images.
-        return call(params, image).astype(image.dtype)
+        return call(params, image, *keys).astype(image.dtype)
 
     return classify

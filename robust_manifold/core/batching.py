@@ -15,6 +15,8 @@ from jaxtyping import Float
 from robust_manifold.core import keys, memory
 from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.once import shapes_of
+from robust_manifold.core.programs import Program
 from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
 
@@ -62,7 +64,8 @@ def map_examples(
         by value (a frozen dataclass), since it is a static argument of the
         compiled program: equal functions compile once.  With a true attribute
         `tiled` it is compiled for one tile, whatever `batch_size` is, so that results
-        do not even differ by rounding.
+        do not even differ by rounding.  If it is `brief`, too, it is one look rather
+        than a search of many steps, and compiled sooner, see `programs`.
       params: passed through to `function`; an argument of the compiled program.
       examples: a tree of arrays with a common leading axis [n, ...].
       key: folded with the id of each example.
@@ -217,10 +220,14 @@ def default_tile(
 
 def _fitting(function, params, examples) -> int:
     """Returns how many examples fit into a device's memory, at least 1."""
-    key, params = jax.eval_shape(lambda p: (jax.random.key(0), p), params)
-    example = jax.eval_shape(lambda e: jax.tree.map(lambda a: a[0], e), examples)
-    bytes_each = memory.peak_bytes(function, params, key, example)
+    bytes_each = memory.peak_bytes(function, *arguments_of_one(params, examples))
     return max(1, memory.budget() // max(bytes_each, 1))
+
+
+def arguments_of_one(params: Params, examples: Any) -> tuple[Any, Any, Any]:
+    """Returns the shapes of a function's arguments (params, key, example)."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return shapes_of(params), key, shapes_of(examples, 1)
 
 
 def _compute_tiles(function, params, key, ids, examples):
@@ -237,8 +244,9 @@ def _compute_tiles(function, params, key, ids, examples):
       examples: likewise.
     """
     parts = on_each_device((ids, examples))
+    compute = _map_brief_tile if getattr(function, "brief", False) else _map_tile
     results = [
-        _map_tile(function, own_params, own_key, *part)
+        compute(function, own_params, own_key, *part)
         for own_params, own_key, part in zip(
             params, on_each_device(key), parts, strict=True
         )
@@ -252,6 +260,7 @@ def _mapped(function, params, key, ids, examples):
 
 
 _map_tile = jax.jit(_mapped, static_argnames="function")
+_map_brief_tile = Program(_mapped, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnames="function")

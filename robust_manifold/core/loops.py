@@ -7,6 +7,7 @@ fewer tiles, so that one slow example does not keep a whole tile busy.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.core import batching, keys, memory
+from robust_manifold.core import batching, keys, memory, programs
 from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.once import Once
 from robust_manifold.core.types import Params, PRNGKey
 
 _FIRST_STRETCH = 8
@@ -114,6 +116,9 @@ def map_loop(
     examples, ids = batching.checked_examples(examples, ids, batch_size, tile)
     checked_key(key)
     n, devices = len(ids), jax.device_count()
+    loop = loop._replace(
+        begin=Once(loop.begin), step=Once(loop.step), finish=Once(loop.finish)
+    )
     tile = tile or batching.default_tile(_Body(loop), params, examples)
     together = tile * devices
     wanted = batch_size or together * (
@@ -122,6 +127,8 @@ def map_loop(
     size = -(-wanted // together) * together
     call = _Caller(loop, form, together, batching.on_each_device((params, key)))
 
+    first = np.minimum(np.arange(together), n - 1)
+    call.prepare(ids[first], jax.tree.map(lambda a: a[first], examples))
     parts = []
     for start in range(0, n, size):
         stop = min(start + size, n)
@@ -136,10 +143,9 @@ def map_loop(
 
 def _tiles_at_once(tile: int, loop: Loop, params: Params, examples: Any) -> int:
     """Returns how many tiles of a device are worked on together: 16 or what fits."""
-    key, params = jax.eval_shape(lambda p: (jax.random.key(0), p), params)
-    example = jax.eval_shape(lambda e: jax.tree.map(lambda a: a[0], e), examples)
-    state = jax.eval_shape(loop.begin, params, key, example)
-    held = jax.tree.leaves((example, state))
+    arguments = batching.arguments_of_one(params, examples)
+    state = jax.eval_shape(loop.begin, *arguments)
+    held = jax.tree.leaves((arguments[-1], state))
     bytes_each = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
     return int(max(1, min(16, memory.budget() // (tile * bytes_each))))
 
@@ -217,6 +223,13 @@ class _Caller(NamedTuple):
     shared: list[tuple[Params, PRNGKey]]
     """The parameters and the key, one copy on each device of this process."""
 
+    def prepare(self, ids: np.ndarray, examples: Any) -> None:
+        """Compiles all programs for tiles like this one, unless it has been done."""
+        own = batching.on_each_device(self.place((ids, examples)))
+        leaves, tree = jax.tree.flatten((self.shared, own))
+        kinds = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves)
+        _prepare(self.loop, self.form, tree, kinds)
+
     def begin(self, ids: np.ndarray, examples: Any) -> _Running:
         """Returns the states of a tile of examples."""
         return self._each(_begin, self.place((ids, examples)))
@@ -282,7 +295,7 @@ def _finished(loop, params, key, running: _Running) -> Any:
     return loop.finish(params, final_key, running.example, running.state, running.steps)
 
 
-@jax.jit(static_argnames="loop")
+@functools.partial(programs.Program, static_argnums=0)
 def _begin(loop, params, key, part):
     ids, examples = part
     begin = jax.vmap(_begun, in_axes=(None, None, 0, 0, 0))
@@ -301,7 +314,7 @@ def _tile_stepped(loop, params, key, running: _Running) -> _Running:
     return jax.vmap(one)(keys.per_example(key, running.id), running)
 
 
-@jax.jit(static_argnames="loop")
+@functools.partial(programs.Program, static_argnums=0)
 def _advance(loop, params, key, running, steps):
     def going(carry):
         place, running = carry
@@ -314,12 +327,45 @@ def _advance(loop, params, key, running, steps):
     return jax.lax.while_loop(going, step, (jnp.int32(0), running))[1]
 
 
-@jax.jit(static_argnames="loop")
+@functools.partial(programs.Program, static_argnums=0)
 def _advance_once(loop, params, key, running):
     return _tile_stepped(loop, params, key, running)
 
 
-@jax.jit(static_argnames="loop")
+@functools.partial(programs.Program, static_argnums=0)
 def _finish(loop, params, key, running):
     finish = jax.vmap(lambda k, r: _finished(loop, params, k, r))
     return finish(keys.per_example(key, running.id), running)
+
+
+@functools.lru_cache(maxsize=256)
+def _prepare(loop: Loop, form: str, tree: Any, kinds: tuple[Any, ...]) -> None:
+    """Compiles the programs of a loop together, for what lies on each device.
+
+    Args:
+      loop: as for `map_loop`, like the next.
+      form: of the loop over the steps.
+      tree: of the parameters and keys, and of ids and examples, a tile a device.
+      kinds: shape, type and place of each array in it.
+    """
+    leaves = [jax.ShapeDtypeStruct(s, d, sharding=place) for s, d, place in kinds]
+    lowered = []
+    for shared, part in zip(*jax.tree.unflatten(tree, leaves), strict=True):
+        begin = _begin.jitted.trace(loop, *shared, part)
+        running = jax.tree.map(
+            functools.partial(_on_device, part[0].sharding), begin.out_info
+        )
+        if form == "scan":
+            steps = np.int32(loop.steps)
+            advance = _advance.jitted.trace(loop, *shared, running, steps)
+        else:
+            advance = _advance_once.jitted.trace(loop, *shared, running)
+        finish = _finish.jitted.trace(loop, *shared, running)
+        lowered += [one.lower() for one in (begin, advance, finish)]
+    programs.compile_together(lowered)
+
+
+def _on_device(place: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=place, weak_type=leaf.weak_type
+    )

@@ -1,12 +1,13 @@
 """How much memory a function needs, estimated from its trace, and how much there is."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.extend import core
+
+from robust_manifold.core.once import of_jaxpr
 
 _CPU_BUDGET = 1 << 30
 """Bytes for one chunk on a CPU; larger chunks were no faster (docs/performance.md)."""
@@ -33,16 +34,7 @@ def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:
       function: hashable; traced once for arguments of these shapes.
       *arguments: trees of arrays or `jax.ShapeDtypeStruct`.
     """
-    leaves, tree = jax.tree.flatten(arguments)
-    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return _peak_bytes(function, tree, shapes)
-
-
-@functools.lru_cache(maxsize=256)
-def _peak_bytes(function, tree, shapes) -> int:
-    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
-    closed = jax.make_jaxpr(function)(*jax.tree.unflatten(tree, leaves))
-    return _peak(closed.jaxpr)
+    return of_jaxpr(_peak, function, *arguments)
 
 
 def _peak(jaxpr: Any) -> int:
