@@ -19,6 +19,7 @@ from typing import IO
 
 from PIL import features as pillow
 
+from robust_manifold.compilation_cache import cache_folder
 from robust_manifold.core.errors import UsageError
 from robust_manifold.data.images import Progress
 from robust_manifold.data.sources import Decoded, DecodedSource, Examples, Parts, Source
@@ -29,7 +30,7 @@ from robust_manifold.data.stored import (
     write_array,
     write_manifest,
 )
-from robust_manifold.runtime import console, devices
+from robust_manifold.runtime import console
 
 OFF = "off"
 
@@ -82,7 +83,7 @@ def root_folder(cache_dir: str | os.PathLike[str] | None) -> Path | None:
     if chosen == OFF:
         return None
     if not chosen:
-        return devices.cache_folder(os.environ).parent
+        return cache_folder(os.environ).parent
     try:
         return Path(chosen).expanduser()
     except RuntimeError:

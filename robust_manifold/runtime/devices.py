@@ -3,17 +3,15 @@
 import multiprocessing
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from robust_manifold.compilation_cache import enable_compilation_cache
 from robust_manifold.core.errors import UsageError
 
-# Programs that compile faster than this are not worth a file each.
-_MIN_COMPILE_SECONDS = 0.3
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID")
 
 
@@ -25,8 +23,7 @@ def initialise(*, compilation_cache: bool = True) -> None:
     never in a data loader's worker process.
 
     Args:
-      compilation_cache: keep compiled programs in `JAX_COMPILATION_CACHE_DIR`, or
-        by default in `~/.cache/robust_manifold/xla`; the folder must be trusted.
+      compilation_cache: keep compiled programs, as `enable_compilation_cache` does.
 
     Raises:
       UsageError: if the environment names a cluster by halves, or a platform of
@@ -49,23 +46,7 @@ def initialise(*, compilation_cache: bool = True) -> None:
     if not compilation_cache:
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        folder = cache_folder(os.environ)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            # A read-only home costs compile time, not the run.
-            return
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update(
-        "jax_persistent_cache_min_compile_time_secs", _MIN_COMPILE_SECONDS
-    )
-
-
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Returns where compiled programs are kept by default."""
-    home = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "robust_manifold" / "xla"
+    enable_compilation_cache()
 
 
 def cluster_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
