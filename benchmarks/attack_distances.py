@@ -43,12 +43,14 @@ def contenders(rounds, steps) -> dict[str, dict]:
         },
         "linf": {
             "ours": _ours("norm='linf'"),
-            "adv_lib": peers.adv_lib_linf(max_iterations=steps),
+            "adv_lib": peers.adv_lib(
+                "carlini_wagner.linf", "carlini_wagner_linf", max_iterations=steps
+            ),
             "art": peers.art("CarliniLInfMethod", max_iter=steps),
         },
         "l0": {
             "ours": _ours("norm='l0'"),
-            "adv_lib sigma_zero": peers.adv_lib_sigma_zero(),
+            "adv_lib sigma_zero": peers.adv_lib("sigma_zero", "sigma_zero"),
             "ours sigma_zero": attack_speed.ours(attacks.registry.build("sigma_zero")),
             "ours logits": attack_speed.ours(
                 attacks.registry.build("sigma_zero(normalise=False)")

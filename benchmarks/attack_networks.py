@@ -1,16 +1,21 @@
 """One classifier for all libraries: the package's, and the same weights in PyTorch."""
 
+import time
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import known_networks
 import numpy as np
 import runs
 import torch
+import torch_residual
+from layers import MEMORY_FORMATS
 from torch import nn
 
 from robust_manifold import models
 from robust_manifold.core import norms
+from robust_manifold.models.residual import ResidualCNN
 
 NORMS = ("linf", "l2", "l0")
 
@@ -41,8 +46,7 @@ class Case(NamedTuple):
 
     def torch_batch(self):
         """Images and labels for PyTorch."""
-        images = np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))
-        return torch.from_numpy(images), torch.from_numpy(self.labels.astype(np.int64))
+        return torch_batch(self.images, self.labels)
 
     def correct(self, images=None) -> np.ndarray:
         """Which images the package's network classifies as labelled."""
@@ -73,29 +77,63 @@ class Case(NamedTuple):
 def load(path, count) -> Case:
     """Returns the classifier of a run with its first test images."""
     run = runs.Run(path)
-    images = run.images(count)
     labels = np.asarray(run.test.labels[:count])
-    network = torch_network(run.classifier, images.shape[1:])
-    case = Case(run.path.name, run.classifier, network, images, labels)
+    return _case(run.path.name, run.classifier, run.images(count), labels)
+
+
+def known(name, count) -> Case:
+    """Returns a classifier of `known_networks` with its first test images."""
+    network, test = known_networks.classifier(name)
+    return _case(name, network, test.images[:count], np.asarray(test.labels[:count]))
+
+
+def _case(name, classifier, images, labels) -> Case:
+    network = torch_network(classifier, images.shape[1:])
+    case = Case(name, classifier, network, images, labels)
     with torch.no_grad():
         theirs = network(case.torch_batch()[0]).numpy()
-    ours = logits_of(run.classifier, images)
+    ours = logits_of(classifier, images)
     # Before anything is compared: the networks are one.
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
-    return case
+    return case._replace(torch=fastest_form(case))
 
 
 def torch_network(classifier, image_shape) -> nn.Module:
-    """Returns the `nn.Sequential` with a classifier's weights, for inference."""
+    """Returns the PyTorch network with a classifier's weights, for inference."""
     classes = classifier.model.output_shape[0]
-    shape = {"image_shape": image_shape, "classes": classes}
-    layers = models.torch_layers(classifier.spec, **shape)
-    network = nn.Sequential(*(eval(f"nn.{text}", {"nn": nn}) for text in layers))
-    weights = models.to_torch(classifier.spec, classifier.params, **shape)
-    tensors = {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}
-    network.load_state_dict(tensors)
+    if isinstance(classifier.spec, ResidualCNN):
+        network = torch_residual.Residual(jax.device_get(classifier.params))
+    else:
+        shape = {"image_shape": image_shape, "classes": classes}
+        layers = models.torch_layers(classifier.spec, **shape)
+        network = nn.Sequential(*(eval(f"nn.{text}", {"nn": nn}) for text in layers))
+        weights = models.to_torch(classifier.spec, classifier.params, **shape)
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in weights.items()}
+        network.load_state_dict(tensors)
     # Attacks differentiate images; gradients of weights would be work for nothing.
     return network.eval().requires_grad_(False)
+
+
+def fastest_form(case) -> nn.Module:
+    """Returns PyTorch's network in the memory format whose gradients are faster."""
+    images, labels = case.first(64).torch_batch()
+    images.requires_grad_()
+    seconds = {}
+    for _ in range(4):
+        for memory_format in MEMORY_FORMATS.values():
+            network = case.torch.to(memory_format=memory_format)
+            start = time.perf_counter()
+            loss = nn.functional.cross_entropy(network(images), labels)
+            torch.autograd.grad(loss, images)
+            taken = time.perf_counter() - start
+            seconds[memory_format] = min(taken, seconds.get(memory_format, taken))
+    return case.torch.to(memory_format=min(seconds, key=seconds.__getitem__))
+
+
+def torch_batch(images, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns images and labels as PyTorch has them."""
+    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
 def logits_of(classifier, images) -> np.ndarray:

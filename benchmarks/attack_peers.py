@@ -152,15 +152,15 @@ def _pyautoattack(module, name, norm, epsilon, fields):
     return run
 
 
-def adv_lib_linf(**fields):
-    """Returns adv-lib's Carlini-Wagner attack in linf."""
+def adv_lib(module, name, **fields):
+    """Returns an attack of adv-lib, by its module in `adv_lib.attacks`."""
 
-    return _adv_lib("carlini_wagner.linf", "carlini_wagner_linf", fields)
+    def run(case):
+        attack = getattr(_adv_lib_module(module), name)
+        images, labels = case.torch_batch()
+        return pixels(attack(case.torch, images, labels, **fields))
 
-
-def adv_lib_sigma_zero(**fields):
-    """Returns adv-lib's sigma-zero, an attack in l0 (Cina et al. 2024)."""
-    return _adv_lib("sigma_zero", "sigma_zero", fields)
+    return run
 
 
 def jax_apply(classifier):
@@ -172,19 +172,10 @@ def _budget(epsilon):
     return {} if epsilon is None else {"epsilon": epsilon}
 
 
-def _adv_lib(module, name, fields):
-    def run(case):
-        attack = getattr(_adv_lib_module(module), name)
-        images, labels = case.torch_batch()
-        return pixels(attack(case.torch, images, labels, **fields))
-
-    return run
-
-
 def _adv_lib_module(module):
     """Imports the one file, not the package's other attacks and their drawing."""
     root = importlib.util.find_spec("adv_lib").submodule_search_locations[0]
-    for name in ("utils", "attacks", "attacks.carlini_wagner"):
+    for name in ("attacks", "attacks.carlini_wagner"):
         shell = types.ModuleType(f"adv_lib.{name}")
         shell.__path__ = [f"{root}/{name.replace('.', '/')}"]
         sys.modules[f"adv_lib.{name}"] = shell

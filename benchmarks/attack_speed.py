@@ -33,6 +33,15 @@ class Race(NamedTuple):
     budgeted: bool
     contenders: dict[str, Callable]
 
+    def among(self, found) -> "Race":
+        """Returns the race of ours and of these libraries."""
+        left = {
+            name: contender
+            for name, contender in self.contenders.items()
+            if name == "ours" or name.split()[0] in found
+        }
+        return self._replace(contenders=left)
+
 
 def ours(attack):
     """Returns our attack as a contender."""
@@ -49,6 +58,25 @@ def ours(attack):
         return np.asarray(made.images)
 
     return run
+
+
+class Measured(NamedTuple):
+    """What the contenders made, and the seconds of their calls.
+
+    Attributes:
+      first: seconds of the first call, which compiles.
+      made: images.
+      times: of the calls that followed.
+    """
+
+    first: dict[str, float]
+    made: dict[str, np.ndarray]
+    times: Times
+
+    def peers(self) -> list[str]:
+        """The others that were called repeatedly, the fastest first."""
+        names = [name for name in self.times.rounds if name != "ours"]
+        return sorted(names, key=self.times.median)
 
 
 def compare(case, epsilon, rounds, budget, found, names=None):
@@ -69,21 +97,26 @@ def compare(case, epsilon, rounds, budget, found, names=None):
     for name, build in RACES.items():
         if names and name not in names:
             continue
-        race = build(epsilon)
-        left = {
-            label: contender
-            for label, contender in race.contenders.items()
-            if label == "ours" or label.split()[0] in found
-        }
+        race = build(epsilon).among(found)
         print(f"\n{name}: {race.like}", flush=True)
-        limit = epsilon if race.budgeted else None
-        _compare(case, race._replace(contenders=left), limit, rounds, budget)
+        measured = measure(case, race, epsilon, rounds, budget)
+        _print(case, race, measured)
         jax.clear_caches()
 
 
-def _compare(case, race, epsilon, rounds, budget):
+def measure(case, race, epsilon, rounds, budget, slow=lambda first: SLOW) -> Measured:
+    """Calls every contender once, and those that are not slow again in turn.
+
+    Args:
+      case: what is attacked.
+      race: the contenders, whose results are checked.
+      epsilon: the radius, if the race has one.
+      rounds: as in `compare`.
+      budget: as in `compare`.
+      slow: from the peers' first seconds to those after which one is not called again.
+    """
     first, made = {}, {}
-    for name, run in list(race.contenders.items()):
+    for name, run in race.contenders.items():
         start = time.perf_counter()
         try:
             with peers.quiet():
@@ -94,18 +127,23 @@ def _compare(case, race, epsilon, rounds, budget):
             print(f"  {name:16} fails: {type(error).__name__}: {error}"[:110])
             continue
         first[name] = time.perf_counter() - start
-        case.check(name, made[name], race.norm, epsilon)
-    repeated = [n for n in first if n == "ours" or first[n] <= SLOW]
+        case.check(name, made[name], race.norm, epsilon if race.budgeted else None)
+    limit = slow([seconds for name, seconds in first.items() if name != "ours"])
+    repeated = [n for n in first if n == "ours" or first[n] <= limit]
     times = _rounds(case, race.contenders, repeated, rounds, budget)
+    return Measured(first, made, times)
+
+
+def _print(case, race, measured):
+    first, made, times = measured
     print(
         f"  {'':16}{'first call s':>14}{'then s':>9}{'images/s':>10}"
         f"{'ratio':>24}{'success':>9}{'distance':>10}"
     )
     for name in first:
         _print_row(case, race, name, first[name], times, made[name])
-    others = [name for name in repeated if name != "ours"]
-    if others:
-        best = times.fastest(*others)
+    if measured.peers():
+        best = measured.peers()[0]
         print(f"  fastest peer: {best}, {times.ratio(best, 'ours')} of our time")
     elif len(first) > 1:
         best = min((name for name in first if name != "ours"), key=first.__getitem__)
@@ -133,12 +171,8 @@ def _rounds(case, contenders, names, rounds, budget) -> Times:
 
 
 def _print_row(case, race, name, first, times, made):
-    correct = case.correct()
-    fallen = ~case.correct(made)
-    distance = case.distances(made, race.norm)[correct & fallen]
-    mean = f"{distance.mean():10.4f}" if distance.size else f"{'':10}"
-    # Success: of the images that were right before.
-    success = (correct & fallen).sum() / max(1, correct.sum())
+    success, distance = outcome(case, race, made)
+    mean = f"{distance:10.4f}" if np.isfinite(distance) else f"{'':10}"
     if name in times.rounds:
         seconds = times.median(name)
         ratio = "" if name == "ours" else str(times.ratio(name, "ours"))
@@ -146,6 +180,15 @@ def _print_row(case, race, name, first, times, made):
     else:
         timed = f"{'(once)':>9}{len(made) / first:10.1f}{'':24}"
     print(f"  {name:16}{first:14.2f}{timed}{success:9.4f}{mean}", flush=True)
+
+
+def outcome(case, race, made) -> tuple[float, float]:
+    """Returns the success, of images that were right before, and its mean distance."""
+    correct = case.correct()
+    fallen = correct & ~case.correct(made)
+    distances = case.distances(made, race.norm)[fallen]
+    distance = float(distances.mean()) if distances.size else float("nan")
+    return fallen.sum() / max(1, correct.sum()), distance
 
 
 def _pgd(epsilon):
@@ -167,6 +210,13 @@ def _pgd(epsilon):
             "torchattacks": peers.torchattacks(
                 "PGD", eps=epsilon, alpha=size, steps=PGD_STEPS
             ),
+            "adv_lib": peers.adv_lib(
+                "projected_gradient_descent",
+                "pgd_linf",
+                ε=epsilon,
+                steps=PGD_STEPS,
+                absolute_step_size=size,
+            ),
             "art": peers.art(
                 "ProjectedGradientDescent",
                 eps=epsilon,
@@ -178,26 +228,28 @@ def _pgd(epsilon):
     )
 
 
-def _carlini_wagner(epsilon):
+def carlini_wagner(epsilon, rounds=CW_ROUNDS, steps=CW_STEPS, constant=1.0):
+    """Returns the race in l2, which knows of no radius."""
     del epsilon
     attack = attacks.registry.build(
-        f"carlini_wagner(norm='l2', binary_search_steps={CW_ROUNDS}, "
-        f"steps={CW_STEPS}, learning_rate={CW_RATE}, initial_const=1.0, "
+        f"carlini_wagner(norm='l2', binary_search_steps={rounds}, "
+        f"steps={steps}, learning_rate={CW_RATE}, initial_const={constant}, "
         "abort_early=False, normalise=False)"
     )
     foolbox = {
         "name": "L2CarliniWagnerAttack",
-        "binary_search_steps": CW_ROUNDS,
-        "steps": CW_STEPS,
+        "binary_search_steps": rounds,
+        "steps": steps,
         "stepsize": CW_RATE,
         # Its default, 0.001, is not left within so few rounds.
-        "initial_const": 1.0,
+        "initial_const": constant,
         "abort_early": False,
     }
     return Race(
-        f"{CW_ROUNDS} constants from 1, {CW_STEPS} steps of Adam({CW_RATE}) each; no "
-        "early abort here and in foolbox; torchattacks: one constant 1, as many steps "
-        "in all, ends when its cost rises; art: its own line search in each step",
+        f"{rounds} constants from {constant:g}, {steps} steps of Adam({CW_RATE}) each; no "
+        "early abort here, in foolbox and adv_lib; torchattacks: one constant, as "
+        "many steps in all, ends when its cost rises; art: its own line search in each "
+        "step",
         "l2",
         False,
         {
@@ -205,14 +257,23 @@ def _carlini_wagner(epsilon):
             "foolbox jax": peers.foolbox_jax(**foolbox),
             "foolbox torch": peers.foolbox_torch(**foolbox),
             "torchattacks": peers.torchattacks(
-                "CW", c=1, steps=CW_ROUNDS * CW_STEPS, lr=CW_RATE
+                "CW", c=constant, steps=rounds * steps, lr=CW_RATE
+            ),
+            "adv_lib": peers.adv_lib(
+                "carlini_wagner.l2",
+                "carlini_wagner_l2",
+                learning_rate=CW_RATE,
+                initial_const=constant,
+                binary_search_steps=rounds,
+                max_iterations=steps,
+                abort_early=False,
             ),
             "art": peers.art(
                 "CarliniL2Method",
-                binary_search_steps=CW_ROUNDS,
-                max_iter=CW_STEPS,
+                binary_search_steps=rounds,
+                max_iter=steps,
                 learning_rate=CW_RATE,
-                initial_const=1.0,
+                initial_const=constant,
             ),
         },
     )
@@ -229,6 +290,15 @@ def _apgd(epsilon):
                 "APGD", norm="Linf", eps=epsilon, steps=APGD_STEPS, loss="ce"
             ),
             "pyautoattack": peers.apgd("Linf", epsilon, APGD_STEPS),
+            "adv_lib": peers.adv_lib(
+                "auto_pgd",
+                "apgd",
+                eps=epsilon,
+                norm=float("inf"),
+                n_iter=APGD_STEPS,
+                loss_function="ce",
+                best_loss=True,
+            ),
             "art": peers.art(
                 "AutoProjectedGradientDescent",
                 eps=epsilon,
@@ -253,6 +323,7 @@ def _deepfool(epsilon):
             "foolbox jax": peers.foolbox_jax(**foolbox),
             "foolbox torch": peers.foolbox_torch(**foolbox),
             "torchattacks": peers.torchattacks("DeepFool", steps=DEEPFOOL_STEPS),
+            "adv_lib": peers.adv_lib("deepfool", "df", steps=DEEPFOOL_STEPS),
             "art": peers.art("DeepFool", max_iter=DEEPFOOL_STEPS, epsilon=0.02),
         },
     )
@@ -278,7 +349,7 @@ def _square(epsilon):
 
 RACES = {
     "pgd": _pgd,
-    "cw_l2": _carlini_wagner,
+    "cw_l2": carlini_wagner,
     "apgd": _apgd,
     "deepfool": _deepfool,
     "square": _square,

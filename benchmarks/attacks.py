@@ -44,11 +44,8 @@ PARTS = ("speed", "passes", "autoattack", "distances")
 def main():
     options = parse()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    print(
-        f"python {sys.version.split()[0]}, jax {jax.__version__}, torch "
-        f"{torch.__version__}, {torch.get_num_threads()} threads; "
-        f"{runs.describe_machine()}"
-    )
+    threads = torch.get_num_threads()
+    print(runs.describe_versions(f"{torch.__version__}, {threads} threads"))
     found = attack_peers.present()
     cases = {"undefended": attack_networks.load(options.run, options.images)}
     if options.robust:

@@ -75,6 +75,43 @@ def mean_best_errors(run, images, setting) -> np.ndarray:
     return np.asarray(curves).min(axis=1).mean(axis=0)
 
 
+def check_same_steps(run, images, others):
+    """Raises unless the other inversions take the steps of the recipe that ours takes.
+
+    The first step leads every restart to the same error.  Further ones amplify
+    rounding, of some restarts by much: after five the middle one's error is compared,
+    since steps by another formula move all of them.
+
+    Args:
+      run: with the generator.
+      images: [n, h, w, c].
+      others: by name, functions from a setting to the restarts' errors, [n, restarts].
+    """
+    for steps, over_all in ((1, np.max), (5, np.median)):
+        setting = RECIPE_SETTING.stopped(steps)
+        ours = np.asarray(invert(run, images, setting).restart_errors)
+        for name, errors in others.items():
+            apart = over_all(np.abs(np.asarray(errors(setting)) / ours - 1))
+            assert apart <= 1e-3, f"{name}: errors differ by {apart:.2g} in {steps}"
+
+
+def check_same_errors(name, errors, ours):
+    """Raises unless the mean errors of a whole search are the same but for chance.
+
+    Two hundred steps amplify rounding so far that single images end elsewhere; over
+    the images that evens out.
+
+    Args:
+      name: of the other inversion.
+      errors: of the best restart of each image, [n].
+      ours: the same.
+    """
+    differences = np.asarray(errors) - np.asarray(ours)
+    chance = 4 * differences.std() / np.sqrt(differences.size)
+    allowed = 0.01 * np.mean(ours) + chance
+    assert abs(differences.mean()) <= allowed, f"{name} finds other errors than ours"
+
+
 def starts(run, images, restarts) -> np.ndarray:
     """Returns the latents that random restarts begin at, [n, restarts, latent]."""
     model = run.generator.model

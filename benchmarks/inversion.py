@@ -30,7 +30,6 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import accuracy
-import flax
 import jax
 import limit
 import memory
@@ -109,15 +108,10 @@ def torch_device() -> str | None:
 
 
 def describe(device):
-    if device is None:
-        peer = "no torch for this platform"
-    else:
-        peer = f"torch {torch.__version__} on {device}, {torch.get_num_threads()}"
-        peer += " threads"
-    print(
-        f"python {sys.version.split()[0]}, jax {jax.__version__}, flax "
-        f"{flax.__version__}, {peer}; {runs.describe_machine()}"
-    )
+    peer = None
+    if device is not None:
+        peer = f"{torch.__version__} on {device}, {torch.get_num_threads()} threads"
+    print(runs.describe_versions(peer))
 
 
 def measure(part, run, options, device):

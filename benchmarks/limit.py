@@ -35,10 +35,10 @@ def compare(run, images, rounds, device):
 def report(run, batch, times, products, settings):
     """Prints what was timed, beside the better of the matrix products."""
     product = times.fastest(*products)
-    peak = 2 * matrix_size() ** 3
+    rate = product_operations() / times.median(product)
     print(
-        f"{product}, side {matrix_size()}: "
-        f"{peak / times.median(product) / 1e9:.1f} GFLOP/s\n{'':26}{'MFLOP':>8}"
+        f"{product}, side {matrix_size()}: {rate / 1e9:.1f} GFLOP/s\n"
+        f"{'':26}{'MFLOP':>8}"
         f"{'restart-steps':>15}{'GFLOP':>10}{'share of the':>24}\n{'':26}{'a step':>8}"
         f"{'a second':>15}{'a second':>10}{'matrix product':>24}"
     )
@@ -46,13 +46,22 @@ def report(run, batch, times, products, settings):
         done = batch * setting.restarts.count * setting.solver.steps
         each = step_operations(run, setting.solver)
         rate = done / times.median(name)
-        ratio = times.ratio(product, name)
-        share = timing.Ratio(*(value * done * each / peak for value in ratio))
+        share = share_of(times, product, name, done * each)
         print(
             f"{name:26}{each / 1e6:8.2f}{rate:15.0f}{rate * each / 1e9:10.1f}"
             f"{share!s:>24}",
             flush=True,
         )
+
+
+def share_of(times, product, name, work) -> timing.Ratio:
+    """Returns the share of the product's rate at which `work` operations are done."""
+    whole = product_operations()
+    return timing.Ratio(*(value * work / whole for value in times.ratio(product, name)))
+
+
+def product_operations() -> int:
+    return 2 * matrix_size() ** 3
 
 
 def matrix_size() -> int:

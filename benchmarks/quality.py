@@ -20,6 +20,8 @@ except ModuleNotFoundError:
 OURS, PEER = "recipe, ours", "recipe, torch"
 # More steps than the error curve asks for, where a schedule depends on their number.
 TRIED_STEPS = 20
+# Images whose first steps are compared.
+CHECKED = 20
 
 
 class Row(NamedTuple):
@@ -119,14 +121,13 @@ def _torch_row(run, images, ours, device):
     if not peers:
         return {}
     starts = contenders.starts(run, images, RECIPE_RESTARTS)
-    check_same(run, images, starts, peers)
+    check_same(run, images, peers)
     name, peer, batch_size = torch_recipe.fastest(peers, images, starts, RECIPE)
     call = functools.partial(
         torch_recipe.invert, peer, images, starts, RECIPE, batch_size
     )
     errors = call().errors.min(axis=1)
-    # Two hundred steps blow up rounding; the mean over the images stays.
-    np.testing.assert_allclose(errors.mean(), ours.error.mean(), rtol=0.01)
+    contenders.check_same_errors(PEER, errors, ours.error)
     print(
         f"torch in its fastest form: {name}, {batch_size} images at a time; its mean "
         f"error / ours is {errors.mean() / ours.error.mean():.5f}"
@@ -134,14 +135,19 @@ def _torch_row(run, images, ours, device):
     return {PEER: Row(RECIPE_SETTING.passes, float(errors.mean()), call)}
 
 
-def check_same(run, images, starts, peers, steps=5):
-    """Raises unless a few steps lead every restart to the same error everywhere."""
-    images, starts = images[:20], starts[:20]
-    few = RECIPE_SETTING.stopped(steps)
-    ours = contenders.invert(run, images, few).restart_errors
-    for peer in peers.values():
-        theirs = torch_recipe.invert(peer, images, starts, few.solver, len(images))
-        np.testing.assert_allclose(theirs.errors, ours, rtol=1e-3)
+def check_same(run, images, peers):
+    """Raises unless PyTorch takes the same steps from the same starts."""
+    images = images[:CHECKED]
+    starts = contenders.starts(run, images, RECIPE_RESTARTS)
+    others = {
+        name: lambda setting, peer=peer: (
+            torch_recipe.invert(
+                peer, images, starts, setting.solver, len(images)
+            ).errors
+        )
+        for name, peer in peers.items()
+    }
+    contenders.check_same_steps(run, images, others)
 
 
 def _in_turns(runs, rounds) -> timing.Times:

@@ -1,17 +1,31 @@
 """What a benchmark needs of a finished run: its networks, weights and images."""
 
+import contextlib
 import functools
 import json
 import os
+import platform
+import sys
+import time
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import flax
 import jax
 import numpy as np
 
 from robust_manifold import data, models
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import load_params, read_params_metadata
+
+PEERS = (
+    "foolbox",
+    "torchattacks",
+    "adversarial-robustness-toolbox",
+    "adv-lib",
+    "pyautoattack",
+)
 
 
 class Network(NamedTuple):
@@ -111,10 +125,35 @@ class Run:
         return Network(text, model, load_params(self._folder(role)))
 
 
+def describe_versions(torch=None) -> str:
+    """The day, the versions of what is measured, and the machine.
+
+    Args:
+      torch: PyTorch's version, or words in its place; None: it is not here.
+    """
+    named = {"python": sys.version.split()[0], "jax": jax.__version__}
+    named |= {"flax": flax.__version__, "torch": torch or "none"}
+    for name in PEERS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            named[name] = metadata.version(name)
+    versions = ", ".join(f"{name} {version}" for name, version in named.items())
+    return f"{time.strftime('%Y-%m-%d')}; {versions}; {describe_machine()}"
+
+
 def describe_machine() -> str:
     """The processors and how busy they are."""
     device = jax.devices()[0]
     return (
-        f"{len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}; "
-        f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+        f"{len(os.sched_getaffinity(0))} x {processor()}, load "
+        f"{os.getloadavg()[0]:.1f}; {jax.device_count()} x {device.device_kind} "
+        f"({device.platform})"
     )
+
+
+def processor() -> str:
+    """Returns the processor's name, as the system gives it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or "CPU"

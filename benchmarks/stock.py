@@ -1,10 +1,10 @@
-"""The convolutional generator with `flax.linen.ConvTranspose` for our layers."""
+"""The measured networks with the layers of `flax.linen` for our own."""
 
 import functools
 
 import flax.linen as nn
 
-from robust_manifold.models import generators
+from robust_manifold.models import classifiers, generators, residual
 
 
 class _Stock(nn.Module):
@@ -21,6 +21,50 @@ class _Stock(nn.Module):
         for features in self.features:
             x = nn.ConvTranspose(features, (4, 4), (2, 2))(nn.relu(x))
         return 0.5 * nn.tanh(x) + 0.5
+
+
+class _Pooled(nn.Module):
+    """`small_cnn` and `madry_cnn`, with the same names of parameters."""
+
+    features: tuple[int, ...]
+    units: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, images):
+        x = images
+        for features in self.features:
+            x = nn.relu(nn.Conv(features, (5, 5))(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        x = x.reshape(x.shape[0], -1)
+        *hidden, classes = self.units
+        for units in hidden:
+            x = nn.relu(nn.Dense(units)(x))
+        return nn.Dense(classes)(x)
+
+
+class _Residual(residual._ResidualNetwork):
+    """`residual_cnn`, with the same names of parameters."""
+
+    def convolve(self, x, features, size, stride):
+        strides = (stride, stride)
+        return nn.Conv(features, (size, size), strides, use_bias=False)(x)
+
+
+def classify(classifier):
+    """Returns `classify(params, images) -> logits` for a classifier of the three."""
+    spec = classifier.spec
+    if isinstance(spec, residual.ResidualCNN):
+        module = spec.module(classifier.model.input_shape, 10)
+        fields = ("classes", "widths", "blocks", "first_stride", "dropout")
+        stock = _Residual(**{name: getattr(module, name) for name in fields})
+        return functools.partial(stock.apply, train=False)
+    assert isinstance(spec, classifiers.SmallCNN | classifiers.MadryCNN), spec
+    layers = classifier.arrays()
+    features, units = (
+        tuple(layers[name]["bias"].size for name in sorted(layers) if kind in name)
+        for kind in ("Conv", "Dense")
+    )
+    return _Pooled(features, units).apply
 
 
 def generate(generator):

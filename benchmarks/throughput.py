@@ -3,7 +3,6 @@
 import functools
 
 import contenders
-import numpy as np
 import stock
 import timing
 from contenders import RECIPE_RESTARTS, RECIPE_SETTING
@@ -25,26 +24,30 @@ def compare(run, images, rounds, device):
         peers = torch_recipe.peers(run.generator, device)
     generate = stock.generate(run.generator)
     if generate is not None:
-        _check_stock(run, images[:20], generate)
+        flax = functools.partial(_errors, run, images[:20], generate)
+        contenders.check_same_steps(run, images[:20], {"flax": flax})
     print(
         f"thousand restart-steps a second, {RECIPE_RESTARTS.count} restarts, {STEPS} "
         "steps, whole calls"
     )
     for batch in sorted({max(len(images) // 10, 1), max(len(images) // 2, 1)}):
         part = images[:batch]
-        call = functools.partial(
-            contenders.timed, run, part, setting, batch_size=len(part)
-        )
-        runs = {"ours": call()}
+        runs = {"ours": call(run, part, setting)}
         if generate is not None:
-            runs["flax"] = call(generate=generate)
-        runs |= _torch(run, part, setting, peers)
+            runs["flax"] = call(run, part, setting, generate=generate)
+        runs |= torch_calls(run, part, setting, peers)
         runs = {name: timing.Contender(call) for name, call in runs.items()}
         times = timing.compare(runs, rounds, budget=SECONDS)
         _print(times, batch)
 
 
-def _torch(run, images, setting, peers):
+def call(run, images, setting, **options):
+    """Returns our inversion of all images at a time."""
+    return contenders.timed(run, images, setting, batch_size=len(images), **options)
+
+
+def torch_calls(run, images, setting, peers):
+    """Returns PyTorch's inversions by the names of their memory formats."""
     starts = contenders.starts(run, images, setting.restarts)
     return {
         f"torch {name}": functools.partial(
@@ -54,14 +57,8 @@ def _torch(run, images, setting, peers):
     }
 
 
-def _check_stock(run, images, generate):
-    """Raises unless stock layers lead to the same errors."""
-    few = RECIPE_SETTING.stopped(5)
-    ours, theirs = (
-        contenders.invert(run, images, few, generate=g).restart_errors
-        for g in (None, generate)
-    )
-    np.testing.assert_allclose(theirs, ours, rtol=1e-3)
+def _errors(run, images, generate, setting):
+    return contenders.invert(run, images, setting, generate=generate).restart_errors
 
 
 def _print(times, batch):
