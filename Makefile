@@ -6,7 +6,7 @@ WORKDIR ?= runs/mnist_quick
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart reproduce results test test-all lint format clean
+.PHONY: help quickstart reproduce results bench test test-all lint format clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,17 @@ reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full)
 
 results: $(VENV)/.quick ## Write docs/results.md anew from the records in docs/results/records
 	$(BIN)/python -m robust_manifold.results
+
+# On Linux, PyTorch brings gigabytes of CUDA, unless PIP_EXTRA_INDEX_URL names its index
+# of builds for CPUs.  The requirements of torchattacks and adv-lib, a `requests` of 2020
+# and visdom, do not fit and are not needed.
+$(VENV)/.bench: $(VENV)/.quick
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quick,bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1 adv-lib==0.2.8
+	@touch $@
+
+bench: $(VENV)/.bench ## Measure speed beside other libraries: ten minutes with nothing else running
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/short.py $(BENCH)
 
 # Most of the time of the tests is compilation: XLA's, where of small programs faster
 # ones are not worth it, and a part each is quicker and takes fewer memory maps than

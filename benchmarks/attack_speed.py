@@ -246,8 +246,8 @@ def carlini_wagner(epsilon, rounds=CW_ROUNDS, steps=CW_STEPS, constant=1.0):
         "abort_early": False,
     }
     return Race(
-        f"{rounds} constants from {constant:g}, {steps} steps of Adam({CW_RATE}) each; no "
-        "early abort here, in foolbox and adv_lib; torchattacks: one constant, as "
+        f"{rounds} constants from {constant:g}, {steps} steps of Adam({CW_RATE}) each; "
+        "no early abort here, in foolbox and adv_lib; torchattacks: one constant, as "
         "many steps in all, ends when its cost rises; art: its own line search in each "
         "step",
         "l2",

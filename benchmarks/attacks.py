@@ -5,10 +5,11 @@
   python benchmarks/attacks.py --run=RUN [--robust=RUN2] [--images=500] [--rounds=3]
     [--parts=speed,passes,autoattack,distances]
 
-RUN is the folder of a run with a classifier, RUN2 one of an adversarially trained one,
-for instance of `experiments/mnist_adversarial.py`.  A peer that is not installed is
-left out.  All contenders have the same weights, which is checked on the images; what
-they return is checked to lie in the box and in the ball.
+RUN is the folder of a run with a classifier, or a classifier of known_networks.py, such
+as madry_cnn; residual_cnn goes with --linf=0.031.  RUN2 is a run of an adversarially
+trained one, for instance of `experiments/mnist_adversarial.py`.  A peer that is not
+installed is left out.  All contenders have the same weights, which is checked on the
+images; what they return is checked to lie in the box and in the ball.
 
 speed       images a second on RUN: the first call, which compiles, and then calls in
             turn.  A contender that takes more than 20 s is called once.  Success is of
@@ -60,7 +61,7 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, help="run folder")
+    parser.add_argument("--run", required=True, help="run folder, or a name")
     parser.add_argument("--robust", help="run folder of the robust classifier")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3, help="part speed")

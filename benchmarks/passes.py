@@ -53,7 +53,7 @@ def contenders(case, gradient) -> dict[str, timing.Contender]:
     runs = {}
     own, flax = case.classifier.model.apply, stock.classify(case.classifier)
     for name, apply in {"ours": own, "flax": flax}.items():
-        form = _gradients if gradient else _logits
+        form = input_gradients if gradient else logits
         program = jax.jit(functools.partial(form, apply))
         arguments = (case.classifier.params, images, labels)
         runs[name] = functools.partial(_finished, program, arguments)
@@ -68,15 +68,18 @@ def contenders(case, gradient) -> dict[str, timing.Contender]:
     return {name: timing.Contender(run) for name, run in runs.items()}
 
 
-def _logits(apply, params, images, labels):
+def logits(apply, params, images, labels):
+    """Returns the outputs; labels are for the gradient."""
     del labels
     return apply(params, images)
 
 
-def _gradients(apply, params, images, labels):
+def input_gradients(apply, params, images, labels):
+    """Returns the gradients of the cross-entropy at the images."""
+
     def loss(images):
-        logits = apply(params, images)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).sum()
+        outputs = apply(params, images)
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).sum()
 
     return jax.grad(loss)(images)
 

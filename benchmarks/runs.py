@@ -98,12 +98,6 @@ class Run:
         """The first test images, [count, h, w, c] in [0, 1]; all if there are less."""
         return data.to_float(self.test.images[:count])
 
-    def generated(self, count) -> np.ndarray:
-        """Images of the generator: for what does not depend on the pixels."""
-        latents = models.sample_latents(self.generator.model, jax.random.key(1), count)
-        apply = jax.jit(self.generator.model.apply)
-        return np.asarray(apply(self.generator.params, latents))
-
     def stage_seconds(self, stage) -> float | None:
         status = json.loads((self.path / "status.json").read_text())
         return status.get("stage_seconds", {}).get(stage)
@@ -123,6 +117,12 @@ class Run:
             image_shape, classes = takes, gives[0]
         model = models.build(spec, image_shape=image_shape, classes=classes)
         return Network(text, model, load_params(self._folder(role)))
+
+
+def generated(generator, count) -> np.ndarray:
+    """Images of a generator: for what does not depend on the pixels."""
+    latents = models.sample_latents(generator.model, jax.random.key(1), count)
+    return np.asarray(jax.jit(generator.model.apply)(generator.params, latents))
 
 
 def describe_versions(torch=None) -> str:

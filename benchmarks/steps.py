@@ -6,6 +6,7 @@ from typing import NamedTuple
 import contenders
 import jax
 import limit
+import runs
 import timing
 from contenders import RECIPE_RESTARTS, RECIPE_SETTING, Setting
 
@@ -31,27 +32,30 @@ def compare(run, batch, rounds, device):
 
     Neither depends on the images' pixels, so that no data set is needed.
     """
-    images = run.generated(batch)
+    images = runs.generated(run.generator, batch)
     products = limit.matrix_products(device)
-    calls = _calls(batch)
-    timed = {
-        name: timing.Contender(
-            contenders.timed(run, images, call.setting, batch_size=call.batch_size)
-        )
-        for name, call in calls.items()
+    called = calls(batch, bfloat16=jax.default_backend() != "cpu")
+    runnable = {
+        name: timing.Contender(timed(run, images, call))
+        for name, call in called.items()
     }
-    times = timing.compare(products | timed, rounds, budget=SECONDS)
+    times = timing.compare(products | runnable, rounds, budget=SECONDS)
     print(
         f"{batch} images x {RECIPE_RESTARTS.count} restarts: all at a time for the "
         "gradient, as many as memory allows for LM"
     )
-    settings = {name: call.setting for name, call in calls.items()}
+    settings = {name: call.setting for name, call in called.items()}
     limit.report(run, batch, times, products, settings)
 
 
-def _calls(batch) -> dict[str, Call]:
-    on_cpu = jax.default_backend() == "cpu"
-    steps = 20 if on_cpu else 200
+def timed(run, images, call):
+    """Returns the call without arguments that inverts."""
+    return contenders.timed(run, images, call.setting, batch_size=call.batch_size)
+
+
+def calls(batch, bfloat16) -> dict[str, Call]:
+    """Returns the settings; with `bfloat16` each with the network in it, too."""
+    steps = 20 if jax.default_backend() == "cpu" else 200
     newton = inversion.LevenbergMarquardt(steps=max(steps // 10, 2))
     found = {}
     for name, setting, batch_size in (
@@ -59,7 +63,7 @@ def _calls(batch) -> dict[str, Call]:
         ("LM", Setting(newton, RECIPE_RESTARTS), None),
     ):
         found[name] = Call(setting, batch_size)
-        if not on_cpu:
+        if bfloat16:
             solver = dataclasses.replace(setting.solver, forward="bfloat16")
             half = dataclasses.replace(setting, solver=solver)
             found[f"{name}, bfloat16"] = Call(half, batch_size)

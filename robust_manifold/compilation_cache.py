@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import jax
-
 _MIN_COMPILE_SECONDS = 0.1
 """Programs that compile faster are not worth a file each; JAX's own second would
 leave out nearly all programs of a small network."""
@@ -22,6 +20,9 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> No
       folder: which must be trusted, since programs are read from it; by default that
         of `JAX_COMPILATION_CACHE_DIR`, else `~/.cache/robust_manifold/xla`.
     """
+    # An import of the package alone does not import JAX.
+    import jax
+
     if folder is not None or not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         path = Path(folder or cache_folder(os.environ)).expanduser()
         try:
