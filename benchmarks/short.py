@@ -50,7 +50,7 @@ from robust_manifold.core.errors import UsageError
 PARTS = ("passes", "attacks", "first_call", "inversion")
 BATCHES = (32, 128)
 ROUNDS = 3
-IMAGES = {"small_cnn": 64, "madry_cnn": 32, "residual_cnn": 16}
+IMAGES = {"small_cnn": 128, "madry_cnn": 64, "residual_cnn": 32}
 """Images that are attacked: as few as the network is slow."""
 CW = {"rounds": 2, "steps": 40, "constant": 10.0}
 PEERS = ("foolbox torch", "torchattacks", "adv_lib", "pyautoattack")

@@ -90,7 +90,7 @@ def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> BoxStep:
 
     Croce and Hein 2020, section 2.2 and appendix: the pixels move at one speed (linf),
     at speeds as their gradients (l2), or one after another (l1), until they meet the
-    box or the hyperplane is reached.  Exact, by sorting.
+    box or the hyperplane is reached.  Exact.
 
     Args:
       point: pixels in [0, 1].
@@ -104,6 +104,7 @@ def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> BoxStep:
     slope = jnp.abs(scaled)
     room = jnp.where(scaled > 0, 1 - point, point) * (slope > 0)
     reached = jnp.sum(slope * room) >= gain
+    gain = jnp.where(reached, gain, 0)
     fill = _fill_in_turn if norm == "l1" else _fill_together
     rate = slope if norm == "l2" else (slope > 0).astype(slope.dtype)
     moved = jnp.where(reached, fill(slope, rate, room, gain), room)
@@ -119,18 +120,22 @@ def _scaled(gradient: Image) -> tuple[Image, Scalar]:
 def _fill_together(slope: Image, rate: Image, room: Image, gain: Scalar) -> Image:
     """Returns min(time * rate, room) at the time when slope . moved is the gain."""
     full_at = jnp.where(rate > 0, room / jnp.where(rate > 0, rate, 1), jnp.inf)
-    times, stopped, moving = jax.lax.sort(
-        (full_at.ravel(), (slope * room).ravel(), (slope * rate).ravel()), num_keys=1
+
+    def later(time: Scalar) -> Scalar:
+        """Returns the time at which those who still move at `time` make up the gain."""
+        full = full_at < time
+        left = gain - jnp.sum(jnp.where(full, slope * room, 0))
+        speed = jnp.sum(jnp.where(full, 0, slope * rate))
+        return jnp.where(speed > 0, left / jnp.where(speed > 0, speed, 1), time)
+
+    # What is gained is concave in time, so Newton's steps from the left never pass the
+    # time sought, and end there: each but the last finds a pixel that has become full.
+    start = jnp.zeros_like(gain)
+    _, time = jax.lax.while_loop(
+        lambda times: times[1] > times[0],
+        lambda times: (times[1], later(times[1])),
+        (start, later(start)),
     )
-    before = jnp.cumsum(stopped) - stopped
-    speed = jnp.cumsum(moving[::-1])[::-1]
-    gains = before + jnp.where(speed > 0, times * speed, 0)
-    last = times[jnp.argmax(gains >= gain)]
-    full = full_at < last
-    # Summed anew: differences of cumulative sums would cancel.
-    left = gain - jnp.sum(jnp.where(full, slope * room, 0))
-    speed = jnp.sum(jnp.where(full, 0, slope * rate))
-    time = jnp.maximum(left, 0) / jnp.where(speed > 0, speed, 1)
     return jnp.minimum(time * rate, room)
 
 
