@@ -49,6 +49,8 @@ _ENOUGH_FEATURES = 64
 _TOO_SMALL = 16
 # From so many features on, times the stride, XLA shares a convolution by itself.
 _MANY_FEATURES = 128
+# With fewer multiply-adds in all, a longer program is not worth its compilation.
+_WORTH_COMPILING = 1 << 21
 # How many multiply-adds are worth it to move a number first.
 _WORTH_MOVING = 50
 # How much more arithmetic is worth it to share a convolution among cores.
@@ -253,17 +255,15 @@ def _kernel_gradient_xla(x, y, *, strides, padding, size):
 
 def _convolve_cpu(x, w, *, strides, padding):
     channels, features = w.shape[2:]
-    columns = _columns(x, w, strides, padding)
+    rows, columns, _ = _convolved(x.shape, w.shape, strides, padding)
+    if len(x) * rows * columns * math.prod(w.shape) < _WORTH_COMPILING:
+        return _convolve_padded(x, w, strides, padding)
     # For a single channel the vector units of a core need fewer features.
     enough = _ENOUGH_FEATURES if channels > 1 else _ENOUGH_FEATURES // 2
     together = min(-(-enough // features), columns)
     if channels < _FEW_CHANNELS and together > 1:
         return _convolve_columns(x, w, strides, padding, columns, together)
     return _convolve_shared(x, w, strides, padding)
-
-
-def _columns(x, w, strides, padding):
-    return (x.shape[2] + sum(padding[1]) - w.shape[1]) // strides[1] + 1
 
 
 def _convolve_columns(x, w, strides, padding, columns, together):
@@ -293,7 +293,7 @@ def _convolve_shared(x, w, strides, padding):
     """The plain convolution, laid out so that all cores work on it."""
     taps, channels, features = w.shape[1:]
     low, step = padding[1][0], strides[1]
-    columns = _columns(x, w, strides, padding)
+    columns = _convolved(x.shape, w.shape, strides, padding)[1]
     # From the first column of an image to that of the next: no window that counts
     # reaches the neighbour.
     pitch = max(x.shape[2] + low, (columns - 1) * step + taps - low, columns * step)

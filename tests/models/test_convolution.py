@@ -210,6 +210,7 @@ def results(forms, a, b, **arguments):
 def test_all_forms_of_a_convolution_are_one(case, monkeypatch):
     """Whatever the sizes at which one form or another is chosen."""
     monkeypatch.setattr(module, "_MANY_TERMS", 0)
+    monkeypatch.setattr(module, "_WORTH_COMPILING", 0)
     x, w = operands(case)
     given = parameters(case)
     low, high = given["padding"][1]
@@ -266,6 +267,7 @@ def test_all_forms_of_an_input_gradient_are_one(case):
 )
 def test_sizes_choose_the_form(case, form, monkeypatch):
     ours, _, x, w = both("convolution", case)
+    monkeypatch.setattr(module, "_WORTH_COMPILING", 0)
     called = []
     compute = getattr(module, form)
     monkeypatch.setattr(
