@@ -88,8 +88,7 @@ def named(x, w, given):
     """Yields each form by name."""
     columns = forms._convolved(x.shape, w.shape, **given)[1]
     step, low = given["strides"][1], given["padding"][1][0]
-    pitch = max(x.shape[2] + low, (columns - 1) * step + w.shape[1] - low)
-    pitch = -(-pitch // step) * step
+    pitch = forms._pitch(x.shape[2], w.shape[1], step, low, columns)
     yield "plain", forms._convolve_padded
     yield (
         "beside",

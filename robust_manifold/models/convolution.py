@@ -15,8 +15,8 @@ whose blocks are added where they overlap.
 
 XLA shares a plain convolution among the processor's cores only if its rows are long, or
 its features many.  So all images are laid side by side in one, with zeros between them
-(`_convolve_side_by_side`), which doubles the speed on two cores; and a convolution with
-few features, or of few channels, computes some neighbouring columns at once as so many
+(`_convolve_side_by_side`), which doubles the speed on two cores; and a convolution of
+few channels with few features computes some neighbouring columns at once, as so many
 more features (`_convolve_columns`).  benchmarks/convolutions.py measures each form.
 """
 
@@ -291,13 +291,10 @@ def _beside(w, step, together):
 
 def _convolve_shared(x, w, strides, padding):
     """The plain convolution, laid out so that all cores work on it."""
-    taps, channels, features = w.shape[1:]
-    low, step = padding[1][0], strides[1]
+    channels, features = w.shape[2:]
+    step = strides[1]
     columns = _convolved(x.shape, w.shape, strides, padding)[1]
-    # From the first column of an image to that of the next: no window that counts
-    # reaches the neighbour.
-    pitch = max(x.shape[2] + low, (columns - 1) * step + taps - low, columns * step)
-    pitch = -(-pitch // step) * step
+    pitch = _pitch(x.shape[2], w.shape[1], step, padding[1][0], columns)
     moved = channels * strides[0] * step + features
     if (
         len(x) == 1
@@ -308,6 +305,15 @@ def _convolve_shared(x, w, strides, padding):
     ):
         return _convolve_padded(x, w, strides, padding)
     return _convolve_side_by_side(x, w, strides, padding, columns, pitch)
+
+
+def _pitch(width, taps, step, low, columns):
+    """Returns how far images side by side are apart, from first column to first column.
+
+    No window that counts reaches a neighbour.
+    """
+    least = max(width + low, (columns - 1) * step + taps - low, columns * step)
+    return -(-least // step) * step
 
 
 def _convolve_side_by_side(x, w, strides, padding, columns, pitch):
