@@ -104,6 +104,7 @@ def step(point: Image, gradient: Image, gain: Scalar, norm: Norm) -> BoxStep:
     slope = jnp.abs(scaled)
     room = jnp.where(scaled > 0, 1 - point, point) * (slope > 0)
     reached = jnp.sum(slope * room) >= gain
+    # Out of reach every pixel moves as far as it can, without a search.
     gain = jnp.where(reached, gain, 0)
     fill = _fill_in_turn if norm == "l1" else _fill_together
     rate = slope if norm == "l2" else (slope > 0).astype(slope.dtype)

@@ -11,7 +11,7 @@ _OPTIONS = {"cpu": {"xla_cpu_use_fusion_emitters": False}}
 """What each platform's compiler is told.
 
 XLA's newer emitters of fused loops take a CPU twice as long to compile, for programs
-that are no faster, and equal to the last bit (docs/performance.md).
+that are no faster.
 """
 
 
