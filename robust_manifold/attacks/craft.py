@@ -96,6 +96,18 @@ class _Seen(NamedTuple):
         """Whether what the attack sees differs from call to call."""
         return isinstance(self.view, Expectation) and self.key_impl is None
 
+    @property
+    def exact(self) -> bool:
+        """Whether the view has the logits of the evaluated function."""
+        if self.view == self.apply:
+            return True
+        pair = (self.view, self.apply)
+        if not all(isinstance(each, Expectation) and each.samples == 1 for each in pair):
+            return False
+        view, apply = (each.apply for each in pair)  # type: ignore[union-attr]
+        stands_for = getattr(view, "stands_for", None)
+        return stands_for is not None and stands_for(apply)
+
     def bound(
         self, apply: Apply, params: Params, key: PRNGKey, example: _Example
     ) -> Classify:
@@ -132,12 +144,11 @@ class _CraftOne:
     def ends_early(self) -> bool:
         """Whether some images may be ready before the others.
 
-        What fools another view, or one draw of a random classifier, need not fool
-        the evaluated one: a first success is then no reason to stop.  With fixed keys
-        there is but one draw.
+        What fools a view with other logits, or one draw of a random classifier, need
+        not fool the evaluated one: a first success is then no reason to stop.  With
+        fixed keys there is but one draw.
         """
-        exact = self.seen.view == self.seen.apply
-        exact &= not self.seen.draws
+        exact = self.seen.exact and not self.seen.draws
         return self.attack.ends_early and (exact or not self.attack.ends_at_success)
 
     def problem(self, params: Params, key: PRNGKey, example: _Example) -> Problem:

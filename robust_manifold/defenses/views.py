@@ -162,6 +162,10 @@ class PurifierView:
         if isinstance(self.derivative, StandIn):
             check_networks(self.derivative.other, self.networks)
 
+    def stands_for(self, apply: Callable) -> bool:
+        """Returns whether the logits are those of `apply`, whatever the derivative."""
+        return apply == DefendedApply(self.defence, self.networks, self.classify)
+
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
         """Returns the logits of the purified image."""
         networks = self.networks.bind(params.networks)

@@ -1,0 +1,30 @@
+"""A worst case by itself: members in turn, each on what still stands.
+
+An attack alone is worth what its author put into it.  A cascade is the same effort for
+every classifier and defence: a pilot tries the ways to differentiate a defence, and the
+best of them, aimed and unaimed, from several starts, work one after another on the
+images that no one has broken so far.
+"""
+
+from robust_manifold.evaluation.cascades.cascade import (
+    AtBudget,
+    Found,
+    Share,
+    cascade,
+)
+from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.judged import Judged
+from robust_manifold.evaluation.cascades.members import Donor
+from robust_manifold.evaluation.cascades.pilot import Tried
+
+__all__ = [
+    "EFFORTS",
+    "AtBudget",
+    "Donor",
+    "Effort",
+    "Found",
+    "Judged",
+    "Share",
+    "Tried",
+    "cascade",
+]

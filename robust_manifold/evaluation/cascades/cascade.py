@@ -1,0 +1,390 @@
+"""The members in turn, budget after budget, each on what still stands."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from robust_manifold import defenses
+from robust_manifold.core import batching, keys, norms
+from robust_manifold.core.checks import checked_images, checked_key, checked_labels
+from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.types import PRNGKey
+from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
+from robust_manifold.evaluation.cascades.members import (
+    Climb,
+    Donor,
+    Made,
+    Member,
+    Trial,
+)
+from robust_manifold.evaluation.cascades.pilot import Tried, ranked, tried
+from robust_manifold.evaluation.worst_case import Budget
+
+CLEAN, CARRIED = "clean", "another budget"
+"""Who breaks an image that falls untouched, or by what was made at another budget."""
+
+
+class Share(NamedTuple):
+    """What one member did at one budget.
+
+    Attributes:
+      member: its name.
+      images: that it was given.
+      broken: that it broke, and no member before it.
+      forwards: outputs that it asked of what it sees, in all.
+      backwards: gradients that it asked, in all.
+      seconds: that it took.
+    """
+
+    member: str
+    images: int
+    broken: int
+    forwards: float
+    backwards: float
+    seconds: float
+
+
+class AtBudget(NamedTuple):
+    """What a cascade came to at one budget.
+
+    Attributes:
+      budget: the ball.
+      images: the worst of each that was made.
+      rate: share of the keys under which each is misclassified.
+      margin: the largest other logit less the label's; what is left of a survivor is
+        how far it is below 0.
+      member: the place in `shares` of the member that made each of `images`.
+      shares: what each member did, in their order.
+    """
+
+    budget: Budget
+    images: Float[np.ndarray, "n height width channels"]
+    rate: Float[np.ndarray, " n"]
+    margin: Float[np.ndarray, " n"]
+    member: Int[np.ndarray, " n"]
+    shares: tuple[Share, ...]
+
+    @property
+    def broken(self) -> Bool[np.ndarray, " n"]:
+        """Which images are misclassified under every key."""
+        return self.rate >= 1
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is left, a mean over keys where these are fresh."""
+        return float(1 - self.rate.mean())
+
+    @property
+    def backwards(self) -> float:
+        """The gradients of all members."""
+        return sum(share.backwards for share in self.shares)
+
+
+class Found(NamedTuple):
+    """What a cascade came to.
+
+    Attributes:
+      budgets: one entry each, by norm and then rising.
+      tried: by norm, what the pilot made of the ways to differentiate the defence,
+        best first.
+    """
+
+    budgets: tuple[AtBudget, ...]
+    tried: Mapping[str, tuple[Tried, ...]]
+
+
+def cascade(
+    judged: Judged,
+    images: Any,
+    labels: Any,
+    budgets: Iterable[Budget],
+    *,
+    key: PRNGKey,
+    effort: str | Effort = "standard",
+    donors: Sequence[Donor] = (),
+    pilot: tuple[Any, Any] | None = None,
+    views: Mapping[str, Sequence[defenses.Adversary]] | None = None,
+    ids: Any = None,
+    on_share: Callable[[Budget, Share], None] | None = None,
+) -> Found:
+    """Returns the worst image of each ball that the members of a cascade find.
+
+    Args:
+      judged: the defended classifier, with the keys of these images.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the true classes.
+      budgets: the balls; an image that falls in one has fallen in all that hold it.
+      key: the root of all randomness of the attack.
+      effort: "quick", "standard", "thorough", or one's own.
+      donors: whose images the members begin from, too.
+      pilot: other images and their labels, on which the ways to differentiate the
+        defence are tried, and from which starts of another class are taken; by default
+        the first of `images`.
+      views: by norm, these ways as they are known, best first: no pilot is made.
+      ids: global ids [n] of the images; 0..n-1 by default.
+      on_share: called after each member at each budget.
+
+    Raises:
+      UsageError: for images, labels or an effort that is none.
+    """
+    checked_key(key)
+    images = checked_images(images)
+    labels = checked_labels(labels, len(images), judged.classes(images))
+    ids = batching.checked_ids(ids, len(images))
+    if isinstance(effort, str) and effort not in EFFORTS:
+        raise unknown_name("effort", effort, EFFORTS)
+    if isinstance(effort, str):
+        effort = EFFORTS[effort]
+    run = _Cascade(judged, images, labels, ids, key, effort, tuple(donors), on_share)
+    run.pool = pilot or (images, labels)
+    known = dict(views or {})
+    by_norm: dict[str, list[Budget]] = {}
+    for budget in budgets:
+        by_norm.setdefault(budget.norm, []).append(budget)
+    found: list[AtBudget] = []
+    trials: dict[str, tuple[Tried, ...]] = {}
+    for norm, own in by_norm.items():
+        own = sorted(own, key=lambda budget: budget.epsilon)
+        if norm not in known:
+            trials[norm] = run.pilot(own[len(own) // 2])
+            known[norm] = [each.adversary for each in trials[norm]]
+        for budget in own:
+            found.append(run.at(budget, known[norm], found))
+    return Found(tuple(found), trials)
+
+
+@dataclasses.dataclass
+class _Standing:
+    """The worst image of each so far."""
+
+    images: np.ndarray
+    rate: np.ndarray
+    margin: np.ndarray
+    member: np.ndarray
+
+    def take(self, places: np.ndarray, images, verdict: Verdict, member: int) -> int:
+        """Keeps what is worse than before, and returns how many fall by it."""
+        before = self.rate[places] >= 1
+        worse = verdict.rate > self.rate[places]
+        level = verdict.rate == self.rate[places]
+        worse |= level & (verdict.margin > self.margin[places])
+        chosen = places[worse]
+        self.images[chosen] = images[worse]
+        self.rate[chosen] = verdict.rate[worse]
+        self.margin[chosen] = verdict.margin[worse]
+        self.member[chosen] = member
+        return int(np.sum(~before & (self.rate[places] >= 1)))
+
+
+@dataclasses.dataclass
+class _Cascade:
+    """A cascade at work on some images."""
+
+    judged: Judged
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    key: PRNGKey
+    effort: Effort
+    donors: tuple[Donor, ...]
+    on_share: Callable[[Budget, Share], None] | None
+    pool: tuple[np.ndarray, np.ndarray] = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        if not self.judged.bare and len(views_of(self.judged.defence)) == 0:
+            raise UsageError(
+                f"defence is {self.judged.defence!r}; allowed: one with a view."
+            )
+        key = keys.stream(self.key, "clean")
+        self._clean = self.judged.judge(self.images, self.labels, self.ids, key)
+
+    def pilot(self, budget: Budget) -> tuple[Tried, ...]:
+        """Returns the ways to differentiate the defence, best first."""
+        views = views_of(self.judged.defence)
+        images, labels = self.pool
+        places = np.arange(len(labels))[: self.effort.pilot]
+        images, labels = np.asarray(images)[places], np.asarray(labels)[places]
+        judged, key = self.judged, keys.stream(self.key, f"pilot {budget.norm}")
+        if judged.keys is not None:
+            # Not those of the images to come: what is learned holds for any key.
+            judged = dataclasses.replace(judged, keys=keys.per_example(key, places))
+        if len(views) == 1:
+            nothing = np.zeros(0)
+            return (Tried(views[0], nothing, nothing, 0.0),)
+        trial = Trial(
+            judged,
+            images,
+            labels,
+            places,
+            budget,
+            images,
+            {},
+            None,
+            self.effort.samples,
+            key,
+        )
+        steps = self.effort.steps
+        return tuple(ranked([tried(each, steps, judged, trial) for each in views]))
+
+    def at(
+        self,
+        budget: Budget,
+        views: Sequence[defenses.Adversary],
+        before: Sequence[AtBudget],
+    ) -> AtBudget:
+        """Returns what comes of it at a budget."""
+        n = len(self.labels)
+        standing = _Standing(
+            self.images.copy(),
+            self._clean.rate.copy(),
+            self._clean.margin.copy(),
+            np.zeros(n, int),
+        )
+        shares = [Share(CLEAN, n, int(np.sum(standing.rate >= 1)), 0, 0, 0.0)]
+        shares.append(self._carried(budget, before, standing))
+        donated: dict[str, np.ndarray] = {}
+        for donor in self.donors:
+            shares.append(self._ask(donor, budget, standing, donated))
+        names = [donor.name for donor in self.donors]
+        for member in self.effort.members(views, names):
+            self._work(member, budget, standing, donated, shares)
+        return AtBudget(
+            budget,
+            standing.images,
+            standing.rate,
+            standing.margin,
+            standing.member,
+            tuple(shares),
+        )
+
+    def _carried(
+        self, budget: Budget, before: Sequence[AtBudget], standing: _Standing
+    ) -> Share:
+        """Takes over what was made at other budgets and lies inside this one."""
+        broken = 0
+        for other in before:
+            inside = _inside(other, self.images, budget)
+            places = np.flatnonzero(inside & (other.member > 0))
+            verdict = Verdict(other.rate[places], other.margin[places])
+            broken += standing.take(places, other.images[places], verdict, 1)
+        return Share(CARRIED, len(self.labels), broken, 0, 0, 0.0)
+
+    def _ask(
+        self,
+        donor: Donor,
+        budget: Budget,
+        standing: _Standing,
+        donated: dict[str, np.ndarray],
+    ) -> Share:
+        """Has a donor attacked, on the images that still stand."""
+        start = time.perf_counter()
+        left = np.flatnonzero(standing.rate < 1)
+        images = self.images.copy()
+        donated[donor.name] = images
+        forwards = backwards = 0.0
+        if left.size:
+            key = keys.stream(self.key, f"donor {donor.name} {budget}")
+            trial = self._trial(budget, standing, {}, left, key)
+            judged = donor.judged
+            if judged.keys is None:
+                own = keys.stream(self.key, f"keys of {donor.name}")
+                judged = dataclasses.replace(
+                    judged, keys=keys.per_example(own, self.ids)
+                )
+            made = _given(donor, trial._replace(judged=judged.take(left)), self.effort)
+            images[left] = made.images
+            forwards, backwards = made.forwards, made.backwards
+        seconds = time.perf_counter() - start
+        return self._told(
+            budget,
+            Share(
+                f"attack on {donor.name}", left.size, 0, forwards, backwards, seconds
+            ),
+        )
+
+    def _work(
+        self,
+        member: Member,
+        budget: Budget,
+        standing: _Standing,
+        donated: Mapping[str, np.ndarray],
+        shares: list[Share],
+    ) -> None:
+        """Has a member work on what still stands."""
+        left = np.flatnonzero(standing.rate < 1)
+        key = keys.stream(self.key, f"{budget.norm} {member.name}")
+        if not left.size:
+            return
+        trial = self._trial(budget, standing, donated, left, key)
+        if not member.suits(trial):
+            return
+        start = time.perf_counter()
+        made = member.make(trial)
+        broken = standing.take(left, made.images, made.verdict, len(shares))
+        seconds = time.perf_counter() - start
+        share = Share(
+            member.name, left.size, broken, made.forwards, made.backwards, seconds
+        )
+        shares.append(self._told(budget, share))
+
+    def _told(self, budget: Budget, share: Share) -> Share:
+        if self.on_share is not None:
+            self.on_share(budget, share)
+        return share
+
+    def _trial(self, budget, standing, donated, left, key) -> Trial:
+        return Trial(
+            self.judged.take(left),
+            self.images[left],
+            self.labels[left],
+            self.ids[left],
+            budget,
+            standing.images[left],
+            {name: made[left] for name, made in donated.items()},
+            nearest_of_another_class(self.images[left], self.labels[left], *self.pool),
+            self.effort.samples,
+            key,
+        )
+
+
+def _given(donor: Donor, trial: Trial, effort: Effort) -> Made:
+    """Returns what a donor's images come to: as far beyond its boundary as they go."""
+    climb = Climb(donor.adversary, effort.steps, start="random")
+    return climb.make(trial)
+
+
+def nearest_of_another_class(
+    images: np.ndarray, labels: np.ndarray, pool: Any, pool_labels: Any
+) -> np.ndarray | None:
+    """Returns for each image the nearest of a pool that has another label.
+
+    Args:
+      images: [n, height, width, channels].
+      labels: [n].
+      pool: images of the same shape.
+      pool_labels: theirs.
+
+    Returns:
+      Images, or None where the pool has one class alone.
+    """
+    pool, pool_labels = np.asarray(pool), np.asarray(pool_labels)
+    if len(np.unique(pool_labels)) < 2:
+        return None
+    flat, others = images.reshape(len(images), -1), pool.reshape(len(pool), -1)
+    squares = (others**2).sum(1)[None] - 2 * flat @ others.T
+    squares = np.where(pool_labels[None] == labels[:, None], np.inf, squares)
+    return pool[squares.argmin(1)].astype(images.dtype)
+
+
+def _inside(other: AtBudget, images: np.ndarray, budget: Budget) -> np.ndarray:
+    """Returns which images of another budget lie in the balls of this one."""
+    if other.budget.norm == budget.norm:
+        return np.full(len(images), other.budget.epsilon <= budget.epsilon)
+    moves = (other.images - images).reshape(len(images), -1)
+    sizes = [float(norms.norm(move, budget.norm)) for move in moves]  # type: ignore[arg-type]
+    return np.array(sizes) <= budget.epsilon

@@ -1,0 +1,64 @@
+"""How hard a cascade tries, and the members that this means."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from robust_manifold import defenses
+from robust_manifold.evaluation.cascades.members import Climb, Handed, Member, Scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """The size of a cascade.
+
+    Attributes:
+      steps: of a climb.
+      aimed_steps: of a climb aimed at one class.
+      views: how many ways to differentiate the defence are used.
+      all_steps: of a climb aimed at each other class; 0 for none.
+      queries: of random search on the scores.
+      pilot: images that the ways to differentiate are tried on.
+      samples: keys a step, against a defence whose keys are fresh.
+    """
+
+    steps: int
+    aimed_steps: int
+    views: int
+    all_steps: int
+    queries: int
+    pilot: int
+    samples: int
+
+    def members(
+        self, views: Sequence[defenses.Adversary], donors: Sequence[str]
+    ) -> Iterator[Member]:
+        """Yields the members in their order.
+
+        Args:
+          views: the ways to differentiate the defence, best first.
+          donors: their names.
+        """
+        first, *others = views[: self.views]
+        for donor in donors:
+            yield Handed(donor)
+        yield Climb(first, self.steps)
+        yield Climb(first, self.aimed_steps, "nearest")
+        for other in others:
+            yield Climb(other, self.steps, start="random")
+        for donor in donors:
+            yield Climb(first, self.steps, start=donor)
+        yield Climb(first, self.steps, start="basin")
+        for other in others:
+            yield Climb(other, self.aimed_steps, "nearest")
+        if self.all_steps:
+            yield Climb(first, self.all_steps, "all", "random")
+        if self.queries:
+            yield Scores(self.queries)
+
+
+EFFORTS = {
+    "quick": Effort(20, 20, 1, 0, 200, 8, 2),
+    "standard": Effort(50, 50, 2, 50, 1000, 24, 4),
+    "thorough": Effort(100, 100, 3, 100, 5000, 48, 8),
+}
+"""The efforts by their names."""

@@ -1,0 +1,206 @@
+"""What a cascade attacks, and how it judges the images that come of it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer
+
+from robust_manifold import defenses
+from robust_manifold.attacks import Expectation
+from robust_manifold.attacks.contract import output_of
+from robust_manifold.attacks.random import bound
+from robust_manifold.core import batching, keys
+from robust_manifold.core.criterion import MISCLASSIFIED
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.networks import GENERATOR, Networks
+from robust_manifold.core.types import Image, Logits, Params, PRNGKey
+from robust_manifold.defenses import DefenseParams
+
+_KEYS = 8
+"""Fresh keys by which images against a random defence are compared."""
+
+
+class Verdict(NamedTuple):
+    """What the defended classifier makes of images.
+
+    Attributes:
+      rate: share of the keys under which each image is misclassified; 0 or 1 where
+        the defence has one known key, or draws nothing.
+      margin: the largest other logit less the label's, a mean over the keys.
+    """
+
+    rate: Float[np.ndarray, " n"]
+    margin: Float[np.ndarray, " n"]
+
+    @property
+    def broken(self) -> Bool[np.ndarray, " n"]:
+        """Which images are misclassified under every key."""
+        return self.rate >= 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A classifier behind a defence.
+
+    Attributes:
+      defence: the spec; `defenses.NoDefense()` for a bare classifier.
+      networks: that it uses, by role.
+      classify: `classify(params, image) -> logits`, the bare classifier of one image.
+      params: of all of them.
+      keys: [n], the key that the defence has for each image, known to the attack; None
+        for fresh keys, which it does not know.
+    """
+
+    defence: defenses.Defense
+    networks: Networks
+    classify: Callable[[Params, Array], Array]
+    params: DefenseParams
+    keys: Any = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is no defence."""
+        return isinstance(self.defence, defenses.NoDefense)
+
+    @property
+    def apply(self) -> Expectation:
+        """The true defended classifier."""
+        return Expectation(
+            defenses.defended_apply(self.defence, self.networks, self.classify)
+        )
+
+    @property
+    def latent_size(self) -> int:
+        """Of the generator; 0 without one."""
+        generator: Any = self.networks.get(GENERATOR)
+        return generator.latent_shape[0] if generator else 0
+
+    def classes(self, images: np.ndarray) -> int:
+        """Returns the number of logits of an image."""
+        image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
+        return output_of(self.apply, self.params, image, MISCLASSIFIED).size
+
+    def view(self, adversary: defenses.Adversary, samples: int) -> Expectation:
+        """Returns what an adversary differentiates.
+
+        Args:
+          adversary: its spec.
+          samples: keys over which it takes the mean.
+
+        Raises:
+          UsageError: if the defence cannot be differentiated so.
+        """
+        view = adversary.view(self.defence, self.networks, self.classify)
+        return Expectation(view or self.apply.apply, samples)
+
+    def take(self, places: np.ndarray) -> "Judged":
+        """Returns it for some of the images."""
+        if self.keys is None:
+            return self
+        return dataclasses.replace(self, keys=self.keys[places])
+
+    def judge(
+        self, images: np.ndarray, labels: np.ndarray, ids: np.ndarray, key: PRNGKey
+    ) -> Verdict:
+        """Returns the verdict on images.
+
+        Args:
+          images: [n, height, width, channels] in [0, 1].
+          labels: [n].
+          ids: global ids [n].
+          key: of the fresh keys, where the attack has no others.
+        """
+        if self.keys is not None:
+            return verdict([self._logits(images, ids, key)], labels)
+        streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
+        return verdict([self._logits(images, ids, each) for each in streams], labels)
+
+    @property
+    def _impl(self) -> Any:
+        return None if self.keys is None else jax.random.key_impl(self.keys)
+
+    def _logits(self, images: np.ndarray, ids: np.ndarray, key: PRNGKey) -> np.ndarray:
+        data: Any = ()
+        if self.keys is not None:
+            data = np.asarray(jax.random.key_data(self.keys))
+        found = batching.map_examples(
+            _Logits(self.apply, self._impl, self.defence.tiled),
+            self.params,
+            _Keyed(images, data),  # type: ignore[arg-type]
+            key=key,
+            ids=ids,
+        )
+        return np.asarray(found)
+
+
+class _Keyed(NamedTuple):
+    image: Image
+    key: Integer[Array, " words"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Logits:
+    apply: Expectation
+    impl: Any
+    """The kind of the known keys; None where there are none."""
+    tiled: bool
+
+    def __call__(self, params: Params, key: PRNGKey, example: _Keyed) -> Logits:
+        known = self.impl is not None
+        if known:
+            key = jax.random.wrap_key_data(example.key, impl=self.impl)
+        return bound(self.apply, params, key, fixed=known)(example.image)
+
+
+def verdict(logits: list[np.ndarray], labels: np.ndarray) -> Verdict:
+    """Returns the verdict of logits [n, classes] under some keys."""
+    found = [_margin(each, labels) for each in logits]
+    wrong = [each >= 0 for each in found]
+    return Verdict(np.mean(wrong, axis=0), np.mean(found, axis=0))
+
+
+def _margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the largest other logit less the label's; above all where one is NaN."""
+    rows = np.arange(len(labels))
+    others = np.array(logits, copy=True)
+    others[rows, labels] = -np.inf
+    with np.errstate(invalid="ignore"):
+        margin = others.max(axis=1) - logits[rows, labels]
+    return np.where(np.isnan(logits).any(axis=1), np.inf, margin)
+
+
+@functools.cache
+def views_of(defence: defenses.Defense) -> tuple[defenses.Adversary, ...]:
+    """Returns the adversaries that a cascade tries on a defence.
+
+    Each is a way to differentiate it; those that it cannot be met with are left out.
+    """
+    if isinstance(defence, defenses.NoDefense):
+        return (defenses.Unrolled(),)
+    tried: list[defenses.Adversary] = [
+        defenses.StraightThrough(),
+        defenses.Unrolled(),
+        defenses.Oblivious(),
+    ]
+    if isinstance(defence, defenses.ProjectionDefense):
+        tried += [defenses.Implicit(damping=damping) for damping in _DAMPINGS]
+        tried += [
+            defenses.Implicit(damping=_DAMPINGS[1], hessian="gauss_newton"),
+            defenses.BPDA(),
+        ]
+    return tuple(each for each in tried if _meets(each, defence))
+
+
+_DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+def _meets(adversary: defenses.Adversary, defence: defenses.Defense) -> bool:
+    try:
+        adversary.check_meets(defence)
+    except UsageError:
+        return False
+    return True

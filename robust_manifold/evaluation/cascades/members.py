@@ -1,0 +1,242 @@
+"""The members of a cascade: each makes images of those that no other has broken."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from robust_manifold import attacks, defenses
+from robust_manifold.attacks import Attack
+from robust_manifold.core.types import PRNGKey
+from robust_manifold.evaluation.cascades.judged import Judged, Verdict, verdict
+from robust_manifold.evaluation.worst_case import Budget
+
+Aim: TypeAlias = Literal["away", "nearest", "all"]
+"""Away from the label; or at other classes, the nearest three or all of them."""
+
+_NEAREST, _ALL = 3, 9
+"""Classes that aimed members go for; the second is AutoAttack's number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Donor:
+    """Another classifier or defence, whose images a cascade begins from.
+
+    Attributes:
+      name: in what a member is called.
+      judged: the donor, with one known key an image if it draws any.
+      adversary: what the donor is attacked by.
+    """
+
+    name: str
+    judged: Judged
+    adversary: defenses.Adversary
+
+
+class Trial(NamedTuple):
+    """The images that a member is given, and what is known of them.
+
+    Attributes:
+      judged: what is attacked, for these images.
+      images: the clean ones, [n, height, width, channels].
+      labels: [n].
+      ids: global ids [n].
+      budget: the ball.
+      best: of each image the worst that was made so far.
+      donated: images of donors for these, by the donors' names.
+      basins: images of another class each, the nearest of a pool; None without one.
+      samples: keys over which a member takes the mean, where the defence's are fresh.
+      key: of the member.
+    """
+
+    judged: Judged
+    images: Float[np.ndarray, "n height width channels"]
+    labels: Int[np.ndarray, " n"]
+    ids: Int[np.ndarray, " n"]
+    budget: Budget
+    best: np.ndarray
+    donated: Mapping[str, np.ndarray]
+    basins: np.ndarray | None
+    samples: int
+    key: PRNGKey
+
+
+class Made(NamedTuple):
+    """What a member made.
+
+    Attributes:
+      images: inside the ball.
+      verdict: on them.
+      forwards: outputs asked of what it sees, in all.
+      backwards: gradients asked, in all.
+    """
+
+    images: np.ndarray
+    verdict: Verdict
+    forwards: float
+    backwards: float
+
+
+class Member(abc.ABC):
+    """One attack of a cascade: a frozen dataclass."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What a table calls it."""
+
+    @abc.abstractmethod
+    def make(self, trial: Trial) -> Made:
+        """Returns what it makes of the images of a trial."""
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether the trial has what it needs."""
+        del trial
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Handed(Member):
+    """A donor's images as they are."""
+
+    donor: str
+
+    @property
+    def name(self) -> str:
+        """Whose images they are."""
+        return f"images of {self.donor}"
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the donor's images, judged."""
+        images = trial.donated[self.donor]
+        found = trial.judged.judge(images, trial.labels, trial.ids, trial.key)
+        # They are no queries of what is judged but for the verdict, as for any attack.
+        return Made(images, found, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb(Member):
+    """Auto-PGD on a view of the defence, from a start.
+
+    Attributes:
+      adversary: what is differentiated.
+      steps: of each run.
+      aim: away from the label, or a run for each of some other classes.
+      start: "best", the worst image so far; "random"; "basin", the nearest image of
+        another class; or a donor's name.
+    """
+
+    adversary: defenses.Adversary
+    steps: int
+    aim: Aim = "away"
+    start: str = "best"
+
+    _starts: ClassVar[Mapping[str, str]] = {
+        "best": "from the worst so far",
+        "random": "from noise",
+        "basin": "from another class",
+    }
+
+    @property
+    def name(self) -> str:
+        """The view, the aim and the start."""
+        view = defenses.adversaries.to_string(self.adversary)
+        start = self._starts.get(self.start, f"from images of {self.start}")
+        aim = {
+            "away": "",
+            "nearest": f", aimed at {_NEAREST} classes",
+            "all": ", aimed at all",
+        }[self.aim]
+        return f"{view}, {self.steps} steps {start}{aim}"
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether there is a start of this kind."""
+        if self.start in ("best", "random"):
+            return True
+        if self.start == "basin":
+            return trial.basins is not None
+        return self.start in trial.donated
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the images, of each the one of the highest loss."""
+        fresh = trial.judged.keys is None
+        return crafted(
+            self.attack(trial.budget, stop=not fresh),
+            self.adversary,
+            trial,
+            self._start_of(trial),
+        )
+
+    def attack(self, budget: Budget, *, stop: bool) -> Attack:
+        """Returns the attack on each image."""
+        epsilon, norm = budget.epsilon, budget.norm
+        own: dict[str, Any] = {"steps": self.steps, "stop": stop}
+        if self.aim != "away":
+            targets = _NEAREST if self.aim == "nearest" else _ALL
+            own |= {"loss": "targeted_dlr", "targets": targets}
+        return attacks.APGD(epsilon, norm, **own)  # type: ignore[arg-type]
+
+    def _start_of(self, trial: Trial) -> np.ndarray | None:
+        known = {"random": None, "best": trial.best, "basin": trial.basins}
+        if self.start in known:
+            return known[self.start]
+        return trial.donated[self.start]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores(Member):
+    """The Square attack on the defended classifier: it needs no gradient."""
+
+    queries: int
+
+    @property
+    def name(self) -> str:
+        """The attack."""
+        return f"Square, {self.queries} queries"
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the images of random search from the worst so far."""
+        epsilon, norm = trial.budget.epsilon, trial.budget.norm
+        attack = attacks.Square(epsilon, norm, queries=self.queries)  # type: ignore[arg-type]
+        return crafted(attack, None, trial, None)
+
+
+def crafted(
+    attack: Attack,
+    adversary: defenses.Adversary | None,
+    trial: Trial,
+    starts: np.ndarray | None,
+) -> Made:
+    """Returns what an attack makes of the images of a trial.
+
+    Args:
+      attack: with the trial's budget.
+      adversary: what it differentiates; None for the defended classifier itself.
+      trial: the images.
+      starts: where it begins.
+    """
+    judged = trial.judged
+    samples = trial.samples if judged.keys is None else 1
+    view = None if adversary is None else judged.view(adversary, samples)
+    made = attacks.craft(
+        attack,
+        judged.apply,
+        judged.params,
+        trial.images,
+        trial.labels,
+        key=trial.key,
+        view=view,
+        fixed_keys=judged.keys,
+        starts=starts,
+        ids=trial.ids,
+    )
+    images = np.asarray(made.images)
+    if judged.keys is None:
+        found = judged.judge(images, trial.labels, trial.ids, trial.key)
+    else:
+        found = verdict([np.asarray(made.logits)], trial.labels)
+    forwards, backwards = (samples * float(np.sum(each)) for each in made.queries)
+    return Made(images, found, forwards, backwards)
