@@ -1,15 +1,17 @@
 """The members in turn, budget after budget, each on what still stands."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from robust_manifold import defenses
-from robust_manifold.core import batching, keys, norms
+from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.types import PRNGKey
@@ -23,6 +25,7 @@ from robust_manifold.evaluation.cascades.members import (
     Trial,
 )
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked, tried
+from robust_manifold.evaluation.results import perturbation_norms
 from robust_manifold.evaluation.worst_case import Budget
 
 CLEAN, CARRIED = "clean", "another budget"
@@ -90,12 +93,12 @@ class Found(NamedTuple):
 
     Attributes:
       budgets: one entry each, by norm and then rising.
-      tried: by norm, what the pilot made of the ways to differentiate the defence,
-        best first.
+      tried: what the pilot made of the ways to differentiate the defence, best first;
+        empty where there was no choice, or no pilot.
     """
 
     budgets: tuple[AtBudget, ...]
-    tried: Mapping[str, tuple[Tried, ...]]
+    tried: tuple[Tried, ...]
 
 
 def cascade(
@@ -108,7 +111,7 @@ def cascade(
     effort: str | Effort = "standard",
     donors: Sequence[Donor] = (),
     pilot: tuple[Any, Any] | None = None,
-    views: Mapping[str, Sequence[defenses.Adversary]] | None = None,
+    views: Sequence[defenses.Adversary] | None = None,
     ids: Any = None,
     on_share: Callable[[Budget, Share], None] | None = None,
 ) -> Found:
@@ -125,7 +128,7 @@ def cascade(
       pilot: other images and their labels, on which the ways to differentiate the
         defence are tried, and from which starts of another class are taken; by default
         the first of `images`.
-      views: by norm, these ways as they are known, best first: no pilot is made.
+      views: these ways as they are known, best first: no pilot is made.
       ids: global ids [n] of the images; 0..n-1 by default.
       on_share: called after each member at each budget.
 
@@ -142,19 +145,19 @@ def cascade(
         effort = EFFORTS[effort]
     run = _Cascade(judged, images, labels, ids, key, effort, tuple(donors), on_share)
     run.pool = pilot or (images, labels)
-    known = dict(views or {})
     by_norm: dict[str, list[Budget]] = {}
     for budget in budgets:
         by_norm.setdefault(budget.norm, []).append(budget)
+    rising = [
+        sorted(own, key=lambda budget: budget.epsilon) for own in by_norm.values()
+    ]
+    trials: tuple[Tried, ...] = ()
+    if views is None:
+        # Which ways lead on hardly depends on the ball: one pilot is for all of them.
+        views, trials = run.pilot(rising[0][len(rising[0]) // 2])
     found: list[AtBudget] = []
-    trials: dict[str, tuple[Tried, ...]] = {}
-    for norm, own in by_norm.items():
-        own = sorted(own, key=lambda budget: budget.epsilon)
-        if norm not in known:
-            trials[norm] = run.pilot(own[len(own) // 2])
-            known[norm] = [each.adversary for each in trials[norm]]
-        for budget in own:
-            found.append(run.at(budget, known[norm], found))
+    for budget in itertools.chain(*rising):
+        found.append(run.at(budget, views, found))
     return Found(tuple(found), trials)
 
 
@@ -196,26 +199,23 @@ class _Cascade:
     pool: tuple[np.ndarray, np.ndarray] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        if not self.judged.bare and len(views_of(self.judged.defence)) == 0:
-            raise UsageError(
-                f"defence is {self.judged.defence!r}; allowed: one with a view."
-            )
         key = keys.stream(self.key, "clean")
         self._clean = self.judged.judge(self.images, self.labels, self.ids, key)
 
-    def pilot(self, budget: Budget) -> tuple[Tried, ...]:
-        """Returns the ways to differentiate the defence, best first."""
-        views = views_of(self.judged.defence)
+    def pilot(
+        self, budget: Budget
+    ) -> tuple[Sequence[defenses.Adversary], tuple[Tried, ...]]:
+        """Returns the ways to differentiate the defence, best first, as they did."""
+        views = views_of(self.judged.defence, self.effort.dampings)
+        if len(views) == 1:
+            return views, ()
         images, labels = self.pool
         places = np.arange(len(labels))[: self.effort.pilot]
         images, labels = np.asarray(images)[places], np.asarray(labels)[places]
-        judged, key = self.judged, keys.stream(self.key, f"pilot {budget.norm}")
+        judged, key = self.judged, keys.stream(self.key, "pilot")
         if judged.keys is not None:
             # Not those of the images to come: what is learned holds for any key.
-            judged = dataclasses.replace(judged, keys=keys.per_example(key, places))
-        if len(views) == 1:
-            nothing = np.zeros(0)
-            return (Tried(views[0], nothing, nothing, 0.0),)
+            judged = dataclasses.replace(judged, keys=keys.per_example(key, jnp.asarray(places)))
         trial = Trial(
             judged,
             images,
@@ -229,7 +229,8 @@ class _Cascade:
             key,
         )
         steps = self.effort.steps
-        return tuple(ranked([tried(each, steps, judged, trial) for each in views]))
+        found = tuple(ranked([tried(each, steps, judged, trial) for each in views]))
+        return [each.adversary for each in found], found
 
     def at(
         self,
@@ -294,7 +295,7 @@ class _Cascade:
             if judged.keys is None:
                 own = keys.stream(self.key, f"keys of {donor.name}")
                 judged = dataclasses.replace(
-                    judged, keys=keys.per_example(own, self.ids)
+                    judged, keys=keys.per_example(own, jnp.asarray(self.ids))
                 )
             made = _given(donor, trial._replace(judged=judged.take(left)), self.effort)
             images[left] = made.images
@@ -385,6 +386,5 @@ def _inside(other: AtBudget, images: np.ndarray, budget: Budget) -> np.ndarray:
     """Returns which images of another budget lie in the balls of this one."""
     if other.budget.norm == budget.norm:
         return np.full(len(images), other.budget.epsilon <= budget.epsilon)
-    moves = (other.images - images).reshape(len(images), -1)
-    sizes = [float(norms.norm(move, budget.norm)) for move in moves]  # type: ignore[arg-type]
-    return np.array(sizes) <= budget.epsilon
+    sizes = perturbation_norms(images, other.images)._asdict()[budget.norm]
+    return np.asarray(sizes) <= budget.epsilon

@@ -17,6 +17,7 @@ class Effort:
       views: how many ways to differentiate the defence are used.
       all_steps: of a climb aimed at each other class; 0 for none.
       queries: of random search on the scores.
+      dampings: of the implicit derivatives that are tried.
       pilot: images that the ways to differentiate are tried on.
       samples: keys a step, against a defence whose keys are fresh.
     """
@@ -26,6 +27,7 @@ class Effort:
     views: int
     all_steps: int
     queries: int
+    dampings: tuple[float, ...]
     pilot: int
     samples: int
 
@@ -57,8 +59,8 @@ class Effort:
 
 
 EFFORTS = {
-    "quick": Effort(20, 20, 1, 0, 200, 8, 2),
-    "standard": Effort(50, 50, 2, 50, 1000, 24, 4),
-    "thorough": Effort(100, 100, 3, 100, 5000, 48, 8),
+    "quick": Effort(20, 20, 1, 0, 200, (1e-3,), 16, 2),
+    "standard": Effort(50, 50, 2, 50, 1000, (1e-3, 1e-1), 32, 4),
+    "thorough": Effort(100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8),
 }
 """The efforts by their names."""

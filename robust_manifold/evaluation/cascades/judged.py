@@ -174,10 +174,16 @@ def _margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def views_of(defence: defenses.Defense) -> tuple[defenses.Adversary, ...]:
+def views_of(
+    defence: defenses.Defense, dampings: tuple[float, ...]
+) -> tuple[defenses.Adversary, ...]:
     """Returns the adversaries that a cascade tries on a defence.
 
     Each is a way to differentiate it; those that it cannot be met with are left out.
+
+    Args:
+      defence: the spec.
+      dampings: of the implicit derivatives.
     """
     if isinstance(defence, defenses.NoDefense):
         return (defenses.Unrolled(),)
@@ -187,15 +193,12 @@ def views_of(defence: defenses.Defense) -> tuple[defenses.Adversary, ...]:
         defenses.Oblivious(),
     ]
     if isinstance(defence, defenses.ProjectionDefense):
-        tried += [defenses.Implicit(damping=damping) for damping in _DAMPINGS]
+        tried += [defenses.Implicit(damping=damping) for damping in dampings]
         tried += [
-            defenses.Implicit(damping=_DAMPINGS[1], hessian="gauss_newton"),
+            defenses.Implicit(damping=dampings[0], hessian="gauss_newton"),
             defenses.BPDA(),
         ]
     return tuple(each for each in tried if _meets(each, defence))
-
-
-_DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def _meets(adversary: defenses.Adversary, defence: defenses.Defense) -> bool:

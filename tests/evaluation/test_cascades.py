@@ -1,0 +1,188 @@
+"""The cascade: its bookkeeping, and what it comes to where the answer is known."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold import defenses
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.networks import Networks
+from robust_manifold.defenses import DefenseParams, Purified, Purifier
+from robust_manifold.evaluation.cascades import EFFORTS, Judged, cascade
+from robust_manifold.evaluation.cascades.judged import Verdict, verdict, views_of
+from robust_manifold.evaluation.cascades.pilot import Tried, ranked
+from robust_manifold.evaluation.worst_case import Budget
+
+SHAPE = (2, 2, 1)
+TINY = dataclasses.replace(EFFORTS["quick"], steps=8, aimed_steps=4, queries=0, pilot=4)
+KEY = jax.random.key(0)
+
+
+def linear(params, image):
+    """Returns logits whose difference is w.x - b: closed forms are at hand."""
+    weights, bias = params
+    value = jnp.sum(weights * image) - bias
+    return jnp.stack([-value, value, jnp.float32(-100.0), jnp.float32(-100.0)]) / 2
+
+
+WEIGHTS = np.array([[[0.4], [-0.3]], [[0.2], [0.1]]], np.float32)
+PARAMS = DefenseParams({}, (WEIGHTS, np.float32(0.2)))
+
+
+def _images(n=12):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.3, 0.7, (n, *SHAPE)).astype(np.float32)
+    value = (WEIGHTS * images).sum((1, 2, 3)) - 0.2
+    return images, (value > 0).astype(int), np.abs(value)
+
+
+def _bare():
+    return Judged(defenses.NoDefense(), Networks(), linear, PARAMS)
+
+
+def _keyed(judged, n):
+    return dataclasses.replace(judged, keys=jax.random.split(jax.random.key(1), n))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding(Purifier):
+    """Rounds to few levels: no gradient leads through it."""
+
+    def purify(self, key, networks, image):
+        return Purified(jnp.round(image * 8) / 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(Purifier):
+    """Adds noise of a fresh key."""
+
+    tiled: ClassVar[bool] = False
+
+    def purify(self, key, networks, image):
+        noise = 0.02 * jax.random.normal(key, image.shape, image.dtype)
+        return Purified(jnp.clip(image + noise, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "dual"), [("linf", 0.05, 1.0), ("l2", 0.1, np.sqrt(0.3))]
+)
+def test_what_falls_is_what_the_boundary_is_near_to(norm, epsilon, dual):
+    images, labels, distance = _images()
+    judged = _keyed(_bare(), len(labels))
+    found = cascade(
+        judged, images, labels, [Budget(norm, epsilon)], key=KEY, effort=TINY
+    )
+    reach = epsilon * dual
+    assert 0 < np.sum(distance < reach) < len(labels)
+    np.testing.assert_array_equal(found.budgets[0].broken, distance < reach)
+    assert found.tried == ()
+
+
+def test_accuracy_never_rises_with_the_budget():
+    images, labels, _ = _images()
+    budgets = [Budget("linf", e) for e in (0.08, 0.02, 0.05)] + [Budget("l2", 0.05)]
+    judged = _keyed(_bare(), len(labels))
+    found = cascade(judged, images, labels, budgets, key=KEY, effort=TINY).budgets
+    assert [each.budget.epsilon for each in found] == [0.02, 0.05, 0.08, 0.05]
+    for smaller, larger in zip(found[:2], found[1:3], strict=True):
+        assert np.all(larger.broken[smaller.broken])
+
+
+def test_shares_add_up_and_images_stay_in_their_balls():
+    images, labels, _ = _images()
+    judged = _keyed(_bare(), len(labels))
+    told = []
+    found = cascade(
+        judged,
+        images,
+        labels,
+        [Budget("linf", 0.05)],
+        key=KEY,
+        effort=TINY,
+        on_share=lambda budget, share: told.append(share),
+    ).budgets[0]
+    assert sum(share.broken for share in found.shares) == found.broken.sum()
+    given = [share.images for share in found.shares[2:]]
+    assert given == sorted(given, reverse=True)
+    assert [*found.shares[2:]] == told
+    assert np.max(np.abs(found.images - images)) <= 0.05 + 1e-6
+    made = np.bincount(found.member[found.broken], minlength=len(found.shares))
+    np.testing.assert_array_equal(made, [share.broken for share in found.shares])
+
+
+def test_an_image_does_not_know_its_batch_mates():
+    images, labels, _ = _images()
+    budgets = [Budget("linf", 0.05)]
+    options = {"key": KEY, "effort": TINY, "pilot": (images, labels)}
+    whole = _keyed(_bare(), len(labels))
+    together = cascade(whole, images, labels, budgets, **options).budgets[0]
+    places = np.array([3, 7, 8])
+    alone = cascade(
+        whole.take(places),
+        images[places],
+        labels[places],
+        budgets,
+        ids=places,
+        **options,
+    ).budgets[0]
+    np.testing.assert_array_equal(alone.images, together.images[places])
+    np.testing.assert_array_equal(alone.rate, together.rate[places])
+
+
+def test_a_purifier_without_gradients_falls_as_its_classifier_does():
+    images, labels, distance = _images()
+    judged = _keyed(
+        Judged(Rounding(), Networks(), linear, PARAMS),
+        len(labels),
+    )
+    budget = Budget("linf", 0.2)
+    found = cascade(judged, images, labels, [budget], key=KEY, effort=TINY)
+    assert found.budgets[0].broken.all()
+    first = found.tried[0]
+    assert first.adversary in (defenses.StraightThrough(), defenses.Oblivious())
+
+
+def test_fresh_keys_count_by_share():
+    images, labels, _ = _images()
+    judged = Judged(Noise(), Networks(), linear, PARAMS)
+    at = cascade(judged, images, labels, [Budget("linf", 0.04)], key=KEY, effort=TINY)
+    rate = at.budgets[0].rate
+    assert np.any((rate > 0) & (rate < 1))
+    assert at.budgets[0].accuracy == pytest.approx(1 - rate.mean())
+
+
+def test_ways_are_ranked_by_what_they_add():
+    def way(name, rate, margin=(-1.0, -1.0, -1.0, -1.0), passes=1.0):
+        return Tried(name, np.array(rate, float), np.array(margin), passes)
+
+    most = way("most", [1, 1, 1, 0])
+    same = way("same", [1, 1, 0, 0], margin=(-1, -1, -0.5, -1))
+    other = way("other", [0, 0, 0, 1])
+    dear = way("dear", [1, 1, 1, 0], passes=2.0)
+    order = [each.adversary for each in ranked([same, dear, other, most])]
+    assert order == ["most", "other", "same", "dear"]
+
+
+def test_a_verdict_counts_no_number_as_wrong():
+    logits = np.array([[0.0, 1.0], [np.nan, 1.0], [2.0, 1.0]])
+    found = verdict([logits], np.array([1, 1, 1]))
+    np.testing.assert_array_equal(found.broken, [False, True, True])
+    assert isinstance(found, Verdict)
+
+
+def test_ways_that_a_defence_cannot_be_met_with_are_left_out():
+    ways = views_of(Rounding(), (1e-3,))
+    assert not any(isinstance(way, defenses.Implicit) for way in ways)
+    assert views_of(defenses.NoDefense(), (1e-3,)) == (defenses.Unrolled(),)
+    inverts = views_of(defenses.InvertAndClassify(), (1e-3, 1e-1))
+    assert sum(isinstance(way, defenses.Implicit) for way in inverts) == 3
+
+
+def test_an_unknown_effort_is_told():
+    images, labels, _ = _images()
+    with pytest.raises(UsageError, match="effort 'hard'"):
+        cascade(_bare(), images, labels, [Budget("linf", 0.1)], key=KEY, effort="hard")
