@@ -99,14 +99,14 @@ class _Seen(NamedTuple):
     @property
     def exact(self) -> bool:
         """Whether the view has the logits of the evaluated function."""
-        if self.view == self.apply:
+        view, apply = self.view, self.apply
+        if view == apply:
             return True
-        pair = (self.view, self.apply)
-        if not all(isinstance(each, Expectation) and each.samples == 1 for each in pair):
-            return False
-        view, apply = (each.apply for each in pair)  # type: ignore[union-attr]
-        stands_for = getattr(view, "stands_for", None)
-        return stands_for is not None and stands_for(apply)
+        for each in (view, apply):
+            if not isinstance(each, Expectation) or each.samples > 1:
+                return False
+        stands_for = getattr(view.apply, "stands_for", None)  # type: ignore[union-attr]
+        return stands_for is not None and stands_for(apply.apply)  # type: ignore[union-attr]
 
     def bound(
         self, apply: Apply, params: Params, key: PRNGKey, example: _Example
@@ -254,8 +254,9 @@ def craft(
         itself.
       view: what the attack sees in place of `apply`, with the same arguments;
         successes are still those against `apply`, and a first success against the
-        view ends no search.  An attack that minimises the distance looks for the
-        view's boundary.
+        view ends no search, unless `view.apply.stands_for(apply.apply)` says that they
+        have the same logits, as views of a defence have.  An attack that minimises the
+        distance looks for the view's boundary.
       fixed_keys: [n] keys: what a random classifier, and a random view, gets for each
         image in every step and in the evaluation.  The first of an `Expectation`'s
         samples has that very key.  None: another key in each step.

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from robust_manifold import defenses
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
-from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
 from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
@@ -215,7 +215,9 @@ class _Cascade:
         judged, key = self.judged, keys.stream(self.key, "pilot")
         if judged.keys is not None:
             # Not those of the images to come: what is learned holds for any key.
-            judged = dataclasses.replace(judged, keys=keys.per_example(key, jnp.asarray(places)))
+            judged = dataclasses.replace(
+                judged, keys=keys.per_example(key, jnp.asarray(places))
+            )
         trial = Trial(
             judged,
             images,

@@ -13,10 +13,10 @@ class Effort:
 
     Attributes:
       steps: of a climb.
-      aimed_steps: of a climb aimed at one class.
+      aimed_steps: of a climb aimed at one of the nearest classes; 0 for none.
       views: how many ways to differentiate the defence are used.
       all_steps: of a climb aimed at each other class; 0 for none.
-      queries: of random search on the scores.
+      queries: of random search on the scores; 0 for none.
       dampings: of the implicit derivatives that are tried.
       pilot: images that the ways to differentiate are tried on.
       samples: keys a step, against a defence whose keys are fresh.
@@ -44,14 +44,16 @@ class Effort:
         for donor in donors:
             yield Handed(donor)
         yield Climb(first, self.steps)
-        yield Climb(first, self.aimed_steps, "nearest")
+        if self.aimed_steps:
+            yield Climb(first, self.aimed_steps, "nearest")
         for other in others:
             yield Climb(other, self.steps, start="random")
         for donor in donors:
             yield Climb(first, self.steps, start=donor)
         yield Climb(first, self.steps, start="basin")
-        for other in others:
-            yield Climb(other, self.aimed_steps, "nearest")
+        if self.aimed_steps:
+            for other in others:
+                yield Climb(other, self.aimed_steps, "nearest")
         if self.all_steps:
             yield Climb(first, self.all_steps, "all", "random")
         if self.queries:

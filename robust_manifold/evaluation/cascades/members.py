@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -221,18 +222,22 @@ def crafted(
     judged = trial.judged
     samples = trial.samples if judged.keys is None else 1
     view = None if adversary is None else judged.view(adversary, samples)
-    made = attacks.craft(
-        attack,
-        judged.apply,
-        judged.params,
-        trial.images,
-        trial.labels,
-        key=trial.key,
-        view=view,
-        fixed_keys=judged.keys,
-        starts=starts,
-        ids=trial.ids,
-    )
+    with warnings.catch_warnings():
+        if view is not None:
+            # Some ways to differentiate a defence lead nowhere: that is what is tried.
+            warnings.simplefilter("ignore", attacks.AttackWarning)
+        made = attacks.craft(
+            attack,
+            judged.apply,
+            judged.params,
+            trial.images,
+            trial.labels,
+            key=trial.key,
+            view=view,
+            fixed_keys=judged.keys,
+            starts=starts,
+            ids=trial.ids,
+        )
     images = np.asarray(made.images)
     if judged.keys is None:
         found = judged.judge(images, trial.labels, trial.ids, trial.key)
