@@ -5,12 +5,21 @@ import dataclasses
 from robust_manifold import attacks, defenses, evaluation, inversion
 from robust_manifold.attacks import Attack
 from robust_manifold.config.column import Column, columns
-from robust_manifold.config.components import adversaries, each, gan, model
+from robust_manifold.config.components import (
+    adversaries,
+    each,
+    gan,
+    model,
+    worst_case,
+)
 from robust_manifold.config.schema import Block, key
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import check
 from robust_manifold.data import attacked_registry, crop_side
 from robust_manifold.data.attacked import AttackedImages
+from robust_manifold.evaluation import cascades
+from robust_manifold.evaluation.cascades import Cascade
+from robust_manifold.evaluation.worst_case import Budget
 from robust_manifold.models import GeneratorSpec
 from robust_manifold.one_dimensional import Density, densities
 from robust_manifold.training import GanTraining, SubstituteTraining, substitutes
@@ -161,6 +170,13 @@ class EvaluationBlock(Block):
         adversaries,
     )
     """Texts of `defenses.adversaries`, each in its shortest form."""
+    worst_case: Cascade | None = key(
+        "",
+        "the same strong attack on every column, as in cascade(effort='standard', "
+        "linf=(0.1, 0.2), l2=(1.5,)); without balls at the budgets of `attacks`; "
+        "empty: none",
+        worst_case,
+    )
     substitute: SubstituteTraining = key(
         "substitute",
         "how that network is trained, as in substitute(seeds=150, rounds=6, step=0.1)",
@@ -200,7 +216,31 @@ class EvaluationBlock(Block):
         if not texts or len(set(texts)) < len(texts):
             allowed = "no entry twice" if texts else "one or more"
             raise UsageError(f"defences is {texts!r}; allowed: {allowed}.")
-        check(bool(self.adversaries), self, "adversaries", "one or more")
+        if self.worst_case is None:
+            check(bool(self.adversaries), self, "adversaries", "one or more")
+        elif not self.budgets:
+            raise UsageError(
+                f"worst_case is {cascades.registry.to_string(self.worst_case)!r}; "
+                "allowed: with a ball, as in cascade(linf=(0.1,)), where no entry of "
+                "`attacks` has a budget in linf, l2 or l1."
+            )
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The balls of the cascade; those of the attacks where it names none."""
+        if self.worst_case is None:
+            return ()
+        known = (
+            Budget(attack.norm, attack.budget)
+            for attack in self.attacks
+            if attack.norm in ("linf", "l2", "l1") and attack.budget
+        )
+        return self.worst_case.budgets or tuple(dict.fromkeys(known))
+
+    @property
+    def attacked(self) -> bool:
+        """Whether any image is attacked."""
+        return bool(self.worst_case or (self.attacks and self.adversaries))
 
     @property
     def defences(self) -> tuple[defenses.Defense, ...]:

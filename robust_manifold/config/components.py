@@ -7,6 +7,7 @@ from robust_manifold import attacks, defenses, inversion, models, training
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry
 from robust_manifold.data import attacked_registry
+from robust_manifold.evaluation import cascades
 from robust_manifold.one_dimensional import densities
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     training.substitutes,
     densities.registry,
     attacked_registry,
+    cascades.registry,
+    cascades.efforts,
 )
 """Every component that a config can name."""
 
@@ -65,6 +68,11 @@ def gan(text: str) -> training.GanTraining:
     if not isinstance(built, training.GanTraining):
         raise UsageError(f"{text!r} is no gan; allowed: 'gan(...)'.")
     return built
+
+
+def worst_case(text: str) -> cascades.Cascade | None:
+    """Returns the cascade of a text; None for an empty one."""
+    return cascades.registry.build(text) if text else None
 
 
 def adversaries(texts: tuple[str, ...]) -> tuple[str, ...]:

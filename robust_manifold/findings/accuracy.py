@@ -39,8 +39,8 @@ from robust_manifold.stages.table.rows import (
     SUBSTITUTE,
     Row,
     adversarial_folder,
+    adversaries_of,
     outcome_folder,
-    rows,
     rows_of,
 )
 
@@ -131,7 +131,7 @@ def _cell(
 def _show(context: Context) -> Shown:
     results = _results_of(context)
     confidence = context.experiment.evaluation.confidence
-    attacked = bool(context.experiment.evaluation.attacks)
+    attacked = context.experiment.evaluation.attacked
     large = is_large(context)
     return Shown(
         [*_tables(context, results)],
@@ -147,8 +147,7 @@ def is_large(context: Context) -> bool:
     The config tells it: other findings ask who may be there without this one.
     """
     block = context.experiment.evaluation
-    adversaries = {row.adversary for row in rows(block) if row.attack}
-    return len(block.classifiers) > 1 or len(adversaries) > 1
+    return len(block.classifiers) > 1 or len(adversaries_of(block)) > 1
 
 
 def _results_of(context: Context) -> pd.DataFrame:
@@ -194,7 +193,7 @@ def _attack_figures(
 ) -> Iterator[tuple[str, html.ReportFigure]]:
     """Yields accuracy against ε, attack by attack."""
     attacked = tables.lines_where(results, tables.is_single)
-    names = map(adversary_label, context.experiment.evaluation.adversaries)
+    names = map(adversary_label, adversaries_of(context.experiment.evaluation))
     told = "; ".join(map(in_prose, names))
     for name, title, part in _parts(context, attacked):
         if np.isfinite(part["epsilon"].to_numpy()).any():
@@ -321,7 +320,7 @@ def _evaluated(context: Context) -> Evaluated:
         projecting=names[True],
         other=names[False],
         bare=len(defended) < len(context.columns),
-        attacked=bool(context.experiment.evaluation.attacks),
+        attacked=context.experiment.evaluation.attacked,
     )
 
 

@@ -12,7 +12,13 @@ from robust_manifold.reporting.labels import adversary_label, in_prose, label_of
 from robust_manifold.reporting.tables import UNAWARE
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.rows import Row, folder_name, rows_of, shortened
+from robust_manifold.stages.table.rows import (
+    Row,
+    adversaries_of,
+    folder_name,
+    rows_of,
+    shortened,
+)
 
 _FEW = 8
 """Rows of a column up to which each has a picture of its own."""
@@ -67,7 +73,7 @@ def row_label(context: Context, row: Row) -> str:
     pictures are pasted elsewhere without their captions.
     """
     attack = label_of(row.name, norm=row.attack.norm if row.attack else "")
-    alone = len(context.experiment.evaluation.adversaries) == 1
+    alone = len(adversaries_of(context.experiment.evaluation)) == 1
     if row.attack is None or (alone and row.adversary not in UNAWARE):
         return attack
     return f"{attack}, {in_prose(adversary_label(row.adversary))}"

@@ -28,6 +28,7 @@ ADVERSARIES: Mapping[str, str] = {
     "latent": "the attack moves the latent, not the pixels",
     "substitute": "the attack sees a model trained on the defence's labels",
     "decision": "the attack sees labels or scores only",
+    "cascade": "many attacks in turn, each on the images that still stand",
 }
 """What each adversary may use, in the words of a caption."""
 

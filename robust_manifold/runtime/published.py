@@ -42,6 +42,16 @@ def read(name: str) -> weight_files.WeightFile:
     raise unknown_name("published weights", name, sorted(known))
 
 
+def names() -> list[str]:
+    """Returns the names of all published weights; none where there is no folder.
+
+    Raises:
+      UsageError: if the list of them cannot be read.
+    """
+    files = {file for place in _present() for file in checksums(place)}
+    return sorted(Path(file).stem for file in files if file.endswith(EXTENSION))
+
+
 def check_name(name: str) -> None:
     """Refuses a name that no weights can be published under."""
     if not _NAME.fullmatch(name):
@@ -90,9 +100,12 @@ def enter(folder: Path, files: Mapping[str, bytes]) -> None:
         ) from None
 
 
+def _present() -> list[Path]:
+    return [place for place in PLACES if (place / CHECKSUMS).is_file()]
+
+
 def _folders() -> list[Path]:
-    found = [place for place in PLACES if (place / CHECKSUMS).is_file()]
-    if found:
+    if found := _present():
         return found
     raise UsageError(
         "config.pretrained is True, and there is no folder of published weights: an "

@@ -69,6 +69,13 @@ def _check_attacks(context: Context) -> None:
                 raise UsageError(f"config.evaluation.attacks: {error}") from None
     if "substitute" in evaluation.adversaries and evaluation.attacks:
         _check_substitute(context)
+    size = context.data.dataset.validation.size
+    if evaluation.worst_case and evaluation.worst_case.size.pilot > size:
+        raise UsageError(
+            "config.evaluation.worst_case tries its adversaries on "
+            f"{evaluation.worst_case.size.pilot} validation images; allowed: at most "
+            f"the {size} that there are."
+        )
 
 
 def _check_substitute(context: Context) -> None:
@@ -127,7 +134,7 @@ def _check_available(context: Context, stages: Sequence[str]) -> None:
     for name in context.networks.roles_of(stages):
         if roles.stage(name) not in stages:
             trained.check_finished(context, name)
-    attacked = context.experiment.evaluation.attacks
+    attacked = context.experiment.evaluation.attacked
     if attacked and "evaluate" in stages and "attack" not in stages:
         if not context.folder.stage_done("attack"):
             raise UsageError(

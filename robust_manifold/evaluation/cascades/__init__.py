@@ -13,13 +13,15 @@ from robust_manifold.evaluation.cascades.cascade import (
     cascade,
 )
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
-from robust_manifold.evaluation.cascades.judged import Judged
+from robust_manifold.evaluation.cascades.judged import Judged, views_of
 from robust_manifold.evaluation.cascades.members import Donor
 from robust_manifold.evaluation.cascades.pilot import Tried
+from robust_manifold.evaluation.cascades.spec import Cascade, efforts, registry
 
 __all__ = [
     "EFFORTS",
     "AtBudget",
+    "Cascade",
     "Donor",
     "Effort",
     "Found",
@@ -27,4 +29,7 @@ __all__ = [
     "Share",
     "Tried",
     "cascade",
+    "efforts",
+    "registry",
+    "views_of",
 ]

@@ -69,6 +69,7 @@ def generating_stages(experiment: Experiment) -> set[str]:
     # All but the oblivious adversary meet the defended classifier itself, a
     # substitute where it is trained.
     meets = bool(kinds - {"oblivious"}) and bool(block.attacks)
+    meets |= block.worst_case is not None
     return {"evaluate", "audit"} | ({"attack"} if meets else set())
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.cascading import cascaded, pilot_file
 from robust_manifold.stages.table.crafting import Crafting, together
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_row
 from robust_manifold.stages.table.rounds import (
@@ -38,7 +39,8 @@ def run(context: Context) -> list[str]:
                 told.after,
             )
     rounds = round_paths(context, [adversarial_folder(row) for row in todo])
-    return [*substitutes.outputs(context, targets), *rounds]
+    pilots = dict.fromkeys(map(pilot_file, cascaded(context)))
+    return [*substitutes.outputs(context, targets), *rounds, *pilots]
 
 
 def _parts(context: Context, groups: Sequence[Sequence[Row]]) -> dict[Row, Part]:

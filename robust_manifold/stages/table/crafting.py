@@ -15,12 +15,15 @@ from robust_manifold.inversion import Inversion
 from robust_manifold.runtime import console
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.cascading import Cascading
 from robust_manifold.stages.table.defended import defend, keys_of
 from robust_manifold.stages.table.pace import asked_passes
 from robust_manifold.stages.table.rows import (
+    CASCADE,
     LATENT,
     OBLIVIOUS,
     SUBSTITUTE,
+    InBall,
     OnManifold,
     Row,
     kind_of,
@@ -31,7 +34,8 @@ def together(rows: Iterable[Row]) -> list[tuple[Row, ...]]:
     """Returns the rows in groups that are made in one go, budgets rising.
 
     Where the attack meets a defence, the rows that differ in its budget alone are: an
-    image that falls at one is carried over to the larger ones, and costs no more.  The
+    image that falls at one is carried over to the larger ones, and costs no more.  A
+    cascade goes over to the balls of other norms, too, that hold the image.  The
     rows of the other adversaries are each what its name says, as in the published
     tables.
     """
@@ -40,6 +44,8 @@ def together(rows: Iterable[Row]) -> list[tuple[Row, ...]]:
         whole = row.attack
         if _meets_defence(row) and isinstance(whole, attacks.Attack) and whole.budget:
             whole = dataclasses.replace(whole, epsilon=1.0)  # type: ignore[call-arg]
+        if isinstance(whole, InBall):
+            whole = InBall
         groups.setdefault((whole, row.adversary, row.target), []).append(row)
     return [tuple(sorted(group, key=_budget)) for group in groups.values()]
 
@@ -58,6 +64,7 @@ class Crafting:
 
     def __post_init__(self):
         self._loaded: dict[Column, defenses.DefenseParams] = {}
+        self._cascading = Cascading(self.context)
 
     def craft(
         self,
@@ -76,6 +83,8 @@ class Crafting:
             where that is known.
         """
         context, row = self.context, group[0]
+        if kind_of(row.adversary) == CASCADE:
+            return self._cascading.craft(group, part, tell, tell_cost)
         options = {
             "key": context.stream(f"attack {row.stream_name}"),
             "ids": part.ids,

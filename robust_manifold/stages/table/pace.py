@@ -14,6 +14,7 @@ from typing import Any
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Column
+from robust_manifold.evaluation import cascades
 from robust_manifold.runtime import Progress, Work
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.table.rows import LATENT, Row, kind_of
@@ -155,6 +156,11 @@ def cost_of_row(context: Context, row: Row) -> float:
         # The clean images are projected first.
         projected = defenses.classifying_passes(defence, size)
         return projected + defenses.latent_search_passes(spec, defence, size)
+    if isinstance(row.spec, cascades.Cascade):
+        effort = row.spec.size
+        # Away from the label from two starts, and to three classes: most fall sooner.
+        asked = 2 * effort.steps + 3 * effort.aimed_steps
+        return asked_passes(context, row, asked, asked)
     assert isinstance(row.attack, attacks.Attack)
     classes = len(context.data.dataset.class_names)
     forwards, backwards = map(int, row.attack.cost(classes))
@@ -172,8 +178,11 @@ def asked_passes(
       forwards: logits asked for, an image.
       backwards: gradients asked for.
     """
-    size = _latent_size(context)
-    view = defenses.view_passes(row.spec, row.target.defence, size)
+    size, spec = _latent_size(context), row.spec
+    if isinstance(spec, cascades.Cascade):
+        # Of those that it may try the one that always can be.
+        spec = cascades.views_of(row.target.defence)[0]
+    view = defenses.view_passes(spec, row.target.defence, size)
     return float(forwards) * view.forward + float(backwards) * view.backward
 
 

@@ -16,7 +16,9 @@ A row is a set of images: the clean ones, or those of one attack by one adversar
 keys are fresh says so there.  The oblivious adversary, who does not look at the
 defence, makes one set of images a classifier, which meets all columns of it; the others
 make one set a column.  The latent adversary makes one set a budget, whatever the attack
-(`OnManifold`), and meets columns that project alone.
+(`OnManifold`), and meets columns that project alone.  So does a cascade
+(`config.evaluation.worst_case`), against every column (`InBall`); its text as an
+adversary is that of its spec without the balls.
 
 The worst case over all rows is no row of images: its lines, with the adversary "worst
 case", follow the others in results.csv.
@@ -25,27 +27,32 @@ case", follow the others in results.csv.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Collection
-from typing import NamedTuple, TypeAlias
+from collections.abc import Collection, Iterator
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Column, EvaluationBlock
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import Registry
+from robust_manifold.evaluation import cascades
 
 _LONGEST = 200
 """Characters of a name of ours; file systems allow 255, with the ending."""
 
 UNDEFENDED = defenses.NoDefense()
 OBLIVIOUS, SUBSTITUTE, LATENT = "oblivious", "substitute", "latent"
+CASCADE = "cascade"
 
 
 @dataclasses.dataclass(frozen=True)
-class OnManifold:
-    """What the adversary `latent` is given in place of an attack: a budget."""
+class Ball:
+    """What an adversary is given that brings its own attacks: a budget."""
 
     epsilon: float
     norm: Norm = "linf"
+
+    kind: ClassVar[str]
 
     @property
     def budget(self) -> float:
@@ -54,12 +61,24 @@ class OnManifold:
 
     @property
     def text(self) -> str:
-        """The search for latents, as an attack is written."""
+        """The search in the ball, as an attack is written."""
         norm = "" if self.norm == "linf" else f", norm={self.norm!r}"
-        return f"on_manifold(epsilon={self.epsilon!r}{norm})"
+        return f"{self.kind}(epsilon={self.epsilon!r}{norm})"
 
 
-Search: TypeAlias = attacks.Attack | OnManifold
+class OnManifold(Ball):
+    """What the adversary `latent` is given."""
+
+    kind = "on_manifold"
+
+
+class InBall(Ball):
+    """What a cascade is given."""
+
+    kind = "in_ball"
+
+
+Search: TypeAlias = attacks.Attack | Ball
 
 
 class Row(NamedTuple):
@@ -79,14 +98,14 @@ class Row(NamedTuple):
         """The attack as a config writes it, or "clean"."""
         if self.attack is None:
             return "clean"
-        if isinstance(self.attack, OnManifold):
+        if isinstance(self.attack, Ball):
             return self.attack.text
         return attacks.registry.to_string(self.attack)
 
     @property
-    def spec(self) -> defenses.Adversary:
-        """The adversary; there is none of the clean images."""
-        return defenses.adversaries.build(self.adversary)
+    def spec(self) -> Any:
+        """The adversary, or the cascade; there is none of the clean images."""
+        return _registry_of(self.adversary).build(self.adversary)
 
     @property
     def budget(self) -> float | None:
@@ -106,7 +125,7 @@ class Row(NamedTuple):
         name = self.name
         if isinstance(self.attack, attacks.Attack):
             name = attacks.registry.stream_name(self.attack)
-        adversary = defenses.adversaries.stream_name(self.spec)
+        adversary = _registry_of(self.adversary).stream_name(self.spec)
         return _path(self.target.stream_name, adversary, name)
 
 
@@ -124,7 +143,22 @@ def rows(evaluation: EvaluationBlock) -> list[Row]:
             for target in _targets(adversary, evaluation)
             for attack in _attacks(adversary, evaluation)
         ),
+        *_cascaded(evaluation),
     ]
+
+
+def _cascaded(evaluation: EvaluationBlock) -> Iterator[Row]:
+    """Yields the rows of the cascade, those of a column and its keys together."""
+    if evaluation.worst_case is None:
+        return
+    for place, spec in enumerate(evaluation.worst_case.each):
+        for column in evaluation.columns:
+            # Where nothing is drawn, fresh keys would make the same images again.
+            if place and column.bare:
+                continue
+            for norm, epsilon in evaluation.budgets:
+                ball = InBall(epsilon, norm)  # type: ignore[arg-type]
+                yield Row(ball, cascades.registry.to_string(spec), column)
 
 
 def rows_of(column: Column, evaluation: EvaluationBlock) -> list[Row]:
@@ -136,9 +170,18 @@ def rows_of(column: Column, evaluation: EvaluationBlock) -> list[Row]:
     ]
 
 
+def adversaries_of(evaluation: EvaluationBlock) -> list[str]:
+    """Returns the texts of those who attack, in the table's order."""
+    return list(dict.fromkeys(row.adversary for row in rows(evaluation) if row.attack))
+
+
 def kind_of(adversary: str) -> str:
     """Returns the registered name of an adversary as a config writes it."""
     return adversary.partition("(")[0]
+
+
+def _registry_of(adversary: str) -> Registry[Any]:
+    return cascades.registry if kind_of(adversary) == CASCADE else defenses.adversaries
 
 
 def check_rows(evaluation: EvaluationBlock) -> None:
@@ -163,8 +206,13 @@ def check_rows(evaluation: EvaluationBlock) -> None:
             )
         if evaluation.attacks:
             _check_targets(text, spec, evaluation)
+    if evaluation.worst_case is not None:
+        _check_views(evaluation)
     for attack, name in zip(evaluation.attacks, names, strict=True):
-        if not any(spec.suits(attack.threat_model) for spec in specs.values()):
+        # Of a cascade alone they may give the balls.
+        if specs and not any(
+            spec.suits(attack.threat_model) for spec in specs.values()
+        ):
             raise UsageError(
                 f"config.evaluation.attacks: {name!r} sees {attack.threat_model}, and "
                 f"none of the adversaries {', '.join(specs)} can make it; allowed: "
@@ -240,6 +288,16 @@ def _check_targets(
             spec.check_meets(target.defence)
         except UsageError as error:
             raise UsageError(f"{place} cannot meet {target.text!r}: {error}") from None
+
+
+def _check_views(evaluation: EvaluationBlock) -> None:
+    """Refuses a cascade on a defence that no adversary differentiates."""
+    for column in evaluation.columns:
+        if not cascades.views_of(column.defence):
+            raise UsageError(
+                f"config.evaluation.worst_case cannot meet {column.text!r}, which no "
+                "adversary differentiates; allowed: '' with such a defence."
+            )
 
 
 def _meets(adversary: str, target: Column, column: Column) -> bool:

@@ -1,0 +1,84 @@
+"""A worst case as a config writes it: the effort, the balls, and whose keys."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from robust_manifold.core.errors import unknown_name
+from robust_manifold.core.spec import Registry, check
+from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.worst_case import Budget
+
+registry: Registry["Cascade"] = Registry("worst case")
+
+efforts: Registry[Effort] = Registry("effort")
+efforts.register("effort")(Effort)
+
+_NORMS = ("linf", "l2", "l1")
+
+
+@registry.register("cascade")
+@dataclasses.dataclass(frozen=True)
+class Cascade:
+    """A cascade on every column of a table.
+
+    Attributes:
+      effort: "quick", "standard", "thorough", or one's own as in
+        "effort(steps=10, ...)" with every field of `Effort`.
+      linf: radii of balls in this norm, on pixels in [0, 1].
+      l2: likewise.
+      l1: likewise.
+      keys: "fixed" attacks a random defence under the keys by which it is judged;
+        "fresh" under others, as its user has them; "both" makes rows of each.
+    """
+
+    effort: str | Effort = "standard"
+    linf: float | tuple[Any, ...] = ()
+    l2: float | tuple[Any, ...] = ()
+    l1: float | tuple[Any, ...] = ()
+    keys: Literal["fixed", "fresh", "both"] = "fixed"
+
+    def __post_init__(self):
+        if isinstance(self.effort, str) and self.effort not in EFFORTS:
+            if "(" not in self.effort:
+                raise unknown_name("effort", self.effort, EFFORTS)
+            object.__setattr__(self, "effort", efforts.build(self.effort))
+        for norm in _NORMS:
+            given = getattr(self, norm)
+            radii = given if isinstance(given, tuple) else (given,)
+            fits = all(map(_is_radius, radii)) and len(set(radii)) == len(radii)
+            check(fits, self, norm, "finite radii above 0, each once, as in (0.1, 0.2)")
+            object.__setattr__(self, norm, tuple(map(float, radii)))
+        check(self.keys in ("fixed", "fresh", "both"), self, "keys", _KEYS)
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The balls, by norm and then rising."""
+        return tuple(
+            Budget(norm, epsilon)
+            for norm in _NORMS
+            for epsilon in sorted(getattr(self, norm))
+        )
+
+    @property
+    def size(self) -> Effort:
+        """The effort in numbers."""
+        named = isinstance(self.effort, str)
+        return EFFORTS[self.effort] if named else self.effort  # type: ignore[index]
+
+    @property
+    def each(self) -> tuple["Cascade", ...]:
+        """The spec by the kinds of keys that it asks for, without its balls."""
+        kinds = ("fixed", "fresh") if self.keys == "both" else (self.keys,)
+        return tuple(
+            dataclasses.replace(self, linf=(), l2=(), l1=(), keys=kind)
+            for kind in kinds
+        )
+
+
+_KEYS = "'fixed', 'fresh' or 'both'"
+
+
+def _is_radius(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
