@@ -18,12 +18,14 @@ from robust_manifold.findings import (
     substitutes,
     training,
     views,
+    yields,
 )
 from robust_manifold.findings.finding import Finding, Passage, Shown, Words
 from robust_manifold.findings.recorded import Group, Run
 
 EVERY: list[Finding] = [
     accuracy.FINDING,
+    yields.FINDING,
     views.FINDING,
     audit.FINDING,
     on_manifold.FINDING,

@@ -1,5 +1,6 @@
 """Figures of a report: pure functions of arrays and stored results."""
 
+from robust_manifold.reporting.figures.bars import yield_bars
 from robust_manifold.reporting.figures.canvas import to_png
 from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
@@ -47,4 +48,5 @@ __all__ = [
     "to_png",
     "training_curves",
     "worst_case_curves",
+    "yield_bars",
 ]
