@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Int, Key
 
 from robust_manifold.core.types import PRNGKey
@@ -21,7 +22,9 @@ def stream(key: PRNGKey, name: str) -> PRNGKey:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def per_example(key: PRNGKey, ids: Int[Array, " n"]) -> Key[Array, " n"]:
+def per_example(
+    key: PRNGKey, ids: Int[Array, " n"] | Int[np.ndarray, " n"]
+) -> Key[Array, " n"]:
     """Returns one key for each global example id."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
 

@@ -105,12 +105,8 @@ def _show(context: Context) -> Shown:
 def _tried(context: Context) -> Iterator[dict[str, Any]]:
     """Yields what the pilots have stored, line by line."""
     for row in {pilot_file(row): row for row in cascaded(context)}.values():
-        for norm, found in context.folder.read_json(pilot_file(row)).items():
-            for line in found:
-                # Of a single way there was nothing to try.
-                if line["n"]:
-                    title = _title(context, row)
-                    yield {"column": title, "norm": norm, **line}
+        for line in context.folder.read_json(pilot_file(row)):
+            yield {"column": _title(context, row), **line}
 
 
 def _title(context: Context, row: Row) -> str:

@@ -9,7 +9,7 @@ from robust_manifold.evaluation.cascades.cascade import CARRIED, CLEAN
 from robust_manifold.evaluation.records import RecordFile
 from robust_manifold.reporting import Table
 from robust_manifold.reporting.columns import column_heads, column_of
-from robust_manifold.reporting.labels import adversary_label, budget_label, norm_label
+from robust_manifold.reporting.labels import adversary_label, budget_label
 from robust_manifold.reporting.tables import MISSING, lines_of
 
 _BEST = 3
@@ -122,15 +122,13 @@ def pilot_table(tried: Iterable[Mapping[str, Any]]) -> Table:
     """Returns which ways to differentiate each column were tried, best first.
 
     Args:
-      tried: lines of the files pilot.json, each with its "column", "cascade" and
-        "norm".
+      tried: lines of the files pilot.json, each with its "column".
     """
     lines = list(tried)
     text = _without_repeats(
         [
             {
                 "Column": line["column"],
-                "Norm": norm_label(line["norm"]),
                 "Adversary": adversary_label(line["adversary"]),
                 "Broken": f"{100 * line['rate']:.0f} % of {line['n']:,}",
                 "Margin": f"{line['margin']:.3f}",
@@ -146,7 +144,7 @@ def pilot_table(tried: Iterable[Mapping[str, Any]]) -> Table:
         "broken ones. Passes: through networks, an image."
     )
     title = "What the pilot tried"
-    return Table(title, caption, text, pd.DataFrame(lines), names=3)
+    return Table(title, caption, text, pd.DataFrame(lines), names=2)
 
 
 def _places(lines: pd.DataFrame) -> dict[tuple[Any, ...], list[Any]]:
@@ -187,4 +185,4 @@ def _blanked(rows: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
         before = names
 
 
-_ONCE = ("Column", "Cascade", "Budget", "Norm")
+_ONCE = ("Column", "Cascade", "Budget")

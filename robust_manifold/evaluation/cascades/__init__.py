@@ -13,7 +13,7 @@ from robust_manifold.evaluation.cascades.cascade import (
     cascade,
 )
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
-from robust_manifold.evaluation.cascades.judged import Judged, views_of
+from robust_manifold.evaluation.cascades.judged import Judged
 from robust_manifold.evaluation.cascades.members import Donor
 from robust_manifold.evaluation.cascades.pilot import Tried
 from robust_manifold.evaluation.cascades.spec import Cascade, efforts, registry
@@ -31,5 +31,4 @@ __all__ = [
     "cascade",
     "efforts",
     "registry",
-    "views_of",
 ]

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.spec import Registry, check
+from robust_manifold.defenses import Adversary, Defense
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.judged import views_of
 from robust_manifold.evaluation.worst_case import Budget
 
 registry: Registry["Cascade"] = Registry("worst case")
@@ -65,6 +67,10 @@ class Cascade:
         """The effort in numbers."""
         named = isinstance(self.effort, str)
         return EFFORTS[self.effort] if named else self.effort  # type: ignore[index]
+
+    def views_of(self, defence: Defense) -> tuple[Adversary, ...]:
+        """Returns the adversaries that are tried on a defence; none: it has no view."""
+        return views_of(defence, self.size.dampings)
 
     @property
     def each(self) -> tuple["Cascade", ...]:

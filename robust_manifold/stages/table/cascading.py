@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from robust_manifold import data, defenses
+from robust_manifold import attacks, data, defenses
 from robust_manifold.config import Column
 from robust_manifold.evaluation import cascades
 from robust_manifold.evaluation.cascades import AtBudget, Tried
@@ -49,7 +50,7 @@ class Cascading:
         self._context = context
         self._donors: dict[Column, tuple[cascades.Donor, ...]] = {}
         self._judged: dict[Column, cascades.Judged] = {}
-        self._views: dict[tuple[Column, str], dict[str, list[Any]]] = {}
+        self._views: dict[tuple[Column, str], list[Any]] = {}
 
     def craft(
         self,
@@ -71,21 +72,24 @@ class Cascading:
         clean, pool = data.to_float(part.images), context.data.dataset.validation
         pool = pool.take(slice(-_POOL, None))
         views = self._known_views(row)
-        told = _Told(tell, part.size, spec.size, judged, donors)
-        found = cascades.cascade(
-            judged,
-            clean,
-            part.labels,
-            [_ball(each) for each in group],
-            key=context.stream(f"attack {_stream_of(row)}"),
-            effort=spec.size,
-            donors=donors,
-            pilot=(data.to_float(pool.images), pool.labels),
-            views=views,
-            ids=part.ids,
-            on_share=told.share,
-        )
-        if views is None:
+        told = _Told(tell, part.size, spec, column, donors)
+        with warnings.catch_warnings():
+            # Of views that lead nowhere the pilot is to judge.
+            warnings.simplefilter("ignore", attacks.AttackWarning)
+            found = cascades.cascade(
+                judged,
+                clean,
+                part.labels,
+                [_ball(each) for each in group],
+                key=context.stream(f"attack {_stream_of(row)}"),
+                effort=spec.size,
+                donors=donors,
+                pilot=(data.to_float(pool.images), pool.labels),
+                views=views,
+                ids=part.ids,
+                on_share=told.share,
+            )
+        if (column, row.adversary) not in self._views:
             self._store_pilot(row, found.tried)
         at = {each.budget: each for each in found.budgets}
         made = []
@@ -95,27 +99,23 @@ class Cascading:
             made.append(_stored(here, clean))
         return made
 
-    def _known_views(self, row: Row) -> Mapping[str, Sequence[Any]] | None:
-        """Returns the ways that the pilot has ranked, by norm; None before it."""
+    def _known_views(self, row: Row) -> list[Any] | None:
+        """Returns the ways that the pilot has ranked; None before it."""
         place = row.target, row.adversary
         if place not in self._views:
             file = pilot_file(row)
             if not devices.agreed(self._context.folder.has(file)):
                 return None
+            lines = self._context.folder.read_json(file)
             build = defenses.adversaries.build
-            self._views[place] = {
-                norm: [build(line["adversary"]) for line in lines]
-                for norm, lines in self._context.folder.read_json(file).items()
-            }
-        return self._views[place]
+            self._views[place] = [build(line["adversary"]) for line in lines]
+        # Of a single way there is no pilot.
+        return self._views[place] or None
 
-    def _store_pilot(self, row: Row, tried: Mapping[str, Sequence[Tried]]) -> None:
+    def _store_pilot(self, row: Row, tried: Sequence[Tried]) -> None:
         """Stores it: the rounds that follow go by what it has found."""
-        told = {norm: [*map(_line, found)] for norm, found in tried.items()}
-        self._context.folder.write_json(pilot_file(row), told)
-        self._views[row.target, row.adversary] = {
-            norm: [each.adversary for each in found] for norm, found in tried.items()
-        }
+        self._context.folder.write_json(pilot_file(row), [*map(_line, tried)])
+        self._views[row.target, row.adversary] = [each.adversary for each in tried]
 
 
 class _Told:
@@ -125,13 +125,13 @@ class _Told:
         self,
         tell: Callable[[int, int], None],
         n: int,
-        effort: cascades.Effort,
-        judged: cascades.Judged,
+        spec: cascades.Cascade,
+        column: Column,
         donors: Sequence[cascades.Donor],
     ):
         names = [donor.name for donor in donors]
-        views = cascades.views_of(judged.defence)
-        self._most = len(donors) + len([*effort.members(views, names)])
+        members = spec.size.members(spec.views_of(column.defence), names)
+        self._most = len(donors) + len([*members])
         self._tell, self._n = tell, n
         self._budget: Budget | None = None
         self._shares = 0
@@ -153,9 +153,15 @@ def _ball(row: Row) -> Budget:
 
 
 def _passes(context: Context, row: Row, found: AtBudget) -> float:
-    n = max(1, len(found.rate))
+    forwards, backwards = _asked(found)
+    return asked_passes(context, row, forwards, backwards)
+
+
+def _asked(found: AtBudget) -> tuple[float, float]:
+    """Returns the outputs and the gradients that an image took, means."""
+    n = len(found.rate)
     forwards = sum(share.forwards for share in found.shares) / n
-    return asked_passes(context, row, forwards, found.backwards / n)
+    return forwards, sum(share.backwards for share in found.shares) / n
 
 
 def _stream_of(row: Row) -> str:
@@ -170,15 +176,15 @@ def _stored(found: AtBudget, clean: np.ndarray) -> dict[str, np.ndarray]:
     n = len(found.rate)
     moves = (found.images - clean).reshape(n, -1).astype(np.float64)
     order = {"linf": np.inf, "l2": 2, "l1": 1}[found.budget.norm]
-    forwards = sum(share.forwards for share in found.shares)
+    forwards, backwards = _asked(found)
     names = [share.member for share in found.shares]
     return {
         "images": found.images,
         "success": np.asarray(found.broken),
         "distance": np.linalg.norm(moves, order, axis=1).astype(np.float32),
         # Means: members work on what is left, and do not tell of each image.
-        "forwards": np.full(n, forwards / max(1, n), np.float32),
-        "backwards": np.full(n, found.backwards / max(1, n), np.float32),
+        "forwards": np.full(n, forwards, np.float32),
+        "backwards": np.full(n, backwards, np.float32),
         "rate": found.rate,
         "margin": found.margin,
         "member": np.array([names[place] for place in found.member]),
@@ -192,7 +198,7 @@ def _line(tried: Tried) -> dict[str, Any]:
     return {
         "adversary": defenses.adversaries.to_string(tried.adversary),
         "n": len(tried.rate),
-        "rate": float(np.mean(tried.rate)) if len(tried.rate) else 0.0,
-        "margin": float(np.mean(margin)) if len(margin) else 0.0,
+        "rate": float(np.mean(tried.rate)),
+        "margin": float(np.mean(margin)),
         "passes": float(tried.passes),
     }

@@ -86,7 +86,7 @@ def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
       column: of its table.
       ids: global ids [n] of the images.
     """
-    return keys.per_example(_stream(context, column), jax.numpy.asarray(ids))
+    return keys.per_example(_stream(context, column), ids)
 
 
 def _stream(context: Context, column: Column) -> PRNGKey:

@@ -181,7 +181,7 @@ def asked_passes(
     size, spec = _latent_size(context), row.spec
     if isinstance(spec, cascades.Cascade):
         # Of those that it may try the one that always can be.
-        spec = cascades.views_of(row.target.defence)[0]
+        spec = spec.views_of(row.target.defence)[0]
     view = defenses.view_passes(spec, row.target.defence, size)
     return float(forwards) * view.forward + float(backwards) * view.backward
 

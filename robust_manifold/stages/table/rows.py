@@ -292,8 +292,9 @@ def _check_targets(
 
 def _check_views(evaluation: EvaluationBlock) -> None:
     """Refuses a cascade on a defence that no adversary differentiates."""
+    assert evaluation.worst_case is not None
     for column in evaluation.columns:
-        if not cascades.views_of(column.defence):
+        if not evaluation.worst_case.views_of(column.defence):
             raise UsageError(
                 f"config.evaluation.worst_case cannot meet {column.text!r}, which no "
                 "adversary differentiates; allowed: '' with such a defence."
