@@ -45,6 +45,11 @@ def get_config():
         "invert_and_classify(solver=adam(steps=10), restarts=2)",
         "none on enhanced",
     )
+    # Each member and each way of the pilot is compiled for itself.
+    config.evaluation.worst_case = (
+        "cascade(linf=(0.2,), effort=effort(steps=3, aimed_steps=3, views=1, "
+        "all_steps=0, queries=0, dampings=(0.001,), pilot=4, samples=1))"
+    )
     config.evaluation.validation_examples = 24
     config.overpowered.pairs = 8
     config.overpowered.searches = ("overpowered(4.0, steps=10, restarts=2)",)
