@@ -41,6 +41,7 @@ def test_a_full_budget_looks_at_more_images_than_the_small_one(name):
     small, full = checked(name, "small"), checked(name, "full")
     assert checked(name) == small
     assert full.evaluation.examples > small.evaluation.examples
+    assert full.evaluation.budgets == small.evaluation.budgets
     # They ask the same question: the attacks have the same budgets.
     budgets = [[a.budget for a in e.evaluation.attacks] for e in (small, full)]
     assert budgets[0] == budgets[1]
@@ -71,3 +72,27 @@ def test_all_of_defense_gans_classifiers_meet_all_adversaries():
             if row.attack and row.target == column
         }
         assert made == own - {"none", "oblivious"}
+
+
+WORST = (
+    "celeba_gender",
+    "defense_gan",
+    "mnist_adaptive",
+    "mnist_enhanced",
+    "mnist_manifolds",
+    "mnist_robust",
+    "overpowered",
+)
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_a_published_worst_case_is_a_cascade_on_every_column(name):
+    evaluation = checked(name).evaluation
+    assert evaluation.worst_case.effort == "standard"
+    made = [(r.target, r.attack.norm, r.budget) for r in rows(evaluation) if r.attack]
+    attacked = {(a.norm, a.budget) for a in evaluation.attacks if a.budget}
+    # No attack is made at a budget that the cascade leaves out.
+    assert attacked <= set(evaluation.budgets)
+    for column in evaluation.columns:
+        for norm, epsilon in evaluation.budgets:
+            assert (column, norm, epsilon) in made
