@@ -15,6 +15,7 @@ from robust_manifold.findings import (
     on_manifold,
     pairs,
     projections,
+    random_keys,
     substitutes,
     training,
     views,
@@ -25,6 +26,7 @@ from robust_manifold.findings.recorded import Group, Run
 
 EVERY: list[Finding] = [
     accuracy.FINDING,
+    random_keys.FINDING,
     yields.FINDING,
     views.FINDING,
     audit.FINDING,

@@ -123,7 +123,8 @@ def test_without_a_cascade_there_must_be_an_adversary():
 def command(project):
     settings = [
         "--config.stages=('fit_classifier','attack','evaluate','report')",
-        f"--config.evaluation.worst_case=cascade(effort={EFFORT}, linf=(0.1, 0.3))",
+        f"--config.evaluation.worst_case=cascade(effort={EFFORT}, linf=(0.1, 0.3), "
+        "keys='both')",
         "--config.evaluation.attacks=()",
         "--config.evaluation.adversaries=()",
         f"--config.evaluation.defences={COLUMNS!r}",
@@ -146,9 +147,10 @@ def test_a_run_of_a_cascade(program, project, command):
     assert sorted(set(made["epsilon"])) == [0.1, 0.3]
     _check_pilots(work)
     _check_yields(work, made)
+    _check_keys(work, results)
     _check_report(work)
     # Nothing is left of the first round of a column, and nothing of its pilot.
-    folders = sorted((work / "adversarial/bit_depth").glob("*/*"))
+    folders = sorted((work / "adversarial/bit_depth").glob("*)/*"))
     rounds = [folder / "round-000.npz" for folder in folders if folder.is_dir()]
     pilot = rounds[0].parents[1] / "pilot.json"
     before, told = [*map(_stored, rounds)], pilot.read_text()
@@ -199,6 +201,8 @@ def _check_yields(work, made):
     """Holds the yields of members to the accuracies, whose keys are fixed."""
     lines = pd.read_csv(work / "cascade.csv")
     assert set(lines["n"]) == {8}
+    lines = lines[~lines["adversary"].str.contains("fresh")]
+    made = made[~made["adversary"].str.contains("fresh")]
     for (defence, epsilon), own in lines.groupby(["defence", "epsilon"]):
         row = made[(made["defence"] == defence) & (made["epsilon"] == epsilon)]
         assert 8 - own["broken"].sum() == row["correct"].item()
@@ -214,6 +218,21 @@ def _check_yields(work, made):
             assert (stored["distance"] <= 0.3 + 1e-6).all()
 
 
+def _check_keys(work, results):
+    """Holds a defence that draws nothing to the same figure under any key."""
+    own = results[results["defence"] == "bit_depth"]
+    lines = json.loads((work / "random_keys.json").read_text())
+    assert [line["epsilon"] for line in lines] == [None, 0.1, 0.3]
+    for line in lines:
+        fresh = own["adversary"].str.contains("keys='fresh'")
+        clean = own["attack"] == "clean"
+        row = own[fresh & (own["epsilon"] == line["epsilon"])]
+        row = own[clean] if line["epsilon"] is None else row
+        expected = row["accuracy"].item()
+        assert line["mean"] == line["always"] == line["vote"] == expected
+        assert line["mean_low"] == pytest.approx(row["accuracy_low"].item(), abs=1e-6)
+
+
 def _check_report(work):
     """Holds the report to what a reader asks: who, at what price, who is left."""
     page = (work / "report/report.html").read_text()
@@ -223,6 +242,7 @@ def _check_report(work):
         "What the pilot tried",
         "Who broke what: No defence",
         "Who broke what: Bit Depth",
+        "Random defences under fresh keys",
     ):
         assert words in page, words
     assert "What nothing broke" in page or "What broke last" in page

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from robust_manifold import attacks, data, defenses
+from robust_manifold import data, defenses
 from robust_manifold.config import Column
 from robust_manifold.evaluation import cascades
 from robust_manifold.evaluation.cascades import AtBudget, Tried
@@ -73,22 +72,19 @@ class Cascading:
         pool = pool.take(slice(-_POOL, None))
         views = self._known_views(row)
         told = _Told(tell, part.size, spec, column, donors)
-        with warnings.catch_warnings():
-            # Of views that lead nowhere the pilot is to judge.
-            warnings.simplefilter("ignore", attacks.AttackWarning)
-            found = cascades.cascade(
-                judged,
-                clean,
-                part.labels,
-                [_ball(each) for each in group],
-                key=context.stream(f"attack {_stream_of(row)}"),
-                effort=spec.size,
-                donors=donors,
-                pilot=(data.to_float(pool.images), pool.labels),
-                views=views,
-                ids=part.ids,
-                on_share=told.share,
-            )
+        found = cascades.cascade(
+            judged,
+            clean,
+            part.labels,
+            [_ball(each) for each in group],
+            key=context.stream(f"attack {_stream_of(row)}"),
+            effort=spec.size,
+            donors=donors,
+            pilot=(data.to_float(pool.images), pool.labels),
+            views=views,
+            ids=part.ids,
+            on_share=told.share,
+        )
         if (column, row.adversary) not in self._views:
             self._store_pilot(row, found.tried)
         at = {each.budget: each for each in found.budgets}

@@ -21,6 +21,7 @@ def defend(
     params: defenses.DefenseParams,
     images: Float[np.ndarray, "n height width channels"],
     ids: np.ndarray,
+    key: PRNGKey | None = None,
 ) -> defenses.Defended:
     """Returns what a column makes of images, by the keys of `keys_of`.
 
@@ -30,6 +31,7 @@ def defend(
       params: of `trained.load_column`.
       images: pixels in [0, 1].
       ids: global ids of the images.
+      key: the root of other keys than these.
 
     Raises:
       UsageError: if a purifier leaves [0, 1].
@@ -40,7 +42,7 @@ def defend(
         context.networks.classifier_of(column.classifier).apply,
         params,
         images,
-        key=_stream(context, column),
+        key=_stream(context, column) if key is None else key,
         ids=ids,
         batch_size=context.data.batch_size,
     )
