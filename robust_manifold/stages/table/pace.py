@@ -160,6 +160,7 @@ def cost_of_row(context: Context, row: Row) -> float:
         effort = row.spec.size
         # Away from the label from two starts, and to three classes: most fall sooner.
         asked = 2 * effort.steps + 3 * effort.aimed_steps
+        asked *= effort.samples if row.spec.keys == "fresh" else 1
         return asked_passes(context, row, asked, asked)
     assert isinstance(row.attack, attacks.Attack)
     classes = len(context.data.dataset.class_names)
