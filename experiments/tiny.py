@@ -47,7 +47,7 @@ def get_config():
     )
     # Each member and each way of the pilot is compiled for itself.
     config.evaluation.worst_case = (
-        "cascade(linf=(0.2,), effort=effort(steps=3, aimed_steps=3, views=1, "
+        "cascade(linf=(0.2,), effort=effort(steps=3, aimed_steps=0, views=1, "
         "all_steps=0, queries=0, dampings=(0.001,), pilot=4, samples=1))"
     )
     config.evaluation.validation_examples = 24

@@ -42,6 +42,7 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.cascading import piloted
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rows import folder_name
 
@@ -267,10 +268,16 @@ def _of_defended(
 
 
 def _view(context: Context, column: Column) -> attacks.Expectation | None:
-    """Returns what the first gradient adversary of the run sees of a column."""
+    """Returns what the best view of a column differentiates, as far as it is known.
+
+    It is that of the cascade's pilot, else of the first gradient adversary of the run.
+    """
+    block = context.experiment.evaluation
+    known: list[Any] = [*map(defenses.adversaries.build, block.adversaries)]
+    if block.worst_case is not None:
+        known = [*piloted(context, column), *known]
     classify = context.networks.classifier_of(column.classifier).apply
-    for text in context.experiment.evaluation.adversaries:
-        adversary: Any = defenses.adversaries.build(text)
+    for adversary in known:
         if not isinstance(adversary, defenses.GradientAdversary):
             continue
         view = adversary.view(column.defence, context.networks.of_defences, classify)

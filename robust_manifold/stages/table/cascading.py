@@ -42,6 +42,19 @@ def cascaded(context: Context) -> list[Row]:
     return [row for row in every if kind_of(row.adversary) == CASCADE]
 
 
+def piloted(context: Context, column: Column) -> list[Any]:
+    """Returns the ways to differentiate a column that its pilot ranked, best first.
+
+    Of a column with one way alone there is no pilot.
+    """
+    return _ranked(context, next(r for r in cascaded(context) if r.target == column))
+
+
+def _ranked(context: Context, row: Row) -> list[Any]:
+    lines = context.folder.read_json(pilot_file(row))
+    return [defenses.adversaries.build(line["adversary"]) for line in lines]
+
+
 class Cascading:
     """The making of a cascade's images in one run."""
 
@@ -99,12 +112,9 @@ class Cascading:
         """Returns the ways that the pilot has ranked; None before it."""
         place = row.target, row.adversary
         if place not in self._views:
-            file = pilot_file(row)
-            if not devices.agreed(self._context.folder.has(file)):
+            if not devices.agreed(self._context.folder.has(pilot_file(row))):
                 return None
-            lines = self._context.folder.read_json(file)
-            build = defenses.adversaries.build
-            self._views[place] = [build(line["adversary"]) for line in lines]
+            self._views[place] = _ranked(self._context, row)
         # Of a single way there is no pilot.
         return self._views[place] or None
 
