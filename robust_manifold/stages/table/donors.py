@@ -12,15 +12,17 @@ from robust_manifold.config import Column
 from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.networks import ENCODER, GENERATOR, Networks
 from robust_manifold.evaluation.cascades import Donor, Judged
-from robust_manifold.inversion import LevenbergMarquardt, Restarts
+from robust_manifold.inversion import GradientDescent, Restarts
 from robust_manifold.runtime import published
 from robust_manifold.runtime.weight_files import WeightFile
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.inputs import elsewhere
 from robust_manifold.stages.networks import trained
 
-_SEES = defenses.Implicit(damping=1e-3)
-"""What a short inversion is attacked by."""
+_SEARCHES = {"mnist_vae_decoder": defenses.DefenseGAN(steps=50, restarts=2)}
+"""Inversions of published generators whose images carry over best, by validation
+digits: of 32, at linf 0.2, those of this one broke 13 behind a full inversion of the
+same generator, where those of four steps of Levenberg-Marquardt broke 6."""
 
 
 def donors_of(context: Context, column: Column) -> tuple[Donor, ...]:
@@ -51,18 +53,18 @@ def donors_of(context: Context, column: Column) -> tuple[Donor, ...]:
         spanners = [("the generator", *own)]
     for name, spanner, spanned in spanners:
         judged = Judged(
-            _short_inversion(encoded=spanner.encode is not None),
+            _SEARCHES.get(name) or _short_inversion(spanner),
             Networks(**{GENERATOR: spanner}),
             classify,
             defenses.DefenseParams({GENERATOR: spanned}, params),
         )
-        donors.append(Donor(f"a short inversion on {name}", judged, _SEES))
+        donors.append(Donor(f"a short inversion on {name}", judged, defenses.Unrolled()))
     return tuple(donors)
 
 
-def _short_inversion(*, encoded: bool) -> defenses.InvertAndClassify:
-    restarts = Restarts(count=2, encoded=int(encoded))
-    return defenses.InvertAndClassify(LevenbergMarquardt(steps=4), restarts)
+def _short_inversion(spanner: Spanner) -> defenses.Defense:
+    restarts = Restarts(count=1, encoded=int(spanner.encode is not None))
+    return defenses.InvertAndClassify(GradientDescent(steps=10), restarts)
 
 
 def _published(context: Context) -> Iterator[tuple[str, Spanner, SpannerParams]]:
