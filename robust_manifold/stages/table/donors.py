@@ -58,7 +58,8 @@ def donors_of(context: Context, column: Column) -> tuple[Donor, ...]:
             classify,
             defenses.DefenseParams({GENERATOR: spanned}, params),
         )
-        donors.append(Donor(f"a short inversion on {name}", judged, defenses.Unrolled()))
+        called = f"a short inversion on {name}"
+        donors.append(Donor(called, judged, defenses.Unrolled()))
     return tuple(donors)
 
 
