@@ -208,6 +208,12 @@ def check_rows(evaluation: EvaluationBlock) -> None:
             _check_targets(text, spec, evaluation)
     if evaluation.worst_case is not None:
         _check_views(evaluation)
+        if evaluation.attacks and not specs and evaluation.worst_case.budgets:
+            raise UsageError(
+                f"config.evaluation.attacks has {names[0]!r}, which no adversary "
+                "makes; allowed: () without adversaries, beside a cascade with balls "
+                "of its own."
+            )
     for attack, name in zip(evaluation.attacks, names, strict=True):
         # Of a cascade alone they may give the balls.
         if specs and not any(
