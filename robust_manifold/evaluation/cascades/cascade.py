@@ -85,7 +85,7 @@ class AtBudget(NamedTuple):
     @property
     def backwards(self) -> float:
         """The gradients of all members."""
-        return sum(share.backwards for share in self.shares)
+        return float(sum(share.backwards for share in self.shares))
 
 
 class Found(NamedTuple):
@@ -253,8 +253,7 @@ class _Cascade:
         donated: dict[str, np.ndarray] = {}
         for donor in self.donors:
             shares.append(self._ask(donor, budget, standing, donated))
-        names = [donor.name for donor in self.donors]
-        for member in self.effort.members(views, names):
+        for member in self.effort.members(views, self.donors):
             self._work(member, budget, standing, donated, shares)
         return AtBudget(
             budget,

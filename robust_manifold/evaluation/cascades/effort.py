@@ -4,7 +4,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from robust_manifold import defenses
-from robust_manifold.evaluation.cascades.members import Climb, Handed, Member, Scores
+from robust_manifold.evaluation.cascades.members import (
+    Climb,
+    Donor,
+    Handed,
+    Member,
+    Scores,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,28 +38,26 @@ class Effort:
     samples: int
 
     def members(
-        self, views: Sequence[defenses.Adversary], donors: Sequence[str]
+        self, views: Sequence[defenses.Adversary], donors: Sequence[Donor]
     ) -> Iterator[Member]:
-        """Yields the members in their order.
+        """Yields the members in their order: first what breaks most for its cost.
 
         Args:
           views: the ways to differentiate the defence, best first.
-          donors: their names.
+          donors: whose images are handed over; those of a defence are starts, too.
         """
         first, *others = views[: self.views]
         for donor in donors:
-            yield Handed(donor)
+            yield Handed(donor.name)
         yield Climb(first, self.steps)
         if self.aimed_steps:
             yield Climb(first, self.aimed_steps, "nearest")
         for other in others:
             yield Climb(other, self.steps, start="random")
         for donor in donors:
-            yield Climb(first, self.steps, start=donor)
+            if not donor.judged.bare:
+                yield Climb(first, self.steps, start=donor.name)
         yield Climb(first, self.steps, start="basin")
-        if self.aimed_steps:
-            for other in others:
-                yield Climb(other, self.aimed_steps, "nearest")
         if self.all_steps:
             yield Climb(first, self.all_steps, "all", "random")
         if self.queries:
@@ -62,7 +66,7 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort(20, 20, 1, 0, 200, (1e-3,), 16, 2),
-    "standard": Effort(50, 50, 2, 50, 1000, (1e-3, 1e-1), 32, 4),
+    "standard": Effort(50, 50, 2, 20, 500, (1e-3, 1e-1), 32, 4),
     "thorough": Effort(100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8),
 }
 """The efforts by their names."""

@@ -135,8 +135,7 @@ class _Told:
         column: Column,
         donors: Sequence[cascades.Donor],
     ):
-        names = [donor.name for donor in donors]
-        members = spec.size.members(spec.views_of(column.defence), names)
+        members = spec.size.members(spec.views_of(column.defence), donors)
         self._most = len(donors) + len([*members])
         self._tell, self._n = tell, n
         self._budget: Budget | None = None
