@@ -63,6 +63,8 @@ def get_config():
         "silent success",
         "unfinished search",
         "unbounded budget",
+        "stronger pass",
+        "active test",
     )
     config.training.log_every = 10
     config.training.checkpoint_every = 20

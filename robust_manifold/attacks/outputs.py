@@ -91,7 +91,7 @@ def check_outputs(
     apply: Apply,
     params: Params,
     images: np.ndarray,
-    labels: np.ndarray | None = None,
+    labels: Any = None,
     *,
     key: PRNGKey,
     view: Apply | None = None,
@@ -124,6 +124,7 @@ def check_outputs(
       params: of `apply` and `view`.
       images: [n, height, width, channels], or what else `apply` takes.
       labels: [n], the classes to leave, or to reach; by default the predicted ones.
+        With a criterion without classes its targets.
       key: of a random classifier.
       view: what the attack differentiates in place of `apply`.
       gradients: whether the attack asks for any; see `Attack.cost`.

@@ -8,6 +8,7 @@ from robust_manifold.config.column import Column, columns
 from robust_manifold.config.components import (
     adversaries,
     each,
+    effort,
     gan,
     model,
     worst_case,
@@ -18,7 +19,7 @@ from robust_manifold.core.spec import check
 from robust_manifold.data import attacked_registry, crop_side
 from robust_manifold.data.attacked import AttackedImages
 from robust_manifold.evaluation import cascades
-from robust_manifold.evaluation.cascades import Cascade
+from robust_manifold.evaluation.cascades import Cascade, Effort
 from robust_manifold.evaluation.worst_case import Budget
 from robust_manifold.models import GeneratorSpec
 from robust_manifold.one_dimensional import Density, densities
@@ -296,6 +297,17 @@ class Audit(Block):
         100,
         "test images that the sanity checks look at, at most, from the first; 0: all",
     )
+    stronger: int = key(
+        100,
+        "images that a stronger pass is made on, of those that all attacks leave at a "
+        "budget, at most; 0: all",
+    )
+    effort: str | Effort = key(
+        "",
+        "of that pass, as in config.evaluation.worst_case; empty: 'standard', or "
+        "'thorough' where the table has a cascade",
+        effort,
+    )
     left_out: tuple[str, ...] = key(
         (),
         "names of checks that are not made, such as 'more restarts'; the report lists "
@@ -305,6 +317,7 @@ class Audit(Block):
 
     def __post_init__(self):
         check(self.examples >= 0, self, "examples", "0 or more")
+        check(self.stronger >= 0, self, "stronger", "0 or more")
         for name in self.left_out:
             if name not in evaluation.AUDIT_CHECKS:
                 raise unknown_name("check", name, evaluation.AUDIT_CHECKS)

@@ -75,6 +75,11 @@ def worst_case(text: str) -> cascades.Cascade | None:
     return cascades.registry.build(text) if text else None
 
 
+def effort(text: str) -> str | cascades.Effort:
+    """Returns the effort of a text, which may be empty."""
+    return cascades.Cascade(text).effort if text else ""
+
+
 def adversaries(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the texts of adversaries, each in its shortest form."""
     registry = defenses.adversaries

@@ -17,7 +17,7 @@ Logits: TypeAlias = Float[Array, " classes"]
 Output: TypeAlias = Float[Array, "..."]
 """What a network gives for one image: logits, or the numbers of a regression."""
 
-Target: TypeAlias = Shaped[Array, "..."]
+Target: TypeAlias = PyTree[Shaped[Array, "..."]]
 """What a criterion compares one output with, such as the class to leave."""
 
 Scalar: TypeAlias = Float[Array, ""]

@@ -2,6 +2,7 @@
 
 from robust_manifold.evaluation.audits import NAMES as AUDIT_CHECKS
 from robust_manifold.evaluation.audits import (
+    BinarisationResult,
     Check,
     LatentPairs,
     Network,
@@ -9,6 +10,7 @@ from robust_manifold.evaluation.audits import (
     PairsFound,
     Projection,
     audit,
+    binarisation_test,
 )
 from robust_manifold.evaluation.detection import (
     DetectionLine,
@@ -121,6 +123,7 @@ __all__ = [
     "VERDICTS",
     "WORST_CASE",
     "AdversaryLine",
+    "BinarisationResult",
     "Budget",
     "Cell",
     "Check",
@@ -157,6 +160,7 @@ __all__ = [
     "auc",
     "auc_interval",
     "audit",
+    "binarisation_test",
     "broken_by",
     "budgets_of",
     "class_coverage",

@@ -54,7 +54,7 @@ def find(context: Context) -> list[str]:
     """Writes `results.csv`, which ends with the worst cases, and `worst_cases.csv`."""
     block = context.experiment.evaluation
     measured = [
-        _cell(context, column, row)
+        cell_of(context, column, row)
         for column in block.columns
         for row in rows_of(column, block)
     ]
@@ -70,7 +70,7 @@ def find(context: Context) -> list[str]:
     return [RESULTS, WORST_CASES]
 
 
-def _cell(
+def cell_of(
     context: Context, column: Column, row: Row
 ) -> tuple[evaluation.Cell, evaluation.Outcome]:
     """Returns a cell by its stored rounds, and the same as worst cases need it."""

@@ -18,6 +18,7 @@ from robust_manifold.core.types import Image, Latent, Params, PRNGKey
 from robust_manifold.evaluation import Check
 from robust_manifold.evaluation.audits import (
     DEFAULT_ATTACK,
+    binarisation,
     budgets,
     gradients,
     operations,
@@ -25,8 +26,16 @@ from robust_manifold.evaluation.audits import (
     projections,
     repetition,
     search,
+    strength,
 )
 from robust_manifold.evaluation.audits.check import skipped
+from robust_manifold.findings.audit_attacks import (
+    Attacked,
+    active,
+    attacked_by,
+    stronger,
+    view_of,
+)
 from robust_manifold.findings.audit_rows import (
     Stored,
     checks_of_pairs,
@@ -42,7 +51,6 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.cascading import piloted
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rows import folder_name
 
@@ -61,7 +69,11 @@ _KEYS = 3
 _LATENTS = 32
 """At most, that are looked for in their own images."""
 
+_ATTACKING = {strength.STRENGTH, binarisation.ACTIVE}
+"""They attack a column as it is attacked in the table; see `audit_attacks`."""
+
 _OF_DEFENDED = (
+    *_ATTACKING,
     budgets.ANY_BUDGET,
     *map(
         gradients.of_stage, (gradients.CLASSIFIER, gradients.DEFENDED, gradients.SEEN)
@@ -152,6 +164,11 @@ def _checks(context: Context, column: Column, tell: Tell) -> list[Check]:
     else:
         anew = _of_defended(context, column, rows, tell)
     made = [*anew, *of_rows, *checks_of_pairs(context, column)]
+    wanted = _wanted(context, column)
+    if strength.STRENGTH in wanted:
+        made.append(stronger(context, column))
+    if binarisation.ACTIVE in wanted:
+        made.append(active(context, column, rows))
     left_out = context.experiment.audit.left_out
     return _merged(
         [
@@ -178,18 +195,9 @@ def _examples(context: Context) -> data.Split:
     return context.data.test.take(slice(context.experiment.audit.examples or size))
 
 
-def _attack(rows: list[Stored]) -> attacks.Attack:
-    """Returns what is audited: the worst white-box attack with steps and a budget."""
-    fitting = [
-        stored
-        for stored in rows
-        if stored.epsilon
-        and stored.sees == "white box"
-        and "steps" in getattr(stored.row.attack, "__dataclass_fields__", {})
-    ]
-    if not fitting:
-        return DEFAULT_ATTACK
-    attack: Any = strongest(fitting).row.attack
+def _attack(attacked: Attacked) -> attacks.Attack:
+    """Returns what is audited: what the column is attacked by, in fewer steps."""
+    attack: Any = attacked.attack
     return dataclasses.replace(attack, steps=min(attack.steps, STEPS))
 
 
@@ -205,9 +213,9 @@ def _of_bare(
         data.to_float(part.images),
         part.labels,
         key=context.stream(f"audit {column.stream_name}"),
-        attack=_attack(rows),
+        attack=_attack(attacked_by(context, column, rows)),
         batched=classifier.apply,
-        checks=_wanted(context, column),
+        checks=_wanted(context, column) - _ATTACKING,
         examples=part.size,
         on_check=tell,
     )
@@ -236,6 +244,7 @@ def _of_defended(
         defenses.defended_apply(column.defence, networks, classifier.apply)
     )
     key = context.stream(f"audit {column.stream_name}")
+    attacked = attacked_by(context, column, rows)
     projection = None
     if isinstance(column.defence, defenses.ProjectionDefense):
         latents = models.sample_latents(
@@ -256,34 +265,15 @@ def _of_defended(
         images,
         part.labels,
         key=key,
-        attack=_attack(rows),
-        view=_view(context, column),
+        attack=_attack(attacked),
+        view=view_of(context, column, attacked.adversary, classifier.apply),
         undefended=evaluation.Network(_Bare(classifier.apply), params),
         projection=projection,
-        checks=_wanted(context, column),
+        checks=_wanted(context, column) - _ATTACKING,
         examples=part.size,
         on_check=tell,
     )
     return [*checks, _by_key(defended, params, images, part, rows, key)]
-
-
-def _view(context: Context, column: Column) -> attacks.Expectation | None:
-    """Returns what the best view of a column differentiates, as far as it is known.
-
-    It is that of the cascade's pilot, else of the first gradient adversary of the run.
-    """
-    block = context.experiment.evaluation
-    known: list[Any] = [*map(defenses.adversaries.build, block.adversaries)]
-    if block.worst_case is not None:
-        known = [*piloted(context, column), *known]
-    classify = context.networks.classifier_of(column.classifier).apply
-    for adversary in known:
-        if not isinstance(adversary, defenses.GradientAdversary):
-            continue
-        view = adversary.view(column.defence, context.networks.of_defences, classify)
-        if view is not None:
-            return attacks.Expectation(view, adversary.samples)
-    return None
 
 
 def _by_key(
@@ -359,7 +349,8 @@ _ANEW = (
     " What is computed anew looks at the first {images:,} test images; “the attack” is "
     "then, of the attacks with steps and a budget that a column meets, the one that "
     "breaks most, with {steps} steps at most, and "
-    "{default} where there is none."
+    "{default} where there is none. A stronger pass and the active test attack the "
+    "column as in the table, with all steps."
 )
 
 

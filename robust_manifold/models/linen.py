@@ -61,7 +61,10 @@ def functions_of(
 
     def features(params: Params, inputs: Float[Array, "..."]) -> Float[Array, "... d"]:
         batch, rows = _rows(inputs, input_shape)
-        last = _inputs_of_dense(module, params, prepare(rows))[-1]
+        seen = _inputs_of_dense(module, params, prepare(rows))
+        if not seen:
+            raise UsageError("This model has no features; allowed: a dense layer.")
+        last = seen[-1]
         return last.reshape(*batch, -1)
 
     return Functions(init, apply, train, features)

@@ -10,6 +10,7 @@ import pytest
 from robust_manifold import attacks, evaluation
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.audits import (
+    binarisation,
     budgets,
     gradients,
     operations,
@@ -17,6 +18,7 @@ from robust_manifold.evaluation.audits import (
     projections,
     repetition,
     search,
+    strength,
 )
 from tests.evaluation import broken
 
@@ -102,20 +104,31 @@ BROKEN = {
         {
             "apply": broken.logits_times_1000,
             "attack": dataclasses.replace(broken.ATTACK, loss="ce"),
-            "checks": (gradients.LOGIT_SCALE, search.COST),
+            "checks": (
+                gradients.LOGIT_SCALE,
+                search.COST,
+                strength.STRENGTH,
+                binarisation.ACTIVE,
+            ),
         },
-        {gradients.LOGIT_SCALE},
+        {gradients.LOGIT_SCALE, strength.STRENGTH, binarisation.ACTIVE},
     ),
     "quantised input": (
         {
             "apply": broken.quantised,
-            "checks": (*CHEAP, operations.OPERATIONS, budgets.ANY_BUDGET),
+            "checks": (
+                *CHEAP,
+                operations.OPERATIONS,
+                budgets.ANY_BUDGET,
+                binarisation.ACTIVE,
+            ),
         },
         {
             OF_CLASSIFIER,
             gradients.CROSS_ENTROPY,
             operations.OPERATIONS,
             budgets.ANY_BUDGET,
+            binarisation.ACTIVE,
         },
     ),
     "stopped gradient": (
@@ -164,6 +177,13 @@ BROKEN = {
             "checks": (search.SILENT_SUCCESS, budgets.WITHIN_BUDGET),
         },
         {search.SILENT_SUCCESS},
+    ),
+    "an attack of small steps": (
+        {
+            "attack": dataclasses.replace(broken.ATTACK, step_size=1e-4),
+            "checks": (strength.STRENGTH, binarisation.ACTIVE, search.COST),
+        },
+        {strength.STRENGTH, binarisation.ACTIVE},
     ),
     "softmax output": (
         {"apply": broken.softmax, "checks": CHEAP},
@@ -223,6 +243,16 @@ def test_pairs_are_held_to_what_is_said_of_them():
     checks = audit(pairs=found, checks=PAIRS)
     # Both are the same image to the judge, and told apart by nobody but the logits.
     assert not flags(checks) and checks[projections.JUDGE].value == 1
+
+
+def test_what_a_stronger_pass_and_an_active_test_cannot_do_is_said():
+    names = (strength.STRENGTH, binarisation.ACTIVE)
+    own = audit(attack=broken.KEEPS_THE_BEST, checks=(binarisation.ACTIVE,))
+    assert own[binarisation.ACTIVE].verdict == "SKIPPED"
+    seen = audit(broken.NOISE_DEFENCE, attacks.FGSM(broken.EPSILON), checks=names)
+    assert seen[strength.STRENGTH].verdict == "SKIPPED"
+    still = audit(broken.constant, checks=(binarisation.ACTIVE,))
+    assert "0 have a plane in the logits" in still[binarisation.ACTIVE].sentence
 
 
 def test_misuse_is_one_sentence():

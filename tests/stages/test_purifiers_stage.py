@@ -41,6 +41,7 @@ SETTINGS = [
     "--config.evaluation.substitute="
     "substitute(model=linear, seeds=6, rounds=1, epochs=1, batch_size=4)",
     "--config.audit.examples=4",
+    "--config.audit.left_out=('stronger pass','active test')",
 ]
 
 

@@ -5,6 +5,10 @@ from robust_manifold.evaluation.audits.audit_classifier import (
     NAMES,
     audit,
 )
+from robust_manifold.evaluation.audits.binarisation import (
+    BinarisationResult,
+    binarisation_test,
+)
 from robust_manifold.evaluation.audits.check import Check
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
 from robust_manifold.evaluation.audits.probe import Projection
@@ -15,6 +19,7 @@ from robust_manifold.evaluation.audits.suites import PairsFound
 __all__ = [
     "DEFAULT_ATTACK",
     "NAMES",
+    "BinarisationResult",
     "Check",
     "LatentPairs",
     "Network",
@@ -22,4 +27,5 @@ __all__ = [
     "PairsFound",
     "Projection",
     "audit",
+    "binarisation_test",
 ]

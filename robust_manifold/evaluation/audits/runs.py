@@ -16,16 +16,22 @@ from robust_manifold.attacks import Attack, Expectation, SteppedAttack
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
+from robust_manifold.core.networks import Networks
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Params, PRNGKey
-from robust_manifold.evaluation.audits import probe
+from robust_manifold.defenses import DefenseParams, NoDefense
+from robust_manifold.evaluation import cascades
+from robust_manifold.evaluation.audits import binarisation, probe
 from robust_manifold.evaluation.audits.own_attack import OwnAttack, Recorder
 from robust_manifold.evaluation.audits.trail import Trail, follow
 from robust_manifold.evaluation.results import predictions_of
+from robust_manifold.evaluation.worst_case import Budget
 
 _KEYS = 4
 """Fresh keys that a random classifier is asked with."""
 _MORE_RESTARTS = 2
+_STRONGER = "quick"
+"""Effort of the cascade that goes over what the attack has left."""
 
 
 class Network(NamedTuple):
@@ -219,6 +225,48 @@ class Runs:
                 criterion=self.criterion,
             )
         return np.asarray(crafted.success)
+
+    def stronger(self, before: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+        """Returns which images a stronger pass leaves right, and who broke them.
+
+        Args:
+          before: which are right so far, and are attacked once more.
+        """
+        after, by = before.copy(), {}
+        if before.any():
+            params = DefenseParams({}, self.params)
+            classify: Any = self.apply
+            judged = cascades.Judged(NoDefense(), Networks(), classify, params)
+            with _without_warnings():
+                (found,) = cascades.cascade(
+                    judged,
+                    self.images[before],
+                    self.labels[before],
+                    [Budget(self.norm, self.epsilon)],
+                    key=keys.stream(self.key, "stronger"),
+                    effort=_STRONGER,
+                    pilot=(self.images, self.labels),
+                ).budgets
+            after[before] = ~found.broken
+            by = {share.member: share.broken for share in found.shares}
+        return after, by
+
+    @property
+    def planted(self) -> binarisation.BinarisationResult:
+        """What the audited attack finds of what is planted."""
+        leads = None
+        if self.criterion.classes:
+            leads = binarisation.leads_of(self.clean_logits)
+        with _without_warnings():
+            return binarisation.binarisation_test(
+                self.attack,  # type: ignore[arg-type]
+                self.apply,
+                self.params,
+                self.images,
+                key=keys.stream(self.key, "planted"),
+                view=self.view,
+                leads=leads,
+            )
 
     def at_scale(self, factor: float) -> np.ndarray:
         """Returns which images fall when the logits are multiplied."""

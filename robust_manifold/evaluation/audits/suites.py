@@ -9,9 +9,11 @@ import numpy as np
 
 from robust_manifold.attacks.random import Apply, bound
 from robust_manifold.core import keys
+from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Params
 from robust_manifold.evaluation.audits import (
+    binarisation,
     budgets,
     gradients,
     operations,
@@ -20,11 +22,13 @@ from robust_manifold.evaluation.audits import (
     projections,
     repetition,
     search,
+    strength,
 )
 from robust_manifold.evaluation.audits.check import Check, judged, skipped
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
 from robust_manifold.evaluation.audits.runs import Network, Runs
 from robust_manifold.evaluation.results import predictions_of
+from robust_manifold.evaluation.worst_case import Budget
 from robust_manifold.inversion import Status
 
 
@@ -137,6 +141,35 @@ def _orders(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check
         else:
             own = runs.made(runs.attack, blind=True)
             yield ordering.view_against_gradient(runs.main.broken, own.broken)
+
+
+def _strength(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
+    del given, wanted
+    if runs.random or runs.view is not None:
+        yield skipped(strength.STRENGTH, "the classifier has a key, or a view")
+    elif runs.criterion != MISCLASSIFIED:
+        yield skipped(strength.STRENGTH, "it goes for misclassified images alone")
+    else:
+        before = ~(runs.wrong | runs.main.broken)
+        budget = Budget(runs.norm, runs.epsilon)
+        after, by = runs.stronger(before)
+        yield strength.stronger_pass(before, after, budget, by)
+
+
+def _active(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
+    del given, wanted
+    attack = runs.attack
+    if isinstance(attack, OwnAttack):
+        yield skipped(binarisation.ACTIVE, "an own attack knows of no other classes")
+    elif attack.needs_classes:
+        yield skipped(
+            binarisation.ACTIVE, "the attack needs the classes that there are"
+        )
+    elif not _passes_back(runs.view or runs.apply, runs):
+        yield skipped(binarisation.ACTIVE, "there is no gradient to plant by")
+    else:
+        read = "the logits" if runs.criterion.classes else "the outputs"
+        yield binarisation.planted_found(runs.planted, "the attack", read)
 
 
 def _gradients(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
@@ -378,6 +411,8 @@ SUITES: tuple[Suite, ...] = (
         ),
         _orders,
     ),
+    Suite((strength.STRENGTH,), _strength),
+    Suite((binarisation.ACTIVE,), _active),
     Suite(
         (
             gradients.of_stage(gradients.CLASSIFIER),

@@ -1,0 +1,295 @@
+"""Sanity checks of a column that attack it anew: is what it was attacked by strong?"""
+
+import collections
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from robust_manifold import attacks, data, defenses, evaluation, models
+from robust_manifold.config import Column
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Params
+from robust_manifold.evaluation import Budget, Check, cascades
+from robust_manifold.evaluation.audits import DEFAULT_ATTACK, binarisation, strength
+from robust_manifold.evaluation.audits.check import skipped
+from robust_manifold.findings.accuracy import cell_of
+from robust_manifold.findings.audit_rows import Stored, strongest
+from robust_manifold.runtime import Interrupted
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.cascading import piloted
+from robust_manifold.stages.table.defended import defend, keys_of
+from robust_manifold.stages.table.donors import donors_of
+from robust_manifold.stages.table.judged import judged_of
+from robust_manifold.stages.table.pace import cost_of_column
+from robust_manifold.stages.table.rounds import read_rounds
+from robust_manifold.stages.table.rows import (
+    CASCADE,
+    Row,
+    kind_of,
+    outcome_folder,
+    rows_of,
+)
+
+_POOL = 500
+"""Validation images, the last of them, for the pilot and as starts."""
+_NORMS = ("linf", "l2", "l1")
+"""Of the balls that a cascade goes into."""
+
+
+class _Test(NamedTuple):
+    """How much of an active test a column can bear."""
+
+    examples: int
+    inner: int
+    plant: int
+    closeness: float
+
+
+_OF_BARE = _Test(48, 256, 200, binarisation.CLOSENESS)
+# The published form: behind an inversion the way leads over jumps, and how far a long
+# search goes is luck.
+_OF_DEFENDED = _Test(24, 64, 0, 0.999)
+
+
+class Attacked(NamedTuple):
+    """By what a column is attacked to come to its headline.
+
+    Attributes:
+      attack: with steps and a budget, which of a column's white-box attacks breaks
+        most; the default one where there is none.
+      adversary: what it differentiates; None where no adversary of the run does.
+    """
+
+    attack: attacks.Attack
+    adversary: defenses.GradientAdversary | None
+
+
+def attacked_by(context: Context, column: Column, rows: list[Stored]) -> Attacked:
+    """Returns what breaks most of a column by its gradient."""
+    climbing = [row for row in rows if _climbs(row)]
+    seeing = [row for row in climbing if column.bare or _adversary(context, row)]
+    if not (seeing or climbing):
+        return Attacked(DEFAULT_ATTACK, _first_adversary(context, column))
+    worst = strongest(seeing or climbing)
+    adversary = _adversary(context, worst) or _first_adversary(context, column)
+    attack: Any = worst.row.attack
+    if kind_of(worst.row.adversary) == CASCADE:
+        steps = worst.row.spec.size.steps
+        attack = attacks.APGD(worst.epsilon or 0.0, worst.norm, steps=steps)
+    return Attacked(attack, adversary)
+
+
+def _climbs(stored: Stored) -> bool:
+    """Returns whether a row's attack has a budget, and steps along a gradient."""
+    if not stored.epsilon or stored.sees != "white box":
+        return False
+    fields = getattr(stored.row.attack, "__dataclass_fields__", {})
+    return "steps" in fields or kind_of(stored.row.adversary) == CASCADE
+
+
+def _adversary(context: Context, stored: Stored) -> defenses.GradientAdversary | None:
+    """Returns what a row's attack differentiates; None if nothing of the defence."""
+    row, ways = stored.row, [stored.row.spec]
+    if kind_of(row.adversary) == CASCADE:
+        ways = piloted(context, row.target) or row.spec.views_of(row.target.defence)
+    seeing = (way for way in ways if isinstance(way, defenses.GradientAdversary))
+    return next(seeing, None)
+
+
+def _first_adversary(
+    context: Context, column: Column
+) -> defenses.GradientAdversary | None:
+    """Returns the first adversary of the run that differentiates a column."""
+    if column.bare:
+        return None
+    for text in context.experiment.evaluation.adversaries:
+        spec = defenses.adversaries.build(text)
+        if isinstance(spec, defenses.GradientAdversary):
+            return spec
+    return None
+
+
+def view_of(
+    context: Context,
+    column: Column,
+    adversary: defenses.GradientAdversary | None,
+    classify: Callable[[Params, Any], Any],
+) -> attacks.Expectation | None:
+    """Returns what an adversary sees of a column; None without one.
+
+    Args:
+      context: the run.
+      column: of its table.
+      adversary: of `attacked_by`.
+      classify: the network behind the defence, or its features.
+    """
+    if adversary is None:
+        return None
+    view = adversary.view(column.defence, context.networks.of_defences, classify)
+    return attacks.Expectation(view, adversary.samples)
+
+
+def active(context: Context, column: Column, rows: list[Stored]) -> Check:
+    """Returns whether a column's attack finds an image that is known to be there."""
+    attack, adversary = attacked_by(context, column, rows)
+    if not column.bare and adversary is None:
+        return skipped(binarisation.ACTIVE, "no adversary differentiates the defence")
+    if attack.needs_classes:
+        return skipped(binarisation.ACTIVE, "the attack needs the classes there are")
+    size = _OF_BARE if column.bare else _OF_DEFENDED
+    part = context.data.test.take(slice(size.examples))
+    params = trained.load_column(context, column)
+    model = context.networks.classifier_of(column.classifier)
+    read, features = _features(model, params.classifier)
+    seen = attacks.Expectation(
+        defenses.defended_apply(column.defence, context.networks.of_defences, features)
+    )
+    clean = rows_of(column, context.experiment.evaluation)[0]
+    logits = read_rounds(context, outcome_folder(column, clean))["logits"]
+    view = view_of(context, column, adversary, features)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", attacks.AttackWarning)
+        result = evaluation.binarisation_test(
+            attack,
+            seen,
+            params,
+            data.to_float(part.images),
+            key=context.stream(f"active test {column.stream_name}"),
+            fixed_keys=keys_of(context, column, part.ids),
+            # With a known key all samples are alike.
+            view=view and dataclasses.replace(view, samples=1),
+            leads=binarisation.leads_of(logits[: part.size]),
+            inner=size.inner,
+            plant=size.plant,
+            closeness=size.closeness,
+        )
+    name = attacks.registry.to_string(attack)
+    return binarisation.planted_found(result, name, read)
+
+
+def _features(model: models.Model, params: Params) -> tuple[str, Any]:
+    """Returns what a plane is put into: a network's features, or else its logits."""
+    image = jax.ShapeDtypeStruct(model.input_shape, np.float32)
+    try:
+        jax.eval_shape(model.features, params, image)
+    except UsageError:
+        return "the logits", model.apply
+    return "the features", model.features
+
+
+def stronger(context: Context, column: Column) -> Check:
+    """Returns whether a cascade breaks what all rows of a column have left.
+
+    It is made on the images that the worst case calls right, at each budget.
+
+    Raises:
+      Interrupted: if the run was asked to stop.
+    """
+    block = context.experiment.evaluation
+    rows = rows_of(column, block)
+    if _all_fresh(rows):
+        return skipped(strength.STRENGTH, "no adversary of the run knows the keys")
+    cascaded = [row for row in rows if kind_of(row.adversary) == CASCADE]
+    effort = context.experiment.audit.effort or ("thorough" if cascaded else "standard")
+    # A pilot of the table has told the ways apart.
+    views = piloted(context, column) if cascaded else []
+    if not cascades.Cascade(effort).views_of(column.defence):
+        return skipped(strength.STRENGTH, "nothing differentiates the defence")
+    outcomes = [cell_of(context, column, row)[1] for row in rows]
+    before: dict[Budget, np.ndarray] = {
+        budget: ~np.any(evaluation.broken_by(outcomes, budget), axis=0)
+        for budget in evaluation.budgets_of(outcomes)
+        if budget.norm in _NORMS
+    }
+    before = {budget: right for budget, right in before.items() if right.any()}
+    if not before:
+        return skipped(strength.STRENGTH, "nothing is left at any budget")
+    most = context.experiment.audit.stronger or context.data.test.size
+    asked = np.zeros(context.data.test.size, bool)
+    for right in before.values():
+        asked[np.flatnonzero(right)[:most]] = True
+    found = _cascaded(
+        context,
+        column,
+        np.flatnonzero(asked),
+        budgets=[*before],
+        effort=effort,
+        views=views or None,
+    )
+    checks = []
+    for budget, (broken, members) in found.items():
+        after = before[budget].copy()
+        after[asked] &= ~broken
+        lost = before[budget][asked] & broken
+        by = collections.Counter(np.array(members)[lost])
+        checks.append(strength.stronger_pass(before[budget], after, budget, by, asked))
+    return strength.at_all_budgets(checks)
+
+
+def _all_fresh(rows: Sequence[Row]) -> bool:
+    """Returns whether those who know of the defence all draw other keys than it."""
+    specs = [row.spec for row in rows if row.attack is not None]
+    kinds = {spec.keys for spec in specs if hasattr(spec, "keys")}
+    return kinds == {"fresh"}
+
+
+def _donors(context: Context, column: Column) -> list[cascades.Donor]:
+    """Returns those donors of a column that take no more passes than it does."""
+    cost = cost_of_column(context, column)
+    return [
+        donor
+        for donor in (() if column.bare else donors_of(context, column))
+        if defenses.classifying_passes(donor.judged.defence, donor.judged.latent_size)
+        <= cost
+    ]
+
+
+def _cascaded(
+    context: Context,
+    column: Column,
+    places: np.ndarray,
+    **options: Any,
+) -> dict[Budget, tuple[np.ndarray, list[str]]]:
+    """Returns which images a cascade breaks at each budget, and by which members.
+
+    The column itself judges, as it does in the table.
+    """
+    part = context.data.test.take(places)
+    pool = context.data.dataset.validation.take(slice(-_POOL, None))
+
+    def stop(budget: Budget, share: cascades.Share) -> None:
+        if context.stop.requested:
+            raise Interrupted(f"stopped in the {share.member} of a stronger pass")
+
+    with warnings.catch_warnings():
+        # Of ways that lead nowhere the pilot is to judge.
+        warnings.simplefilter("ignore", attacks.AttackWarning)
+        found = cascades.cascade(
+            judged_of(context, column, part.ids),
+            data.to_float(part.images),
+            part.labels,
+            key=context.stream(f"stronger pass {column.stream_name}"),
+            donors=_donors(context, column),
+            pilot=(data.to_float(pool.images), pool.labels),
+            ids=part.ids,
+            on_share=stop,
+            **options,
+        )
+    made = np.concatenate([each.images for each in found.budgets])
+    ids = np.tile(part.ids, len(found.budgets))
+    params = trained.load_column(context, column)
+    outputs = defend(context, column, params, made, ids).output
+    wrong = evaluation.predictions_of(np.asarray(outputs)) != np.tile(
+        part.labels, len(found.budgets)
+    )
+    return {
+        each.budget: (broken, [each.shares[place].member for place in each.member])
+        for each, broken in zip(
+            found.budgets, wrong.reshape(len(found.budgets), -1), strict=True
+        )
+    }
