@@ -101,6 +101,7 @@ def get_config():
     )
     config.evaluation.defences = ("none", "invert_and_classify")
     config.audit.examples = where_pretrained(config, 32, otherwise=100)
+    config.audit.stronger, config.audit.effort = 16, "quick"
     # Where nothing is trained the table itself is wanted, within minutes.
     left_out = ("measure", "diagnose")
     config.stages = where_pretrained(

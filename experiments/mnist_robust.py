@@ -92,6 +92,7 @@ def _small(config):
     _attack(config, effort="standard", steps=40)
     config.overpowered.pairs = 100
     config.audit.examples = 24
+    config.audit.stronger, config.audit.effort = 16, "quick"
 
 
 def _full(config):

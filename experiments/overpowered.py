@@ -92,6 +92,7 @@ def _small(config):
     config.evaluation.adversaries = ("oblivious", "latent(steps=200, restarts=4)")
     config.overpowered.pairs = 100
     config.audit.examples = 12
+    config.audit.stronger, config.audit.effort = 16, "quick"
 
 
 def _full(config):
