@@ -112,6 +112,11 @@ class Problem:
     criterion: Criterion = MISCLASSIFIED
     start: Image | None = None
 
+    def __post_init__(self):
+        classify, criterion = self.criterion.reduced(self.classify, self.label)
+        object.__setattr__(self, "classify", classify)
+        object.__setattr__(self, "criterion", criterion)
+
     @property
     def targeted(self) -> bool:
         """Whether `label` is a class to be reached."""
@@ -343,6 +348,7 @@ class SteppedAttack(Attack, Generic[State]):
         criterion: Criterion = MISCLASSIFIED,
     ) -> Attempt:
         """Returns the adversarial image and its cost; arguments as for `Attack`."""
+        classify, criterion = criterion.reduced(classify, label)
         outputs = jax.eval_shape(classify, image).size
         attack = self.fitting(criterion, outputs).without_budget()
         epsilon = jnp.asarray(self.budget or 0, image.dtype)
@@ -418,6 +424,7 @@ class Ensemble(Attack):
         criterion: Criterion = MISCLASSIFIED,
     ) -> Attempt:
         """Returns the first member's success; arguments as for `Attack`."""
+        classify, criterion = criterion.reduced(classify, label)
         outputs = jax.eval_shape(classify, image).size
         epsilon = jnp.zeros((), image.dtype)
         problem = Problem(classify, image, label, epsilon, criterion)

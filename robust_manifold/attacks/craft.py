@@ -85,9 +85,9 @@ class _Seen(NamedTuple):
     view: Apply
     """What the attack may differentiate."""
     outputs: int
-    """Entries of one output: logits, of a criterion on classes."""
+    """Entries of one output that the attack looks at: logits of classes, say."""
     criterion: Criterion = MISCLASSIFIED
-    """What the attack wants of them."""
+    """What the attack wants of the evaluated function's outputs."""
     key_impl: Any = None
     """The kind of the fixed keys; None if there are none."""
 
@@ -204,9 +204,8 @@ class _Finish:
         own = keys.stream(key, "evaluation")
         logits = craft.seen.bound(craft.seen.apply, params, own, example)(image)
         distance = norms.norm(image - example.image, craft.attack.norm)
-        return Crafted(
-            image, problem.succeeds(logits), distance, queries, logits, jnp.int32(0)
-        )
+        success = craft.seen.criterion.succeeds(logits, example.label)
+        return Crafted(image, success, distance, queries, logits, jnp.int32(0))
 
 
 def craft(
@@ -489,9 +488,8 @@ def _task(
         )
     ids = batching.checked_ids(ids, len(images))
     fixed, key_impl = checked_fixed_keys(fixed_keys, len(images))
-    seen = _Seen(
-        apply, apply if view is None else view, output.size, criterion, key_impl
-    )
+    outputs = criterion.classes_among(output.size)
+    seen = _Seen(apply, apply if view is None else view, outputs, criterion, key_impl)
     attack = _fitting(attack, seen)
     starts = _checked_starts(starts, images, attack, seen)
     check_outputs(
@@ -502,7 +500,7 @@ def _task(
         key=key,
         view=view,
         gradients=any(
-            member.cost(output.size).backwards > 0 for member in _members(attack, seen)
+            member.cost(outputs).backwards > 0 for member in _members(attack, seen)
         ),
         criterion=criterion,
         fixed_keys=fixed_keys,

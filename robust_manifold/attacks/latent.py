@@ -40,6 +40,7 @@ from robust_manifold.attacks.range_checks import (
 )
 from robust_manifold.core import batching, keys, loops, norms
 from robust_manifold.core.checks import checked_labels, checked_latents, checked_radius
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold, Spanner
 from robust_manifold.core.norms import Norm
@@ -157,6 +158,7 @@ def find_on_manifold(
     *,
     key: PRNGKey,
     apply: Apply | None = None,
+    criterion: Criterion = MISCLASSIFIED,
     latents: Any = None,
     fixed_keys: Any = None,
     ids: np.ndarray | jax.Array | None = None,
@@ -185,6 +187,8 @@ def find_on_manifold(
         `params` whole, or an `Expectation` of a random one.  Without one, `logits` and
         `success` are those of a perfect projector: the classifier's at a G(z) within
         the budget of the image's own projection, or at that projection.
+      criterion: what is wanted of `apply`; `MisclassifiedAndAccepted()` of one that
+        rejects.
       latents: [n, latent], inversions of the images where they are known.
       fixed_keys: [n], the keys that a random `apply` always gets for each image; by
         default candidates are compared under one key, the best is judged by another.
@@ -226,7 +230,7 @@ def find_on_manifold(
     labels = checked_labels(labels, len(images), range.classes)
     search = _fitting(search, range.classes)
     if apply is not None:
-        _check_defended(apply, params, range)
+        _check_defended(apply, params, range, criterion)
     ids = batching.checked_ids(ids, len(images))
     held, key_impl = checked_fixed_keys(fixed_keys, len(images))
     if latents is None:
@@ -259,7 +263,7 @@ def find_on_manifold(
     form = loop
     if form is None:
         form = range_loop_form(spanner, classify, params, range)
-    one = _Search(search, norm, spanner, classify, apply, key_impl)
+    one = _Search(search, norm, spanner, classify, apply, criterion, key_impl)
     return loops.map_loop(
         one.loop(),
         params,
@@ -281,10 +285,12 @@ def _fitting(search: LatentSearch, classes: int) -> LatentSearch:
     return fitting
 
 
-def _check_defended(apply: Any, params: Params, range: Range) -> None:
+def _check_defended(
+    apply: Any, params: Params, range: Range, criterion: Criterion
+) -> None:
     """Raises a `UsageError` unless both classifiers have the same classes."""
     check_function("apply", apply)
-    classes = classes_of(apply, params, range.image)
+    classes = criterion.classes_among(classes_of(apply, params, range.image))
     if classes != range.classes:
         raise UsageError(
             f"apply gives {classes} logits and classify {range.classes}; allowed: "
@@ -351,6 +357,8 @@ class _Search:
     spanner: Spanner
     classify: Apply
     apply: Apply | None
+    criterion: Criterion = MISCLASSIFIED
+    """What is wanted of `apply`."""
     key_impl: Any = None
     """The kind of the held keys; None if there are none."""
 
@@ -402,10 +410,11 @@ class _Search:
         near, inside = jax.vmap(nearest_wanted)(state.climbs)
         if self.apply is None:
             image, logits = self._projected(example, state, contest, near, inside)
+            success = contest.objective.succeeds(logits)
         else:
             image, logits = self._chosen(params, key, example, state, contest, near)
+            success = self.criterion.succeeds(logits, example.label)
         distance = norms.norm(image - example.image, self.norm)
-        success = contest.objective.succeeds(logits)
         queries = Queries(*map(jnp.int32, self._cost))
         return Crafted(image, success, distance, queries, logits, jnp.int32(0))
 
@@ -451,6 +460,7 @@ class _Search:
         handed = handed.reshape(-1, *example.image.shape)
         scores = dataclasses.replace(contest.objective, loss="margin")
         defended = self._defended(params, key, example, "scoring")
+        defended, _ = self.criterion.reduced(defended, example.label)
         # One by one: a defence that inverts holds many images' worth of memory.
         evaluations = jax.lax.map(lambda image: scores.of(defended(image)), handed)
         image = best_of(Candidate(handed, evaluations)).image

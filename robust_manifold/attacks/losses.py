@@ -173,6 +173,11 @@ class Objective:
     loss: Loss = "margin"
     criterion: Criterion = MISCLASSIFIED
 
+    def __post_init__(self):
+        classify, criterion = self.criterion.reduced(self.classify, self.label)
+        object.__setattr__(self, "classify", classify)
+        object.__setattr__(self, "criterion", criterion)
+
     @property
     def targeted(self) -> bool:
         """Whether `label` is a class to be reached."""

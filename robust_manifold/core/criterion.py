@@ -12,6 +12,7 @@ for the nearest adversarial image search for the place where it crosses 0.
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -44,6 +45,26 @@ class Criterion(abc.ABC):
     @abc.abstractmethod
     def succeeds(self, output: Any, target: Any) -> Bool[Array, ""]:
         """Returns whether the attack has what it wants; never where a value is NaN."""
+
+    def seen(self, output: Any, target: Any) -> Any:
+        """Returns outputs as attacks look at them; of many, with a leading axis."""
+        del target
+        return output
+
+    def reduced(
+        self, classify: Callable[[Any], Any], target: Any
+    ) -> tuple[Callable[[Any], Any], "Criterion"]:
+        """Returns a network as attacks look at it, and what they want of that."""
+        del target
+        return classify, self
+
+    def classes_among(self, outputs: int) -> int:
+        """Returns how many of the entries of an output attacks look at."""
+        return outputs
+
+    def widened(self, output: Any) -> Any:
+        """Returns what attacks look at as an output of the network; undoes `seen`."""
+        return output
 
     def misfit(self, output: Any, answer: Any) -> Scalar:
         """Returns the loss with which a network learns the answers of another one.
@@ -120,6 +141,54 @@ class Misclassified(ClassCriterion):
 
 MISCLASSIFIED = Misclassified()
 """What an attack wants unless it is told otherwise."""
+
+
+@criteria.register("misclassified_and_accepted")
+@dataclasses.dataclass(frozen=True)
+class MisclassifiedAndAccepted(ClassCriterion):
+    """The prediction is neither the true class nor "rejected", the last logit.
+
+    A rejected image is no success.  So an attack has to beat the larger of two logits,
+    that of the label and that of the rejection: it looks at the other logits alone,
+    with this one in the label's place, and wants no more than a misclassification.
+    """
+
+    reached = False
+
+    def loss(self, output: Float[Array, " outputs"], target: Any) -> Scalar:
+        """Returns the largest other class's logit less what it has to beat."""
+        return _lead(self.seen(output, target), target)
+
+    def succeeds(self, output: Float[Array, " outputs"], target: Any):
+        """Returns whether the largest logit is that of another class."""
+        return MISCLASSIFIED.succeeds(self.seen(output, target), target)
+
+    def seen(self, output: Any, target: Any) -> Array:
+        """Returns the classes' logits, the label's no less than the rejection's."""
+        logits, rejection = output[..., :-1], output[..., -1:]
+        own = jax.nn.one_hot(target, logits.shape[-1], dtype=bool)
+        return jnp.where(own, jnp.maximum(logits, rejection), logits)
+
+    def reduced(self, classify, target):
+        """Returns a classifier without rejection, and `Misclassified()`."""
+        return lambda image: self.seen(classify(image), target), MISCLASSIFIED
+
+    def classes_among(self, outputs: int) -> int:
+        """Returns all but one."""
+        return outputs - 1
+
+    def widened(self, output: Float[Array, " classes"]):
+        """Returns the logits and that of a rejection that never is."""
+        return jnp.append(output, -jnp.inf)
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the classes [n], checked: a vector of 3 logits or more."""
+        if len(output.shape) != 1 or output.shape[0] < 3:
+            raise UsageError(
+                f"apply gives {output.shape} for one image; allowed: a vector of "
+                "logits for 2 classes or more, and that of the rejection."
+            )
+        return checked_labels(targets, n, output.shape[0] - 1)
 
 
 @criteria.register("targeted")

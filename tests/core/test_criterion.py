@@ -9,6 +9,7 @@ from robust_manifold.core.criterion import (
     AnyLabelWrong,
     Deviates,
     Misclassified,
+    MisclassifiedAndAccepted,
     SignFlips,
     Targeted,
     criteria,
@@ -17,6 +18,12 @@ from robust_manifold.core.errors import UsageError
 
 CASES = {
     Misclassified(): [([2.0, 1.0, 0.0], 0, False), ([0.0, 1.0, 0.5], 0, True)],
+    MisclassifiedAndAccepted(): [
+        ([2.0, 1.0, 0.0], 0, False),
+        ([1.0, 2.0, 0.0], 0, True),
+        ([1.0, 2.0, 3.0], 0, False),
+        ([1.0, 2.0, 1.5], 0, True),
+    ],
     Targeted(): [([2.0, 1.0, 0.0], 1, False), ([0.0, 1.0, 0.5], 1, True)],
     Deviates(0.5): [([1.0, 2.0], [1.2, 2.3], False), ([1.0, 2.0], [1.4, 2.4], True)],
     Deviates(10.0, period=360.0): [([355.0], [2.0], False), ([355.0], [6.0], True)],
@@ -50,6 +57,15 @@ def test_nan_is_no_success(criterion):
         assert not bool(criterion.succeeds(broken, jnp.asarray(target)))
 
 
+def test_a_rejection_stands_in_the_place_of_the_label():
+    criterion, outputs = MisclassifiedAndAccepted(), jnp.array([[1.0, 2.0, 5.0]] * 2)
+    np.testing.assert_array_equal(criterion.seen(outputs, [0, 1]), [[5, 2], [1, 5]])
+    assert criterion.classes_among(3) == 2
+    classify, wanted = criterion.reduced(lambda image: outputs[0], 1)
+    assert wanted == Misclassified()
+    np.testing.assert_array_equal(classify(None), [1, 5])
+
+
 def test_a_regression_has_a_slope_even_at_its_target():
     slope = jax.grad(Deviates(1.0).loss)
     np.testing.assert_allclose(slope(jnp.array([3.0, 4.0]), 0.0), [0.6, 0.8])
@@ -62,6 +78,8 @@ def test_a_regression_has_a_slope_even_at_its_target():
     [
         (Misclassified(), (), [0, 0], "vector of logits for 2 classes"),
         (Misclassified(), (3,), [0, 3], "labels lie in"),
+        (MisclassifiedAndAccepted(), (2,), [0, 0], "and that of the rejection"),
+        (MisclassifiedAndAccepted(), (3,), [0, 2], "labels lie in"),
         (Deviates(1.0), (2,), [0.0, 0.0], r"numbers of the shape \(2, 2\)"),
         (Deviates(1.0), (), [0.0, np.nan], "finite numbers"),
         (AnyLabelWrong(), (3,), np.full((2, 3), 2), "booleans"),

@@ -107,7 +107,7 @@ def audit(
         output_of(*undefended, image, criterion, "undefended.apply")
     _check_attack(attack)
     if isinstance(attack, Attack):
-        attack.fitting(criterion, output.size)
+        attack.fitting(criterion, criterion.classes_among(output.size))
     runs = Runs(
         apply,
         params,

@@ -75,11 +75,13 @@ class _Gradients:
     criterion: Criterion
 
     def __call__(self, params: Params, key: PRNGKey, example: _Labelled) -> Gradients:
-        classify = bound(self.apply, params, key)
+        classify, criterion = self.criterion.reduced(
+            bound(self.apply, params, key), example.label
+        )
         logits, pull_back = jax.vjp(classify, example.image)
 
         def back(loss: Loss) -> Image:
-            objective = Objective(classify, example.label, loss, self.criterion)
+            objective = Objective(classify, example.label, loss, criterion)
             slope = jax.grad(lambda logits: objective.of(logits).loss)(logits)
             (gradient,) = pull_back(slope)
             return gradient

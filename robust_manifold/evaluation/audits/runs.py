@@ -107,6 +107,11 @@ class Runs:
         """The logits of the clean images."""
         return self.logits(self.images)
 
+    @property
+    def outputs(self) -> int:
+        """Entries of one output that the attack looks at."""
+        return self.criterion.classes_among(self.clean_logits[0].size)
+
     @functools.cached_property
     def wrong(self) -> np.ndarray:
         """Whether the criterion is met for each clean image: it is misclassified."""
@@ -289,7 +294,7 @@ class Runs:
         if not isinstance(self.attack, SteppedAttack):
             return None
         found = follow(
-            self.attack.fitting(self.criterion, self.clean_logits[0].size),
+            self.attack.fitting(self.criterion, self.outputs),
             self.apply,
             self.params,
             self.images,

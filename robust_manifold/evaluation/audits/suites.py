@@ -254,7 +254,7 @@ def _logits(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check
         elif isinstance(runs.attack, OwnAttack):
             yield skipped(gradients.CLASSES, "the loss of an own attack is not known")
         else:
-            count = logits.shape[-1]
+            count = runs.outputs
             made = runs.attack.fitting(runs.criterion, count)
             yield gradients.enough_classes(count, str(runs.attack), str(made))
 
