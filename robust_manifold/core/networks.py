@@ -15,6 +15,8 @@ Bound: TypeAlias = Mapping[str, Any]
 """Networks with their parameters bound, by role: what a defence is given."""
 
 GENERATOR, ENCODER = "generator", "encoder"
+THRESHOLD = "threshold"
+"""The role of a number that a defence is given as a parameter."""
 
 
 class Networks(Mapping[str, Network]):

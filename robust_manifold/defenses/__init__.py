@@ -32,6 +32,7 @@ from robust_manifold.defenses.passes import (
     view_passes,
 )
 from robust_manifold.defenses.purifier import Purified, Purifier
+from robust_manifold.defenses.rejecting import Rejecting, given_number
 from robust_manifold.defenses.views import DefendedApply, RandomApply
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Purified",
     "Purifier",
     "RandomApply",
+    "Rejecting",
     "StraightThrough",
     "Substitute",
     "Unrolled",
@@ -64,6 +66,7 @@ __all__ = [
     "classifying_passes",
     "defend",
     "defended_apply",
+    "given_number",
     "latent_search_passes",
     "registry",
     "search_passes",

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, TypeAlias, get_args
 
 from jaxtyping import Array
 
+from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.spec import Registry, check, is_whole
@@ -107,8 +108,8 @@ class Oblivious(Adversary):
 
     def view(self, defence, networks, classify) -> RandomApply:
         """Returns the classifier without the defence."""
-        del defence, networks
-        return views.BareApply(classify)
+        del networks
+        return views.BareApply(classify, defence.criterion)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -364,6 +365,11 @@ class Substitute(Adversary):
     title = "substitute"
     source = "Papernot et al. 2017"
     threat_models = _ALL
+
+    def check_meets(self, defence) -> None:
+        """Raises a `UsageError` for one whose labels are no classes alone."""
+        if defence.criterion != MISCLASSIFIED:
+            raise _refused(self, defence, "one that gives every image a class")
 
 
 def defended_apply(

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.networks import Bound
 from robust_manifold.core.spec import Registry
 from robust_manifold.core.types import Classify, Image, Logits, PRNGKey
@@ -31,6 +32,13 @@ class Defense(abc.ABC):
     tiled: ClassVar[bool] = False
     """Whether it searches over many steps, which would amplify the rounding of arrays
     of another shape; see `core.batching.map_examples`."""
+    criterion: ClassVar[Criterion] = MISCLASSIFIED
+    """What an attack on the defended classifier has to come to."""
+
+    @property
+    def inner(self) -> "Defense":
+        """The defence that it adds to, whose keys it shares; by default itself."""
+        return self
 
     @abc.abstractmethod
     def defend(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Bound
-from robust_manifold.core.types import Image, PRNGKey
+from robust_manifold.core.types import Classify, Image, Logits, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense, registry
 
 
@@ -56,8 +56,23 @@ class Purifier(Defense):
 
     def defend(self, key, networks, classify, image) -> Defended:
         """Returns the classifier's logits of the purified image."""
-        purified = self.purified(key, networks, image)
-        return Defended(classify(purified.image), purified.image, purified.details)
+        found = self.purified(key, networks, image)
+        output = self.output(networks, classify, image, found)
+        return Defended(output, found.image, found.details)
+
+    def output(
+        self, networks: Bound, classify: Classify, image: Image, found: Purified
+    ) -> Logits:
+        """Returns the output for an image that has been purified.
+
+        Args:
+          networks: by role, as for `defend`.
+          classify: image -> logits.
+          image: as it was given.
+          found: what was made of it, with the derivative that an adversary gives it.
+        """
+        del networks, image
+        return classify(found.image)
 
     def unrolled(
         self, key: PRNGKey, networks: Bound, image: Image, *, rematerialise: bool = True

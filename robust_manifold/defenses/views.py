@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float
 
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.networks import GENERATOR, Bound, Networks
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
 from robust_manifold.defenses.apply import DefenseParams, check_networks
@@ -57,11 +58,13 @@ class BareApply:
     """The classifier without its defence, with a defence's arguments."""
 
     classify: Callable[[Params, Array], Array]
+    criterion: Criterion = MISCLASSIFIED
+    """What an attack on the defended classifier has to come to."""
 
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
         """Returns the bare classifier's logits."""
         del key
-        return self.classify(params.classifier, image)
+        return self.criterion.widened(self.classify(params.classifier, image))
 
 
 class Derivative(abc.ABC):
@@ -170,7 +173,8 @@ class PurifierView:
         """Returns the logits of the purified image."""
         networks = self.networks.bind(params.networks)
         found = self.derivative.purify(self.defence, key, networks, image)
-        return self.classify(params.classifier, found.image)
+        classify = functools.partial(self.classify, params.classifier)
+        return self.defence.output(networks, classify, image, found)
 
 
 @dataclasses.dataclass(frozen=True)

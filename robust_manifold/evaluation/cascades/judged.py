@@ -14,7 +14,7 @@ from robust_manifold.attacks import Expectation
 from robust_manifold.attacks.contract import output_of
 from robust_manifold.attacks.random import bound
 from robust_manifold.core import batching, keys
-from robust_manifold.core.criterion import MISCLASSIFIED
+from robust_manifold.core.criterion import Criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
@@ -28,9 +28,11 @@ class Verdict(NamedTuple):
     """What the defended classifier makes of images.
 
     Attributes:
-      rate: share of the keys under which each image is misclassified; 0 or 1 where
-        the defence has one known key, or draws nothing.
-      margin: the largest other logit less the label's, a mean over the keys.
+      rate: share of the keys under which each image is misclassified, and accepted
+        where the defence may reject; 0 or 1 where it has one known key, or draws
+        nothing.
+      margin: the largest other logit less the label's, or less that of the rejection
+        where this is larger; a mean over the keys.
     """
 
     rate: Float[np.ndarray, " n"]
@@ -67,6 +69,11 @@ class Judged:
         return isinstance(self.defence, defenses.NoDefense)
 
     @property
+    def criterion(self) -> Criterion:
+        """What an attack has to come to."""
+        return self.defence.criterion
+
+    @property
     def apply(self) -> Expectation:
         """The true defended classifier."""
         return Expectation(
@@ -80,9 +87,10 @@ class Judged:
         return generator.latent_shape[0] if generator else 0
 
     def classes(self, images: np.ndarray) -> int:
-        """Returns the number of logits of an image."""
+        """Returns the number of classes of an image."""
         image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-        return output_of(self.apply, self.params, image, MISCLASSIFIED).size
+        output = output_of(self.apply, self.params, image, self.criterion)
+        return self.criterion.classes_among(output.size)
 
     def view(self, adversary: defenses.Adversary, samples: int) -> Expectation:
         """Returns what an adversary differentiates.
@@ -115,9 +123,15 @@ class Judged:
           key: of the fresh keys, where the attack has no others.
         """
         if self.keys is not None:
-            return verdict([self._logits(images, ids, key)], labels)
+            return self.verdict([self._logits(images, ids, key)], labels)
         streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
-        return verdict([self._logits(images, ids, each) for each in streams], labels)
+        told = [self._logits(images, ids, each) for each in streams]
+        return self.verdict(told, labels)
+
+    def verdict(self, outputs: list[np.ndarray], labels: np.ndarray) -> Verdict:
+        """Returns the verdict of the defended classifier's outputs under some keys."""
+        seen = [np.asarray(self.criterion.seen(each, labels)) for each in outputs]
+        return verdict(seen, labels)
 
     @property
     def _impl(self) -> Any:

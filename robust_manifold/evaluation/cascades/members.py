@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from robust_manifold import attacks, defenses
 from robust_manifold.attacks import Attack
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.evaluation.cascades.judged import Judged, Verdict, verdict
+from robust_manifold.evaluation.cascades.judged import Judged, Verdict
 from robust_manifold.evaluation.worst_case import Budget
 
 Aim: TypeAlias = Literal["away", "nearest", "all"]
@@ -233,6 +233,7 @@ def crafted(
             trial.images,
             trial.labels,
             key=trial.key,
+            criterion=judged.criterion,
             view=view,
             fixed_keys=judged.keys,
             starts=starts,
@@ -242,6 +243,6 @@ def crafted(
     if judged.keys is None:
         found = judged.judge(images, trial.labels, trial.ids, trial.key)
     else:
-        found = verdict([np.asarray(made.logits)], trial.labels)
+        found = judged.verdict([np.asarray(made.logits)], trial.labels)
     forwards, backwards = (samples * float(np.sum(each)) for each in made.queries)
     return Made(images, found, forwards, backwards)
