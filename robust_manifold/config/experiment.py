@@ -30,7 +30,7 @@ from robust_manifold.config.networks import (
 )
 from robust_manifold.config.schema import Block, check_types, key
 from robust_manifold.core.errors import UsageError, unknown_name
-from robust_manifold.core.networks import ENCODER, GENERATOR
+from robust_manifold.core.networks import ENCODER, GENERATOR, THRESHOLD
 from robust_manifold.core.spec import check
 
 STAGES = (
@@ -147,8 +147,8 @@ NAMED = {name: key.block for name, key in Experiment.keys().items() if key.block
 """What each value is of the keys that are mappings by names of the config's own."""
 
 _NAME = re.compile("[a-z][a-z0-9_]*")
-_OWN_ROLES = (GENERATOR, ENCODER, CLASSIFIER)
-"""The roles of networks that have a block of their own."""
+_OWN_ROLES = (GENERATOR, ENCODER, CLASSIFIER, THRESHOLD)
+"""The roles of what a run makes itself."""
 _LONGEST_NAME = 60
 """Characters: folders are called after a classifier, and more is to be read."""
 

@@ -34,6 +34,7 @@ from robust_manifold.runtime import console
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table.defended import predictions_of
 from robust_manifold.stages.table.rounds import read_rounds
 from robust_manifold.stages.table.rows import (
     SUBSTITUTE,
@@ -103,7 +104,8 @@ def cell_of(
             "forwards": crafted["forwards"],
             "backwards": crafted["backwards"],
         }
-    predictions = evaluation.predictions_of(outcomes["logits"])
+    attacked = row.attack is not None
+    predictions = predictions_of(column, outcomes, attacked=attacked)
     cell = evaluation.summarise(
         classifier=trained.column_classifier(context, column),
         defence=defenses.registry.to_string(column.defence),

@@ -34,6 +34,7 @@ from robust_manifold.reporting.tables import (
     lines_of,
     lines_where,
     oblivious_only,
+    rejects,
     with_threat,
 )
 
@@ -230,6 +231,11 @@ def _grid(
     The first name is written once for all lines that share it.
     """
     columns = column_heads((column_of(row) for row in rows), labels)
+    if any(map(rejects, rows)):
+        caption += (
+            " What a column rejects counts as held where it is attacked and as lost "
+            "where it is clean; the tables of rejection say how much that is."
+        )
     shown, behind, before = [], [], None
     for cells in _lines(rows, columns):
         first = next(iter(cells.values()))

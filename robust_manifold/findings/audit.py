@@ -12,6 +12,7 @@ from jaxtyping import Array
 from robust_manifold import attacks, data, defenses, evaluation, models
 from robust_manifold.config import Column
 from robust_manifold.core import keys
+from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.manifold import Spanner
 from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Latent, Params, PRNGKey
@@ -51,6 +52,7 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.runtime import Interrupted, devices
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import predictions_of
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rows import folder_name
 
@@ -266,42 +268,52 @@ def _of_defended(
         part.labels,
         key=key,
         attack=_attack(attacked),
+        criterion=column.defence.criterion,
         view=view_of(context, column, attacked.adversary, classifier.apply),
-        undefended=evaluation.Network(_Bare(classifier.apply), params),
+        undefended=_undefended(context, column, params),
         projection=projection,
         checks=_wanted(context, column) - _ATTACKING,
         examples=part.size,
         on_check=tell,
     )
-    return [*checks, _by_key(defended, params, images, part, rows, key)]
+    return [*checks, _by_key(column, defended, params, part, rows, key)]
+
+
+def _undefended(
+    context: Context, column: Column, params: defenses.DefenseParams
+) -> evaluation.Network | None:
+    """Returns the bare classifier of a column, if it answers as the column does."""
+    if column.defence.criterion != MISCLASSIFIED:
+        return None
+    classifier = context.networks.classifier_of(column.classifier)
+    return evaluation.Network(_Bare(classifier.apply), params)
 
 
 def _by_key(
+    column: Column,
     defended: attacks.Expectation,
     params: Params,
-    images: np.ndarray,
     part: data.Split,
     rows: list[Stored],
     key: PRNGKey,
 ) -> Check:
     """Returns whether predictions of clean images, and of the worst row's, vary."""
 
-    def predicted(shown: np.ndarray) -> np.ndarray:
-        streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
-        return np.stack(
-            [
-                evaluation.predictions_of(
-                    probe.logits_of(defended, params, shown, key=each)
-                )
-                for each in streams
-            ]
-        )
+    def told(logits: np.ndarray, attacked: bool) -> np.ndarray:
+        outcomes = {"logits": logits, "labels": part.labels}
+        return predictions_of(column, outcomes, attacked=attacked)
 
+    def predicted(shown: np.ndarray, attacked: bool = False) -> np.ndarray:
+        streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
+        looks = (probe.logits_of(defended, params, shown, key=each) for each in streams)
+        return np.stack([told(logits, attacked) for logits in looks])
+
+    images = data.to_float(part.images)
     if not rows:
         return repetition.same_for_all_keys(predicted(images))
     worst, n = strongest(rows), part.size
-    fixed = evaluation.predictions_of(worst.logits[:n])
-    fresh = predicted(worst.images[:n])
+    fixed = told(worst.logits[:n], True)
+    fresh = predicted(worst.images[:n], True)
     return repetition.same_for_all_keys(
         predicted(images), np.concatenate([fixed[None], fresh]), part.labels
     )

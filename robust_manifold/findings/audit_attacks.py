@@ -22,7 +22,7 @@ from robust_manifold.runtime import Interrupted
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table.cascading import piloted
-from robust_manifold.stages.table.defended import defend, keys_of
+from robust_manifold.stages.table.defended import defend, keys_of, predictions_of
 from robust_manifold.stages.table.donors import donors_of
 from robust_manifold.stages.table.judged import judged_of
 from robust_manifold.stages.table.pace import cost_of_column
@@ -283,10 +283,9 @@ def _cascaded(
     made = np.concatenate([each.images for each in found.budgets])
     ids = np.tile(part.ids, len(found.budgets))
     params = trained.load_column(context, column)
-    outputs = defend(context, column, params, made, ids).output
-    wrong = evaluation.predictions_of(np.asarray(outputs)) != np.tile(
-        part.labels, len(found.budgets)
-    )
+    logits = np.asarray(defend(context, column, params, made, ids).output)
+    outcomes = {"logits": logits, "labels": np.tile(part.labels, len(found.budgets))}
+    wrong = predictions_of(column, outcomes, attacked=True) != outcomes["labels"]
     return {
         each.budget: (broken, [each.shares[place].member for place in each.member])
         for each, broken in zip(

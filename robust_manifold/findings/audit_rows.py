@@ -9,13 +9,14 @@ import numpy as np
 from robust_manifold import attacks, data, evaluation
 from robust_manifold.config import Column
 from robust_manifold.core import batching
-from robust_manifold.evaluation import Check, predictions_of
+from robust_manifold.evaluation import Check
 from robust_manifold.evaluation.audits import budgets, ordering, projections
 from robust_manifold.evaluation.audits.check import skipped
 from robust_manifold.evaluation.judge import UNSURE
 from robust_manifold.findings import pairs as pairs_found
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.defended import predictions_of
 from robust_manifold.stages.table.rounds import read_rounds
 from robust_manifold.stages.table.rows import (
     OBLIVIOUS,
@@ -78,7 +79,8 @@ def stored_rows(context: Context, column: Column) -> list[Stored]:
             Stored(
                 row=row,
                 images=crafted["images"],
-                broken=predictions_of(outcomes["logits"]) != outcomes["labels"],
+                broken=predictions_of(column, outcomes, attacked=True)
+                != outcomes["labels"],
                 errors=outcomes.get("error"),
                 logits=outcomes["logits"],
                 norm=row.attack.norm,

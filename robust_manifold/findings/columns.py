@@ -105,6 +105,12 @@ def one_of_each_class(classes: np.ndarray, count: int) -> np.ndarray:
     return order[: min(count, len(classes))]
 
 
+def class_names(context: Context, outputs: int) -> list[str]:
+    """Returns what the outputs of a column are called: classes, and "rejected"."""
+    names = [*context.data.dataset.class_names]
+    return names + ["rejected"] * (outputs - len(names))
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the probabilities of each class."""
     return np.asarray(jax.nn.softmax(logits, axis=-1))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robust_manifold import data, defenses, evaluation
+from robust_manifold import defenses, evaluation
 from robust_manifold.config import Column, Experiment
 from robust_manifold.findings import accuracy, columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
@@ -27,14 +27,15 @@ from robust_manifold.reporting.tables import (
     images_text,
     lines_of,
     lines_where,
+    rejects,
     with_threat,
 )
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.defended import arrays_of, defend
+from robust_manifold.stages.table import thresholds
+from robust_manifold.stages.table.defended import predictions_of
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rounds import (
-    compute_rounds,
     read_rounds,
     round_paths,
     stored_images,
@@ -73,7 +74,9 @@ def find(context: Context) -> list[str]:
     }
     with Pace("detection", "images", parts) as pace:
         for defence, column in projecting.items():
-            _validate(context, pace, defence, column)
+            text = f"{defenses.registry.to_string(defence)} validation"
+            told = pace.teller(defence, show=("cell", text))
+            thresholds.validate(context, column, told)
     lines = [*_lines(context)]
     context.folder.write_text(SUMMARY, evaluation.detection_to_csv(lines))
     return [SUMMARY, *round_paths(context, map(validation_folder, projecting), n)]
@@ -84,26 +87,8 @@ def _projecting(context: Context) -> dict[defenses.Defense, Column]:
     found: dict[defenses.Defense, Column] = {}
     for column in context.columns:
         if column.projects:
-            found.setdefault(column.defence, column)
+            found.setdefault(column.defence.inner, column)
     return found
-
-
-def _validate(
-    context: Context, pace: Pace, defence: defenses.Defense, column: Column
-) -> None:
-    """Stores the errors of clean validation images, for thresholds."""
-    params = trained.load_column(context, column)
-
-    def errors(_, part: data.Split):
-        images = data.to_float(part.images)
-        found = defend(context, column, params, images, part.ids)
-        return {"error": arrays_of(found)["error"]}
-
-    text = f"{defenses.registry.to_string(defence)} validation"
-    told = pace.teller(defence, show=("cell", text))
-    compute_rounds(
-        context, validation_folder(defence), errors, told, context.data.validated
-    )
 
 
 def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
@@ -116,7 +101,8 @@ def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
         clean = None
         for row in rows_of(column, block):
             outcomes = read_rounds(context, outcome_folder(column, row))
-            predictions = evaluation.predictions_of(outcomes["logits"])
+            attacked = row.attack is not None
+            predictions = predictions_of(column, outcomes, attacked=attacked)
             yield evaluation.summarise_detection(
                 classifier=trained.column_classifier(context, column),
                 defence=defenses.registry.to_string(column.defence),
@@ -125,7 +111,7 @@ def _lines(context: Context) -> Iterator[evaluation.DetectionLine]:
                 right=predictions == outcomes["labels"],
                 errors=outcomes["error"],
                 validation=validation["error"],
-                false_positive_rate=context.experiment.detection.false_positive_rate,
+                false_positive_rate=thresholds.rate_of(context, column),
                 clean=clean,
                 norm=row.attack.norm if row.attack else "",
                 epsilon=row.budget,
@@ -178,7 +164,7 @@ def _figures(context: Context) -> Iterator[tuple[str, html.ReportFigure]]:
 def _panels(context: Context, column: Column) -> dict[str, list[figures.RocCurve]]:
     """Returns the curves of all attacks on a column by the label of their adversary."""
     clean, *attacked = rows_of(column, context.experiment.evaluation)
-    threshold = _threshold(context, column)
+    threshold = thresholds.threshold(context, column)
     before = read_rounds(context, outcome_folder(column, clean))["error"]
     panels: dict[str, list[figures.RocCurve]] = {}
     for row in attacked:
@@ -197,14 +183,6 @@ def _panels(context: Context, column: Column) -> dict[str, list[figures.RocCurve
             )
         )
     return panels
-
-
-def _threshold(context: Context, column: Column) -> float:
-    """Returns the threshold that the stored validation errors give."""
-    n = context.data.validated.size
-    stored = read_rounds(context, validation_folder(column.defence), n)
-    rate = context.experiment.detection.false_positive_rate
-    return evaluation.rejection_threshold(stored["error"], rate)
 
 
 def _label(row: Row) -> str:
@@ -230,6 +208,15 @@ def detection_tables(
         own = [row for row in rows if column_of(row) == column]
         here = lines_where(lines, lambda row, of=column: column_of(row) == of)
         yield _table(own, head, here, confidence, labels)
+
+
+_NOT_KEPT = (
+    "No attack here tried to keep the error small: what is rejected is no evidence "
+    "against one that does."
+)
+_KEPT_SMALL = (
+    "The attacks of adversaries that know the defence had to keep the error below it."
+)
 
 
 def _table(
@@ -258,9 +245,9 @@ def _table(
         f"{images_text(rows)}; intervals of {100 * confidence:g} %. "
         "Ends well: clean images accepted and classified right, attacked ones rejected "
         "or classified right. AUC: probability that an image of the row has a larger "
-        "error than a clean test image. No attack here tried to keep the error small: "
-        "what is rejected is no evidence against one that does."
+        "error than a clean test image. "
     )
+    caption += _KEPT_SMALL if rejects(first) else _NOT_KEPT
     if achieved is not None:
         caption += (
             f" Of the clean test images {100 * achieved.rejected_share:.1f} % are "

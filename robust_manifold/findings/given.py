@@ -31,7 +31,11 @@ from robust_manifold.reporting import (
 from robust_manifold.reporting.columns import target_labels
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.defended import arrays_of, defend
+from robust_manifold.stages.table.defended import (
+    arrays_of,
+    defend,
+    predictions_of,
+)
 from robust_manifold.stages.table.pace import Pace, Part, Told, cost_of_column
 from robust_manifold.stages.table.rounds import (
     compute_rounds,
@@ -173,7 +177,8 @@ def _line(context: Context, place: int, column: Column) -> dict[str, Any]:
     given = context.data.given[place]
     outcomes = _outcomes(context, place, column)
     before, after = (
-        evaluation.predictions_of(each["logits"]) == given.labels for each in outcomes
+        predictions_of(column, each, attacked=attacked) == given.labels
+        for each, attacked in zip(outcomes, (False, True), strict=True)
     )
     places = np.flatnonzero(before & ~after)
     verdicts, judges = np.empty(0, "U16"), []

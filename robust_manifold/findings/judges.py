@@ -79,7 +79,7 @@ def sheet(
     """
     told = zip(images, columns.softmax(logits), distances, verdicts, strict=False)
     pairs = [ShownPair(x, p, float(d), verdict=str(v)) for x, p, d, v in told]
-    names = context.data.dataset.class_names
+    names = columns.class_names(context, logits.shape[-1])
     return to_png(pair_sheet(pairs, class_names=names))
 
 

@@ -33,6 +33,7 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import adversary_label, budget_label
 from robust_manifold.reporting.tables import Table
 from robust_manifold.stages import Context
+from robust_manifold.stages.table.defended import predictions_of
 from robust_manifold.stages.table.evaluate import images_of
 from robust_manifold.stages.table.rounds import read_rounds
 from robust_manifold.stages.table.rows import (
@@ -78,7 +79,8 @@ def _judged(
         read_rounds(context, outcome_folder(column, each)) for each in (clean, row)
     )
     labels = after["labels"]
-    broken = (_predicted(before) == labels) & (_predicted(after) != labels)
+    broken = predictions_of(column, before, attacked=False) == labels
+    broken &= predictions_of(column, after, attacked=True) != labels
     places = np.flatnonzero(broken)
     images = data.to_float(context.data.test.images[places])
     found = read_rounds(context, adversarial_folder(row))["images"][places]
@@ -102,10 +104,6 @@ def _judged(
         _file(row), {"places": places, "verdicts": verdicts.astype("U16")}
     )
     return line
-
-
-def _predicted(outcomes: dict[str, np.ndarray]) -> np.ndarray:
-    return evaluation.predictions_of(outcomes["logits"])
 
 
 def _rows(evaluation: EvaluationBlock) -> Iterator[tuple[Column, Row]]:

@@ -61,17 +61,22 @@ def _sheets(
     stored = "projections" if column.projects else "purified"
     named = "projection" if column.projects else "purified"
     words = "projections" if column.projects else "purified images"
-    names, count = context.data.dataset.class_names, context.experiment.report.pictures
+    count = context.experiment.report.pictures
     title = columns.title_of(column)
     rows = columns.shown_rows(context, column)
     for row in rows:
         label = columns.row_label(context, row)
+        outcomes = read_rounds(context, outcome_folder(column, row))
+        names = columns.class_names(context, outcomes["logits"].shape[-1])
         groups = []
         for part, chosen in columns.groups(context, context.data.test.labels, count):
-            sheet = [_shown(context, column, "original", rows[0], chosen)]
+            shown = {"original": rows[0]}
             if row.attack is not None:
-                sheet.append(_shown(context, column, "adversarial", row, chosen))
-            outcomes = read_rounds(context, outcome_folder(column, row))
+                shown["adversarial"] = row
+            sheet = [
+                _shown(context, column, name, each, chosen, len(names))
+                for name, each in shown.items()
+            ]
             purified = outcomes[stored][chosen]
             probabilities = columns.softmax(outcomes["logits"][chosen])
             sheet.append(figures.SheetRow(named, purified, probabilities))
@@ -90,15 +95,25 @@ def _sheets(
 
 
 def _shown(
-    context: Context, column: Column, name: str, row: Row, chosen: np.ndarray
+    context: Context,
+    column: Column,
+    name: str,
+    row: Row,
+    chosen: np.ndarray,
+    outputs: int,
 ) -> figures.SheetRow:
-    """Returns a row of images, with what the bare classifier says if that is stored."""
+    """Returns a row of images, with what the bare classifier says if that is stored.
+
+    It has a probability of 0 for outputs that the column alone has.
+    """
     images = images_of(context, row)[chosen]
     bare = columns.bare_column(context, column)
     if bare is None or row not in rows_of(bare, context.experiment.evaluation):
         return figures.SheetRow(name, images)
     outcomes = read_rounds(context, outcome_folder(bare, row))
     probabilities = columns.softmax(outcomes["logits"][chosen])
+    missing = outputs - probabilities.shape[1]
+    probabilities = np.pad(probabilities, ((0, 0), (0, missing)))
     return figures.SheetRow(name, images, probabilities)
 
 

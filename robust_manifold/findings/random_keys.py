@@ -21,7 +21,7 @@ from robust_manifold.reporting.columns import target_labels
 from robust_manifold.reporting.labels import budget_label
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.defended import defend
+from robust_manifold.stages.table.defended import defend, predictions_of
 from robust_manifold.stages.table.evaluate import images_of
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rounds import (
@@ -53,7 +53,7 @@ def find(context: Context) -> list[str]:
             compute_rounds(
                 context,
                 _folder(column, row),
-                _classifying(context, column, images_of(context, row)),
+                _classifying(context, column, row),
                 pace.teller((column, row), show=("row", row.name)),
             )
     context.folder.write_json(SUMMARY, [_line(context, *cell) for cell in cells])
@@ -80,19 +80,20 @@ def _folder(column: Column, row: Row) -> str:
 
 
 def _classifying(
-    context: Context, column: Column, images: np.ndarray
+    context: Context, column: Column, row: Row
 ) -> Callable[[slice, data.Split], Mapping[str, np.ndarray]]:
     """Returns what classifies one round under each key."""
-    params = trained.load_column(context, column)
+    params, images = trained.load_column(context, column), images_of(context, row)
+    attacked = row.attack is not None
     # The same in every row and in every column of one defence, as the other keys are.
     streams = [context.stream(f"fresh keys {number}") for number in range(KEYS)]
 
     def classify(place: slice, part: data.Split) -> Mapping[str, np.ndarray]:
-        every = [
-            defend(context, column, params, images[place], part.ids, key).output
-            for key in streams
-        ]
-        told = [evaluation.predictions_of(np.asarray(logits)) for logits in every]
+        told = []
+        for key in streams:
+            made = defend(context, column, params, images[place], part.ids, key)
+            outcomes = {"labels": part.labels, "logits": np.asarray(made.output)}
+            told.append(predictions_of(column, outcomes, attacked=attacked))
         return {"labels": part.labels, "predictions": np.stack(told, 1)}
 
     return classify

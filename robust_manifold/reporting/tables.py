@@ -50,6 +50,12 @@ def is_defended(row: Any) -> bool:
     return row.defence != NO_DEFENCE
 
 
+def rejects(row: Any) -> bool:
+    """Returns whether a line is of a column that may reject an image."""
+    spec = parse_spec(row.defence)
+    return spec is not None and spec.name == "rejecting"
+
+
 def is_aware(row: Any) -> bool:
     """Returns whether a line is of an attack that knew of the defence it met."""
     spec = parse_spec(row.adversary)

@@ -6,7 +6,7 @@ from typing import Any
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Experiment
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.networks import ENCODER, GENERATOR
+from robust_manifold.core.networks import ENCODER, GENERATOR, THRESHOLD
 from robust_manifold.inversion import Restarts, as_restarts
 from robust_manifold.runtime import devices
 from robust_manifold.stages import roles
@@ -47,7 +47,7 @@ def _check_config(context: Context) -> None:
     if {"attack", "evaluate"} & stages:
         # Before the images are read, which may take long.
         rows.check_rows(evaluation)
-        own = {GENERATOR, ENCODER} & set(networks.roles)
+        own = ({GENERATOR, ENCODER} & set(networks.roles)) | {THRESHOLD}
         rows.check_networks(evaluation, own, context.experiment.networks)
     context.data.check(stages)
     networks.check()
@@ -55,6 +55,8 @@ def _check_config(context: Context) -> None:
         _check_attacks(context)
     if "evaluate" in stages:
         _ = context.data.given
+    if {"attack", "evaluate"} & stages:
+        _check_thresholds(context)
     _check_starts(context, stages)
 
 
@@ -76,6 +78,17 @@ def _check_attacks(context: Context) -> None:
             f"{evaluation.worst_case.size.pilot} validation images; allowed: at most "
             f"the {size} that there are."
         )
+
+
+def _check_thresholds(context: Context) -> None:
+    """Refuses columns that reject where no images give a threshold."""
+    for column in context.columns:
+        if THRESHOLD in column.defence.needs and not context.data.validated.size:
+            raise UsageError(
+                f"config.evaluation.defences: {column.text!r} has its threshold from "
+                "validation images, of which config.evaluation.validation_examples "
+                "leaves none; allowed: 1 or more."
+            )
 
 
 def _check_substitute(context: Context) -> None:
@@ -102,9 +115,9 @@ def _check_starts(context: Context, stages: Collection[str]) -> None:
         "evaluation.defences": (
             needed.generating_stages(blocks),
             [
-                as_restarts(defence.restarts)
+                as_restarts(defence.inner.restarts)
                 for defence in blocks.evaluation.defences
-                if isinstance(defence, defenses.InvertAndClassify)
+                if isinstance(defence.inner, defenses.InvertAndClassify)
             ],
         ),
     }

@@ -5,11 +5,11 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from robust_manifold import models
+from robust_manifold import defenses, models
 from robust_manifold.config import CLASSIFIER, Experiment
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
-from robust_manifold.core.networks import GENERATOR, Networks
+from robust_manifold.core.networks import GENERATOR, THRESHOLD, Networks
 from robust_manifold.stages import roles
 from robust_manifold.stages.inputs import by_role, needed
 from robust_manifold.stages.inputs.data import RunData
@@ -125,9 +125,14 @@ class RunNetworks:
 
         `trained.load_column` returns their parameters.
         """
-        networks = {role: found.network for role, found in self.further.items()}
+        networks: dict[str, Any] = {}
+        networks |= {role: found.network for role, found in self.further.items()}
         if GENERATOR in self.roles:
             networks[GENERATOR] = self.spanner
+        if any(
+            THRESHOLD in c.defence.needs for c in self.experiment.evaluation.columns
+        ):
+            networks[THRESHOLD] = defenses.given_number
         return Networks(**networks)
 
     @functools.cached_property

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from robust_manifold import defenses, models, training
 from robust_manifold.config import CLASSIFIER, ORIGINS, Column
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import SpannerParams
+from robust_manifold.core.networks import THRESHOLD
 from robust_manifold.core.types import Params
 from robust_manifold.runtime import (
     console,
@@ -83,7 +86,27 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
     # Without a defence that uses it there need not be a generator.
     if "generator" in context.networks.roles:
         networks["generator"] = load_spanner(context)
+    if THRESHOLD in context.networks.of_defences:
+        networks[THRESHOLD] = _threshold(context, column)
     return defenses.DefenseParams(networks, load_classifier(context, column.classifier))
+
+
+THRESHOLDS = "thresholds.json"
+"""The errors above which columns reject, by their defences' texts."""
+
+
+def _threshold(context: Context, column: Column) -> np.float32:
+    """Returns the error above which a column rejects; infinite: it never does."""
+    if THRESHOLD not in column.defence.needs:
+        return np.float32(np.inf)
+    if not context.folder.has(THRESHOLDS):
+        raise UsageError(
+            f"{context.folder.path} holds no thresholds of columns that reject; run "
+            "the stage evaluate first, by config.stages and, where it is given, "
+            "--stages."
+        )
+    stored = context.folder.read_json(THRESHOLDS)
+    return np.float32(stored[defenses.registry.to_string(column.defence)])
 
 
 def check_finished(context: Context, name: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.table import substitutes
+from robust_manifold.stages.table import substitutes, thresholds
 from robust_manifold.stages.table.cascading import cascaded, pilot_file
 from robust_manifold.stages.table.crafting import Crafting, together
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_row
@@ -23,6 +23,7 @@ def run(context: Context) -> list[str]:
     todo = [row for row in rows(context.experiment.evaluation) if row.attack]
     if not todo:
         return []
+    thresholds_of = thresholds.find(context, {row.target for row in todo})
     targets = substitutes.targets(context.experiment)
     taught = {target: substitutes.fit(context, target) for target in targets}
     crafting = Crafting(context, taught)
@@ -40,7 +41,8 @@ def run(context: Context) -> list[str]:
             )
     rounds = round_paths(context, [adversarial_folder(row) for row in todo])
     pilots = dict.fromkeys(map(pilot_file, cascaded(context)))
-    return [*substitutes.outputs(context, targets), *rounds, *pilots]
+    taught_by = substitutes.outputs(context, targets)
+    return [*thresholds_of, *taught_by, *rounds, *pilots]
 
 
 def _parts(context: Context, groups: Sequence[Sequence[Row]]) -> dict[Row, Part]:

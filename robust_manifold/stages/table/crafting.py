@@ -141,6 +141,7 @@ class Crafting:
         options |= {
             "view": attacks.Expectation(view, spec.samples),
             "fixed_keys": self._fixed_keys(spec, column, part),
+            "criterion": column.defence.criterion,
         }
         if len(group) == 1:
             return [attacks.craft(attack, *arguments, **options)]
@@ -173,6 +174,7 @@ class Crafting:
             images,
             part.labels,
             apply=attacks.Expectation(self._defended(column)),
+            criterion=column.defence.criterion,
             latents=np.asarray(found.latent),
             fixed_keys=self._fixed_keys(spec, column, part),
             **options,

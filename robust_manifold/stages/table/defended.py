@@ -1,12 +1,13 @@
 """The columns of the table at work: a defence around a classifier, on some images."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from robust_manifold import defenses
+from robust_manifold import defenses, evaluation
 from robust_manifold.config import Column
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
@@ -77,6 +78,25 @@ def arrays_of(defended: defenses.Defended) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in arrays.items()}
 
 
+def predictions_of(
+    column: Column, outcomes: Mapping[str, np.ndarray], *, attacked: bool
+) -> Int[np.ndarray, " n"]:
+    """Returns what a column predicts; -1 where a logit is NaN.
+
+    A clean image that it rejects is lost: what it predicts is the number after the last
+    class.  An attacked one is held: "rejected" counts as its label.
+
+    Args:
+      column: of the table.
+      outcomes: the stored `logits` and `labels` of images.
+      attacked: whether these are attacked ones.
+    """
+    logits = outcomes["logits"]
+    if attacked:
+        logits = column.defence.criterion.seen(logits, outcomes["labels"])
+    return evaluation.predictions_of(np.asarray(logits))
+
+
 def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
     """Returns the key with which a column's defence meets each image.
 
@@ -92,5 +112,5 @@ def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
 
 
 def _stream(context: Context, column: Column) -> PRNGKey:
-    name = defenses.registry.stream_name(column.defence)
+    name = defenses.registry.stream_name(column.defence.inner)
     return context.stream(f"defence {name}")

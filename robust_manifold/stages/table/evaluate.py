@@ -8,6 +8,7 @@ from robust_manifold import data, defenses
 from robust_manifold.config import Column
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table import thresholds
 from robust_manifold.stages.table.defended import arrays_of, defend
 from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rounds import (
@@ -27,6 +28,7 @@ from robust_manifold.stages.table.rows import (
 def run(context: Context) -> list[str]:
     """Writes `outcomes/<column>/...` for each cell of the table."""
     block = context.experiment.evaluation
+    written = thresholds.find(context, block.columns)
     cells = [(each, row) for each in block.columns for row in rows_of(each, block)]
     with Pace("evaluate", "images", _parts(context, cells)) as pace:
         for column in block.columns:
@@ -40,7 +42,7 @@ def run(context: Context) -> list[str]:
                         (column, row), show=("cell", f"{column.text} {row.name}")
                     ),
                 )
-    return round_paths(context, [outcome_folder(*cell) for cell in cells])
+    return [*written, *round_paths(context, [outcome_folder(*cell) for cell in cells])]
 
 
 def images_of(context: Context, row: Row) -> np.ndarray:

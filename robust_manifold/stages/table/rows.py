@@ -373,6 +373,7 @@ def outcome_folder(column: Column, row: Row) -> str:
 def validation_folder(defence: defenses.Defense) -> str:
     """Returns where the projections of clean validation images lie.
 
-    They are of a defence: which classifier comes after it makes no difference.
+    They are of a defence: which classifier comes after it, and what it rejects, makes
+    no difference.
     """
-    return f"validation/{folder_name(defenses.registry.to_string(defence))}"
+    return f"validation/{folder_name(defenses.registry.to_string(defence.inner))}"
