@@ -87,7 +87,11 @@ def get_config(name="wgan_gp"):
     )
     config.evaluation.defences = ("none", INC)
     config.audit.examples = 16
-    config.audit.stronger, config.audit.effort = 16, "quick"
     # Each of them compiles an attack of its own.
-    config.audit.left_out = ("more steps", "more restarts", "unbounded budget")
+    config.audit.left_out = (
+        "stronger pass",
+        "more steps",
+        "more restarts",
+        "unbounded budget",
+    )
     return config

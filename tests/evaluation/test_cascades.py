@@ -191,3 +191,72 @@ def test_an_unknown_effort_is_told():
     images, labels, _ = _images()
     with pytest.raises(UsageError, match="effort 'hard'"):
         cascade(_bare(), images, labels, [Budget("linf", 0.1)], key=KEY, effort="hard")
+
+
+def test_a_tie_is_no_error():
+    logits = np.array([[1.0, 1.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(
+        verdict([logits], np.array([0, 1])).broken, [False, True]
+    )
+
+
+def test_balls_of_all_norms_stand_side_by_side():
+    images, labels, distance = _images()
+    judged = _keyed(_bare(), len(labels))
+    budgets = [Budget("linf", 0.05), Budget("l1", 0.3)]
+    found = cascade(judged, images, labels, budgets, key=KEY, effort=TINY).budgets
+    # The ball of 0.3 in l1 holds what moved by 0.05 in four pixels.
+    assert np.all(found[1].broken[found[0].broken])
+
+
+@dataclasses.dataclass(frozen=True)
+class Looping(Purifier):
+    """Has a loop of which JAX has no gradient."""
+
+    def purify(self, key, networks, image):
+        halved = jax.lax.while_loop(lambda x: x.max() > 0.9, lambda x: x * 0.99, image)
+        return Purified(halved)
+
+
+def test_a_way_without_a_gradient_is_left_out():
+    images, labels, _ = _images()
+    judged = _keyed(Judged(Looping(), Networks(), linear, PARAMS), len(labels))
+    budget = Budget("linf", 0.2)
+    found = cascade(judged, images, labels, [budget], key=KEY, effort=TINY)
+    assert found.budgets[0].broken.all()
+    ways = [way.adversary for way in found.tried]
+    assert defenses.Unrolled() not in ways
+    assert defenses.StraightThrough() in ways
+
+
+@dataclasses.dataclass(frozen=True)
+class Smooth(Purifier):
+    """Rounds, and is differentiated as if it brightened."""
+
+    def purify(self, key, networks, image):
+        return Purified(jnp.round(image * 8) / 8)
+
+    def unrolled(self, key, networks, image, *, rematerialise=True):
+        return Purified(jnp.clip(image + 0.1, 0, 1))
+
+
+def test_only_views_with_the_same_logits_end_a_search():
+    for purifier, same in [(Rounding(), True), (Smooth(), False)]:
+        judged = Judged(purifier, Networks(), linear, PARAMS)
+        apply = judged.apply.apply
+        assert judged.view(defenses.Unrolled(), 1).apply.stands_for(apply) is same
+        assert judged.view(defenses.StraightThrough(), 1).apply.stands_for(apply)
+
+
+@pytest.mark.parametrize(
+    "field", [{"views": 0}, {"steps": 0}, {"queries": -1}, {"dampings": ()}]
+)
+def test_an_impossible_effort_is_told(field):
+    with pytest.raises(UsageError, match=f"{next(iter(field))} is"):
+        dataclasses.replace(TINY, **field)
+
+
+def test_no_budget_is_told():
+    images, labels, _ = _images()
+    with pytest.raises(UsageError, match="budgets are empty"):
+        cascade(_bare(), images, labels, [], key=KEY)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from robust_manifold import defenses
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
-from robust_manifold.core.errors import unknown_name
+from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
 from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
@@ -25,7 +25,6 @@ from robust_manifold.evaluation.cascades.members import (
     Trial,
 )
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked, tried
-from robust_manifold.evaluation.results import perturbation_norms
 from robust_manifold.evaluation.worst_case import Budget
 
 CLEAN, CARRIED = "clean", "another budget"
@@ -121,13 +120,14 @@ def cascade(
       judged: the defended classifier, with the keys of these images.
       images: [n, height, width, channels], floats in [0, 1].
       labels: [n], the true classes.
-      budgets: the balls; an image that falls in one has fallen in all that hold it.
+      budgets: the balls; an image that falls in one has fallen in all that come after
+        it and hold it.
       key: the root of all randomness of the attack.
       effort: "quick", "standard", "thorough", or one's own.
       donors: whose images the members begin from, too.
       pilot: other images and their labels, on which the ways to differentiate the
         defence are tried, and from which starts of another class are taken; by default
-        the first of `images`.
+        `images` themselves, so that an image's result depends on the others.
       views: these ways as they are known, best first: no pilot is made.
       ids: global ids [n] of the images; 0..n-1 by default.
       on_share: called after each member at each budget.
@@ -139,10 +139,16 @@ def cascade(
     images = checked_images(images)
     labels = checked_labels(labels, len(images), judged.classes(images))
     ids = batching.checked_ids(ids, len(images))
-    if isinstance(effort, str) and effort not in EFFORTS:
-        raise unknown_name("effort", effort, EFFORTS)
-    if isinstance(effort, str):
+    if not isinstance(effort, Effort):
+        if effort not in EFFORTS:
+            raise unknown_name("effort", effort, EFFORTS)
         effort = EFFORTS[effort]
+    budgets = tuple(budgets)
+    if not budgets:
+        raise UsageError("budgets are empty; allowed: one ball or more.")
+    if judged.bare and judged.keys is None:
+        # Nothing is drawn: any key is as good as another.
+        judged = dataclasses.replace(judged, keys=keys.per_example(key, ids))
     run = _Cascade(judged, images, labels, ids, key, effort, tuple(donors), on_share)
     run.pool = pilot or (images, labels)
     by_norm: dict[str, list[Budget]] = {}
@@ -231,8 +237,20 @@ class _Cascade:
             key,
         )
         steps = self.effort.steps
-        found = tuple(ranked([tried(each, steps, judged, trial) for each in views]))
+        known = [self._tried(each, steps, judged, trial) for each in views]
+        found = tuple(ranked([each for each in known if each is not None]))
         return [each.adversary for each in found], found
+
+    def _tried(
+        self, adversary: defenses.Adversary, steps: int, judged: Judged, trial: Trial
+    ) -> Tried | None:
+        """Returns what a way comes to; None where JAX cannot differentiate it."""
+        try:
+            return tried(adversary, steps, judged, trial)
+        except UsageError as error:
+            if "gradient" not in str(error):
+                raise
+            return None
 
     def at(
         self,
@@ -255,6 +273,11 @@ class _Cascade:
             shares.append(self._ask(donor, budget, standing, donated))
         for member in self.effort.members(views, self.donors):
             self._work(member, budget, standing, donated, shares)
+        if self.judged.keys is None:
+            # The keys by which images were chosen flatter the attack.
+            key = keys.stream(self.key, f"last look {budget}")
+            found = self.judged.judge(standing.images, self.labels, self.ids, key)
+            standing.rate, standing.margin = found
         return AtBudget(
             budget,
             standing.images,
@@ -340,6 +363,9 @@ class _Cascade:
         return share
 
     def _trial(self, budget, standing, donated, left, key) -> Trial:
+        basins = nearest_of_another_class(
+            self.images[left], self.labels[left], *self.pool
+        )
         return Trial(
             self.judged.take(left),
             self.images[left],
@@ -348,14 +374,18 @@ class _Cascade:
             budget,
             standing.images[left],
             {name: made[left] for name, made in donated.items()},
-            nearest_of_another_class(self.images[left], self.labels[left], *self.pool),
+            basins,
             self.effort.samples,
             key,
         )
 
 
 def _given(donor: Donor, trial: Trial, effort: Effort) -> Made:
-    """Returns what a donor's images come to: as far beyond its boundary as they go."""
+    """Returns what a donor's images come to, just beyond its boundary.
+
+    On validation digits these carry over at least as well as those of highest loss,
+    and take a fraction of the steps.
+    """
     climb = Climb(donor.adversary, effort.steps, start="random")
     return climb.make(trial)
 
@@ -387,5 +417,6 @@ def _inside(other: AtBudget, images: np.ndarray, budget: Budget) -> np.ndarray:
     """Returns which images of another budget lie in the balls of this one."""
     if other.budget.norm == budget.norm:
         return np.full(len(images), other.budget.epsilon <= budget.epsilon)
-    sizes = perturbation_norms(images, other.images)._asdict()[budget.norm]
-    return np.asarray(sizes) <= budget.epsilon
+    moves = (other.images - images).reshape(len(images), -1).astype(np.float64)
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[budget.norm]
+    return np.linalg.norm(moves, order, axis=1) <= budget.epsilon

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from robust_manifold import defenses
+from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
     Climb,
     Donor,
@@ -36,6 +37,16 @@ class Effort:
     dampings: tuple[float, ...]
     pilot: int
     samples: int
+
+    def __post_init__(self):
+        for field in ("steps", "views", "pilot", "samples"):
+            whole = is_whole(getattr(self, field), 1)
+            check(whole, self, field, "a whole number, 1 or more")
+        for field in ("aimed_steps", "all_steps", "queries"):
+            whole = is_whole(getattr(self, field), 0)
+            check(whole, self, field, "a whole number, 0 or more")
+        fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
+        check(fits, self, "dampings", "shares above 0 and below 1, as in (0.001,)")
 
     def members(
         self, views: Sequence[defenses.Adversary], donors: Sequence[Donor]

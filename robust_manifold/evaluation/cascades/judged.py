@@ -19,6 +19,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
 from robust_manifold.defenses import DefenseParams
+from robust_manifold.evaluation.results import predictions_of
 
 _KEYS = 8
 """Fresh keys by which images against a random defence are compared."""
@@ -172,8 +173,9 @@ class _Logits:
 
 def verdict(logits: list[np.ndarray], labels: np.ndarray) -> Verdict:
     """Returns the verdict of logits [n, classes] under some keys."""
+    # As the tables count: of equal logits the first wins, and NaN is wrong.
+    wrong = [predictions_of(each) != labels for each in logits]
     found = [_margin(each, labels) for each in logits]
-    wrong = [each >= 0 for each in found]
     return Verdict(np.mean(wrong, axis=0), np.mean(found, axis=0))
 
 

@@ -21,6 +21,9 @@ Aim: TypeAlias = Literal["away", "nearest", "all"]
 _NEAREST, _ALL = 3, 9
 """Classes that aimed members go for; the second is AutoAttack's number."""
 
+_AIMED_FROM = 4
+"""Fewest classes with which the aimed loss is another than the margin."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Donor:
@@ -64,6 +67,18 @@ class Trial(NamedTuple):
     samples: int
     key: PRNGKey
 
+    def take(self, places: np.ndarray) -> "Trial":
+        """Returns the trial of some of the images."""
+        return self._replace(
+            judged=self.judged.take(places),
+            images=self.images[places],
+            labels=self.labels[places],
+            ids=self.ids[places],
+            best=self.best[places],
+            donated={name: made[places] for name, made in self.donated.items()},
+            basins=None if self.basins is None else self.basins[places],
+        )
+
 
 class Made(NamedTuple):
     """What a member made.
@@ -73,12 +88,28 @@ class Made(NamedTuple):
       verdict: on them.
       forwards: outputs asked of what it sees, in all.
       backwards: gradients asked, in all.
+      steps: that the search of each image took; empty where there is none.
     """
 
     images: np.ndarray
     verdict: Verdict
     forwards: float
     backwards: float
+    steps: np.ndarray = np.zeros(0)
+
+    def with_part(self, places: np.ndarray, part: "Made") -> "Made":
+        """Returns it with some of the images made anew; the costs add up."""
+        images = self.images.copy()
+        rate, margin = self.verdict.rate.copy(), self.verdict.margin.copy()
+        images[places] = part.images
+        rate[places], margin[places] = part.verdict
+        return Made(
+            images,
+            Verdict(rate, margin),
+            self.forwards + part.forwards,
+            self.backwards + part.backwards,
+            self.steps,
+        )
 
 
 class Member(abc.ABC):
@@ -154,7 +185,9 @@ class Climb(Member):
         return f"{view}, {self.steps} steps {start}{aim}"
 
     def suits(self, trial: Trial) -> bool:
-        """Returns whether there is a start of this kind."""
+        """Returns whether there is a start of this kind, and classes to aim at."""
+        if self.aim != "away" and trial.judged.classes(trial.images) < _AIMED_FROM:
+            return False
         if self.start in ("best", "random"):
             return True
         if self.start == "basin":
@@ -162,14 +195,28 @@ class Climb(Member):
         return self.start in trial.donated
 
     def make(self, trial: Trial) -> Made:
-        """Returns the images, of each the one of the highest loss."""
-        fresh = trial.judged.keys is None
-        return crafted(
-            self.attack(trial.budget, stop=not fresh),
+        """Returns the images: the first success of each, or that of the highest loss.
+
+        A success that the view alone has, by rounding, would end the search of an
+        image that still stands: such images take all of the steps.
+        """
+        starts, fresh = self._start_of(trial), trial.judged.keys is None
+        attack = self.attack(trial.budget, stop=not fresh)
+        made = crafted(attack, self.adversary, trial, starts)
+        if fresh:
+            return made
+        classes = trial.judged.classes(trial.images)
+        whole = attack.for_classes(classes).iterations  # type: ignore[attr-defined]
+        stuck = np.flatnonzero(~made.verdict.broken & (made.steps < whole))
+        if not stuck.size:
+            return made
+        again = crafted(
+            self.attack(trial.budget, stop=False),
             self.adversary,
-            trial,
-            self._start_of(trial),
+            trial.take(stuck),
+            None if starts is None else starts[stuck],
         )
+        return made.with_part(stuck, again)
 
     def attack(self, budget: Budget, *, stop: bool) -> Attack:
         """Returns the attack on each image."""
@@ -199,7 +246,7 @@ class Scores(Member):
         return f"Square, {self.queries} queries"
 
     def make(self, trial: Trial) -> Made:
-        """Returns the images of random search from the worst so far."""
+        """Returns the images of random search, from the clean ones."""
         epsilon, norm = trial.budget.epsilon, trial.budget.norm
         attack = attacks.Square(epsilon, norm, queries=self.queries)  # type: ignore[arg-type]
         return crafted(attack, None, trial, None)
@@ -220,7 +267,8 @@ def crafted(
       starts: where it begins.
     """
     judged = trial.judged
-    samples = trial.samples if judged.keys is None else 1
+    # Scores are asked under one key at a time.
+    samples = trial.samples if judged.keys is None and adversary is not None else 1
     view = None if adversary is None else judged.view(adversary, samples)
     with warnings.catch_warnings():
         if view is not None:
@@ -245,4 +293,4 @@ def crafted(
     else:
         found = judged.verdict([np.asarray(made.logits)], trial.labels)
     forwards, backwards = (samples * float(np.sum(each)) for each in made.queries)
-    return Made(images, found, forwards, backwards)
+    return Made(images, found, forwards, backwards, np.asarray(made.queries.backwards))
