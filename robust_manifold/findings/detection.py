@@ -34,11 +34,9 @@ from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table import thresholds
 from robust_manifold.stages.table.defended import predictions_of
-from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rounds import (
     read_rounds,
     round_paths,
-    stored_images,
 )
 from robust_manifold.stages.table.rows import (
     Row,
@@ -64,19 +62,7 @@ def find(context: Context) -> list[str]:
     projecting = _projecting(context)
     if not (n := context.data.validated.size):
         return []
-    parts = {
-        defence: Part(
-            n,
-            cost_of_column(context, column),
-            stored_images(context, [validation_folder(defence)], n),
-        )
-        for defence, column in projecting.items()
-    }
-    with Pace("detection", "images", parts) as pace:
-        for defence, column in projecting.items():
-            text = f"{defenses.registry.to_string(defence)} validation"
-            told = pace.teller(defence, show=("cell", text))
-            thresholds.validate(context, column, told)
+    thresholds.validate(context, "detection", projecting.values())
     lines = [*_lines(context)]
     context.folder.write_text(SUMMARY, evaluation.detection_to_csv(lines))
     return [SUMMARY, *round_paths(context, map(validation_folder, projecting), n)]

@@ -1,6 +1,8 @@
 """The errors above which columns reject, from clean validation images alone."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+
+import numpy as np
 
 from robust_manifold import data, defenses, evaluation
 from robust_manifold.config import Column
@@ -9,7 +11,7 @@ from robust_manifold.stages.context import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.networks.trained import THRESHOLDS
 from robust_manifold.stages.table.defended import arrays_of, defend
-from robust_manifold.stages.table.pace import Pace, Part, Told, cost_of_column
+from robust_manifold.stages.table.pace import Pace, Part, cost_of_column
 from robust_manifold.stages.table.rounds import (
     compute_rounds,
     read_rounds,
@@ -34,50 +36,59 @@ def find(context: Context, columns: Collection[Column]) -> list[str]:
 
 def _found(context: Context) -> dict[str, float]:
     """Returns the thresholds of all columns that reject, by their defences' texts."""
-    n = context.data.validated.size
     every = {
         column.defence: column
         for column in context.columns
         if isinstance(column.defence, defenses.Rejecting)
     }
-    parts = {
-        defence: Part(
-            n,
-            cost_of_column(context, column),
-            stored_images(context, [validation_folder(defence)], n),
-        )
-        for defence, column in every.items()
-    }
-    with Pace("thresholds", "images", parts) as pace:
-        for defence, column in every.items():
-            text = f"{defenses.registry.to_string(defence.inner)} validation"
-            told = pace.teller(defence, show=("cell", text))
-            validate(context, column, told)
+    validate(context, "thresholds", every.values())
     return {
         defenses.registry.to_string(defence): threshold(context, column)
         for defence, column in every.items()
     }
 
 
-def validate(context: Context, column: Column, told: Told) -> None:
+def validate(context: Context, stage: str, columns: Iterable[Column]) -> None:
     """Stores the errors of clean validation images.
 
     Args:
       context: the run.
-      column: that projects.
-      told: as for `compute_rounds`.
+      stage: what they are for, as its progress is called.
+      columns: that project, one of each defence.
     """
+    n = context.data.validated.size
     # What a column rejects does not change its projections.
-    inner = Column(column.defence.inner, column.classifier)
-    params = trained.load_column(context, inner)
+    inner = [Column(column.defence.inner, column.classifier) for column in columns]
+    parts = {
+        column: Part(
+            n,
+            cost_of_column(context, column),
+            stored_images(context, [validation_folder(column.defence)], n),
+        )
+        for column in inner
+    }
+    with Pace(stage, "images", parts) as pace:
+        for column in inner:
+            text = f"{defenses.registry.to_string(column.defence)} validation"
+            compute_rounds(
+                context,
+                validation_folder(column.defence),
+                _errors(context, column),
+                pace.teller(column, show=("cell", text)),
+                context.data.validated,
+            )
 
-    def errors(_, part: data.Split):
+
+def _errors(context: Context, column: Column) -> Callable[..., dict[str, np.ndarray]]:
+    """Returns what computes the errors of one round."""
+    params = trained.load_column(context, column)
+
+    def errors(_: slice, part: data.Split) -> dict[str, np.ndarray]:
         images = data.to_float(part.images)
-        found = defend(context, inner, params, images, part.ids)
+        found = defend(context, column, params, images, part.ids)
         return {"error": arrays_of(found)["error"]}
 
-    folder = validation_folder(column.defence)
-    compute_rounds(context, folder, errors, told, context.data.validated)
+    return errors
 
 
 def threshold(context: Context, column: Column) -> float:
