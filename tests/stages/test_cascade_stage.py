@@ -121,15 +121,6 @@ def test_attacks_that_neither_are_made_nor_give_balls_are_refused():
         check_rows(block(worst_case="cascade(linf=(0.2,))", **values))
 
 
-def test_a_defence_without_a_view_is_refused(monkeypatch):
-    evaluation = block(worst_case="cascade(linf=(0.2,))", attacks=(), defences=COLUMNS)
-    monkeypatch.setattr(
-        type(evaluation.worst_case), "views_of", lambda spec, defence: ()
-    )
-    with pytest.raises(UsageError, match="worst_case cannot meet 'none', which no adv"):
-        check_rows(evaluation)
-
-
 def test_without_a_cascade_there_must_be_an_adversary():
     with pytest.raises(UsageError, match="adversaries is .*; allowed: one or more"):
         block(adversaries=())

@@ -157,7 +157,7 @@ def _cascaded(evaluation: EvaluationBlock) -> Iterator[Row]:
             if place and column.bare:
                 continue
             for norm, epsilon in evaluation.budgets:
-                ball = InBall(epsilon, norm)  # type: ignore[arg-type]
+                ball = InBall(epsilon, norm)
                 yield Row(ball, cascades.registry.to_string(spec), column)
 
 
@@ -207,7 +207,6 @@ def check_rows(evaluation: EvaluationBlock) -> None:
         if evaluation.attacks:
             _check_targets(text, spec, evaluation)
     if evaluation.worst_case is not None:
-        _check_views(evaluation)
         if evaluation.attacks and not specs and evaluation.worst_case.budgets:
             raise UsageError(
                 f"config.evaluation.attacks has {names[0]!r}, which no adversary "
@@ -294,17 +293,6 @@ def _check_targets(
             spec.check_meets(target.defence)
         except UsageError as error:
             raise UsageError(f"{place} cannot meet {target.text!r}: {error}") from None
-
-
-def _check_views(evaluation: EvaluationBlock) -> None:
-    """Refuses a cascade on a defence that no adversary differentiates."""
-    assert evaluation.worst_case is not None
-    for column in evaluation.columns:
-        if not evaluation.worst_case.views_of(column.defence):
-            raise UsageError(
-                f"config.evaluation.worst_case cannot meet {column.text!r}, which no "
-                "adversary differentiates; allowed: '' with such a defence."
-            )
 
 
 def _meets(adversary: str, target: Column, column: Column) -> bool:
