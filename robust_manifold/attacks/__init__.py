@@ -12,6 +12,7 @@ from robust_manifold.attacks.base import (
     Queries,
     SteppedAttack,
     registry,
+    without_warnings,
 )
 from robust_manifold.attacks.carlini_wagner import CarliniWagner
 from robust_manifold.attacks.craft import Crafted, craft, craft_grid
@@ -109,4 +110,5 @@ __all__ = [
     "registry",
     "transfer",
     "transformations_registry",
+    "without_warnings",
 ]

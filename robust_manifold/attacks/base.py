@@ -1,6 +1,7 @@
 """What an attack is: a frozen spec that attacks ONE image, step by step."""
 
 import abc
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -8,6 +9,7 @@ import math
 import numbers
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -57,6 +59,14 @@ def warn(text: str) -> None:
     while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, AttackWarning, stacklevel=level - 1)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Hides the warnings of attacks, where what they tell is itself looked at."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackWarning)
+        yield
 
 
 class Queries(NamedTuple):

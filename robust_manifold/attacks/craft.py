@@ -102,11 +102,12 @@ class _Seen(NamedTuple):
         view, apply = self.view, self.apply
         if view == apply:
             return True
-        for each in (view, apply):
-            if not isinstance(each, Expectation) or each.samples > 1:
-                return False
-        stands_for = getattr(view.apply, "stands_for", None)  # type: ignore[union-attr]
-        return stands_for is not None and stands_for(apply.apply)  # type: ignore[union-attr]
+        if not (isinstance(view, Expectation) and isinstance(apply, Expectation)):
+            return False
+        if view.samples > 1 or apply.samples > 1:
+            return False
+        stands_for = getattr(view.apply, "stands_for", None)
+        return stands_for is not None and stands_for(apply.apply)
 
     def bound(
         self, apply: Apply, params: Params, key: PRNGKey, example: _Example

@@ -15,7 +15,7 @@ from robust_manifold.attacks.losses import margin
 from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Targeted, loss_of
-from robust_manifold.core.errors import UsageError
+from robust_manifold.core.errors import NoGradientError, UsageError
 from robust_manifold.core.once import Once, of_jaxpr
 from robust_manifold.core.types import Output, Params, PRNGKey, Scalar, Target
 
@@ -222,7 +222,7 @@ def _looked(
         known = told_by(name, error)
         if look.view is None and known is None:
             raise
-        raise known or UsageError(
+        raise known or NoGradientError(
             f"{name} has no gradient ({first_line(error)}); allowed: a function that "
             "JAX can differentiate, a view= that it can, or an attack that asks for no "
             "gradient, such as Square."

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
+from robust_manifold.core import batching
 from robust_manifold.core.once import Once
 from robust_manifold.core.spec import (
     check,
@@ -83,3 +85,59 @@ def bound(
         return call(params, image, *keys).astype(image.dtype)
 
     return classify
+
+
+class _Keyed(NamedTuple):
+    image: Any
+    key: Any
+    """The data of its key, an array of words; () without one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Output:
+    apply: Apply
+    impl: Any
+    """The kind of the fixed keys; None where there are none."""
+    tiled: bool
+
+    def __call__(self, params: Params, key: PRNGKey, example: _Keyed) -> Output:
+        fixed = self.impl is not None
+        if fixed:
+            key = jax.random.wrap_key_data(example.key, impl=self.impl)
+        return bound(self.apply, params, key, fixed=fixed)(example.image)
+
+
+def outputs_of(
+    apply: Apply,
+    params: Params,
+    images: np.ndarray,
+    *,
+    key: PRNGKey,
+    fixed_keys: Any = None,
+    ids: Any = None,
+    tiled: bool = False,
+) -> np.ndarray:
+    """Returns the outputs of a classifier for many images.
+
+    Args:
+      apply: as for `craft`.
+      params: of `apply`.
+      images: [n, height, width, channels].
+      key: folded with the id of each image, the key of a random classifier.
+      fixed_keys: [n] keys in place of these.
+      ids: global ids [n]; 0..n-1 by default.
+      tiled: as for `core.batching.map_examples`.
+    """
+    impl, data = None, ()
+    if fixed_keys is not None:
+        impl = jax.random.key_impl(fixed_keys)
+        data = np.asarray(jax.random.key_data(fixed_keys))
+    return np.asarray(
+        batching.map_examples(
+            _Output(apply, impl, tiled),
+            params,
+            _Keyed(images, data),
+            key=key,
+            ids=ids,
+        )
+    )

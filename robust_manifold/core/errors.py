@@ -15,6 +15,10 @@ class UsageError(ValueError):
     """
 
 
+class NoGradientError(UsageError):
+    """An attack asks for the gradient of a function that JAX cannot differentiate."""
+
+
 class FieldError(UsageError, TypeError):
     """A spec is built with fields that it does not have, or without those it needs."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Real
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.norms import Norm
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.evaluation.records import RecordFile
 
@@ -100,11 +101,23 @@ def perturbation_norms(
     adversarial: Float[np.ndarray, "n height width channels"],
 ) -> PerturbationNorms:
     """Returns the plain norms of `adversarial - images`, image by image."""
-    delta = adversarial.astype(np.float64) - images
-    flat = delta.reshape(len(delta), -1)
     return PerturbationNorms(
-        l2=np.linalg.norm(flat, axis=1), linf=np.max(np.abs(flat), axis=1)
+        l2=sizes(images, adversarial, "l2"), linf=sizes(images, adversarial, "linf")
     )
+
+
+def sizes(
+    images: Float[np.ndarray, "n height width channels"],
+    adversarial: Float[np.ndarray, "n height width channels"],
+    norm: Norm,
+) -> Float[np.ndarray, " n"]:
+    """Returns the plain norm of `adversarial - images`, image by image.
+
+    In double precision: whether an image lies in a ball is asked of it.
+    """
+    delta = adversarial.astype(np.float64) - images
+    order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
+    return np.linalg.norm(delta.reshape(len(delta), -1), order, axis=1)
 
 
 def predictions_of(logits: Float[np.ndarray, "n classes"]) -> Int[np.ndarray, " n"]:

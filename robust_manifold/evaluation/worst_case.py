@@ -6,13 +6,14 @@ right untouched and under every stored row whose perturbation of it lies inside.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Real
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.norms import Norm
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.evaluation.records import RecordFile
 from robust_manifold.evaluation.results import Cell, summarise
@@ -27,7 +28,7 @@ WORST_CASE = "worst case"
 class Budget(NamedTuple):
     """A ball around each image: its norm and its radius on pixels in [0, 1]."""
 
-    norm: str
+    norm: Norm
     epsilon: float
 
 
@@ -51,7 +52,7 @@ class Outcome(NamedTuple):
     adversary: str
     attack: str
     right: Bool[np.ndarray, " n"]
-    norm: str = ""
+    norm: Norm | Literal[""] = ""
     epsilon: float | None = None
     sizes: Mapping[str, Real[np.ndarray, " n"]] = {}
 
@@ -168,9 +169,9 @@ def broken_by(rows: Sequence[Outcome], budget: Budget) -> Bool[np.ndarray, "rows
 
 def budgets_of(outcomes: Iterable[Outcome]) -> list[Budget]:
     """Returns the budgets of all attacks, by norm as they come, ε ascending."""
-    by_norm: dict[str, set[float]] = {}
+    by_norm: dict[Norm, set[float]] = {}
     for row in outcomes:
-        if row.attack != CLEAN and row.epsilon is not None:
+        if row.norm and row.attack != CLEAN and row.epsilon is not None:
             by_norm.setdefault(row.norm, set()).add(float(row.epsilon))
     return [Budget(norm, e) for norm, known in by_norm.items() for e in sorted(known)]
 

@@ -124,7 +124,7 @@ def cell_of(
         adversary=cell.adversary,
         attack=cell.attack,
         right=predictions == outcomes["labels"],
-        norm=cell.norm,
+        norm=row.attack.norm if row.attack else "",
         epsilon=cell.epsilon,
         sizes=sizes,
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Array
 
 from robust_manifold import attacks, data, defenses, evaluation, models
+from robust_manifold.attacks.random import outputs_of
 from robust_manifold.config import Column
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED
@@ -23,7 +24,6 @@ from robust_manifold.evaluation.audits import (
     budgets,
     gradients,
     operations,
-    probe,
     projections,
     repetition,
     search,
@@ -305,7 +305,7 @@ def _by_key(
 
     def predicted(shown: np.ndarray, attacked: bool = False) -> np.ndarray:
         streams = [keys.stream(key, f"key {number}") for number in range(_KEYS)]
-        looks = (probe.logits_of(defended, params, shown, key=each) for each in streams)
+        looks = (outputs_of(defended, params, shown, key=each) for each in streams)
         return np.stack([told(logits, attacked) for logits in looks])
 
     images = data.to_float(part.images)

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from robust_manifold.findings.audit_rows import Stored, strongest
 from robust_manifold.runtime import Interrupted
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
-from robust_manifold.stages.table.cascading import piloted
+from robust_manifold.stages.table.cascading import piloted, pool_of
 from robust_manifold.stages.table.defended import defend, keys_of, predictions_of
 from robust_manifold.stages.table.donors import donors_of
 from robust_manifold.stages.table.judged import judged_of
@@ -34,11 +33,6 @@ from robust_manifold.stages.table.rows import (
     outcome_folder,
     rows_of,
 )
-
-_POOL = 500
-"""Validation images, the last of them, for the pilot and as starts."""
-_NORMS = ("linf", "l2", "l1")
-"""Of the balls that a cascade goes into."""
 
 
 class _Test(NamedTuple):
@@ -152,8 +146,7 @@ def active(context: Context, column: Column, rows: list[Stored]) -> Check:
     clean = rows_of(column, context.experiment.evaluation)[0]
     logits = read_rounds(context, outcome_folder(column, clean))["logits"]
     view = view_of(context, column, adversary, features)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", attacks.AttackWarning)
+    with attacks.without_warnings():
         result = evaluation.binarisation_test(
             attack,
             seen,
@@ -198,13 +191,11 @@ def stronger(context: Context, column: Column) -> Check:
     effort = context.experiment.audit.effort or ("thorough" if cascaded else "standard")
     # A pilot of the table has told the ways apart.
     views = piloted(context, column) if cascaded else []
-    if not cascades.Cascade(effort).views_of(column.defence):
-        return skipped(strength.STRENGTH, "nothing differentiates the defence")
     outcomes = [cell_of(context, column, row)[1] for row in rows]
     before: dict[Budget, np.ndarray] = {
         budget: ~np.any(evaluation.broken_by(outcomes, budget), axis=0)
         for budget in evaluation.budgets_of(outcomes)
-        if budget.norm in _NORMS
+        if budget.norm in cascades.NORMS
     }
     before = {budget: right for budget, right in before.items() if right.any()}
     if not before:
@@ -260,22 +251,19 @@ def _cascaded(
     The column itself judges, as it does in the table.
     """
     part = context.data.test.take(places)
-    pool = context.data.dataset.validation.take(slice(-_POOL, None))
 
     def stop(budget: Budget, share: cascades.Share) -> None:
         if context.stop.requested:
             raise Interrupted(f"stopped in the {share.member} of a stronger pass")
 
-    with warnings.catch_warnings():
-        # Of ways that lead nowhere the pilot is to judge.
-        warnings.simplefilter("ignore", attacks.AttackWarning)
+    with attacks.without_warnings():
         found = cascades.cascade(
             judged_of(context, column, part.ids),
             data.to_float(part.images),
             part.labels,
             key=context.stream(f"stronger pass {column.stream_name}"),
             donors=_donors(context, column),
-            pilot=(data.to_float(pool.images), pool.labels),
+            pilot=pool_of(context),
             ids=part.ids,
             on_share=stop,
             **options,

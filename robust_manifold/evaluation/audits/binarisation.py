@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
 from robust_manifold import attacks
 from robust_manifold.attacks import Attack, Expectation
 from robust_manifold.attacks.contract import output_of
-from robust_manifold.attacks.random import Apply, bound
-from robust_manifold.core import batching, keys, norms
+from robust_manifold.attacks.random import Apply, outputs_of
+from robust_manifold.core import keys, norms
 from robust_manifold.core.checks import checked_images, checked_key
 from robust_manifold.core.criterion import Criterion
 from robust_manifold.core.errors import UsageError
@@ -273,18 +273,15 @@ class _Ball(NamedTuple):
 
     def features_of(self, points: np.ndarray, key: Any) -> np.ndarray:
         """Returns the features [n, d] of points around one image, whose key it is."""
-        impl, data = None, ()
-        if key is not None:
-            impl = jax.random.key_impl(key)
-            one = np.asarray(jax.random.key_data(key))
-            data = np.broadcast_to(one, (len(points), *one.shape))
-        found = batching.map_examples(
-            _Features(self.features, impl),
+        fixed = None if key is None else jnp.broadcast_to(key, (len(points),))
+        found = outputs_of(
+            self.features,
             self.params,
-            _Keyed(points, data),  # type: ignore[arg-type]
+            points,
             key=jax.random.key(0),
+            fixed_keys=fixed,
         )
-        return np.asarray(found)
+        return found.reshape(len(points), -1)
 
     def attacked(
         self, attack: Attack, images: np.ndarray, readouts: Any, **options: Any
@@ -299,25 +296,6 @@ class _Ball(NamedTuple):
             view=self.view,
             **options,
         )
-
-
-class _Keyed(NamedTuple):
-    image: Image
-    key: Integer[Array, " words"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Features:
-    features: Apply
-    impl: Any
-    """The kind of the keys; None without any."""
-
-    def __call__(self, params: Params, key: PRNGKey, example: _Keyed) -> Array:
-        known = self.impl is not None
-        if known:
-            key = jax.random.wrap_key_data(example.key, impl=self.impl)
-        made = bound(self.features, params, key, fixed=known)(example.image)
-        return made.reshape(-1)
 
 
 @functools.partial(jax.jit, static_argnames="norm")

@@ -19,7 +19,6 @@ from robust_manifold.core.types import (
     Image,
     Latent,
     Logits,
-    Output,
     Params,
     PRNGKey,
     Scalar,
@@ -47,21 +46,6 @@ class _Budgeted(NamedTuple):
     image: Image
     label: Target
     epsilon: Scalar
-
-
-@dataclasses.dataclass(frozen=True)
-class _Logits:
-    apply: Apply
-
-    def __call__(self, params: Params, key: PRNGKey, image: Image) -> Output:
-        return bound(self.apply, params, key)(image)
-
-
-def logits_of(
-    apply: Apply, params: Params, images: np.ndarray, *, key: PRNGKey
-) -> np.ndarray:
-    """Returns the logits of many images; a random classifier gets a key for each."""
-    return np.asarray(batching.map_examples(_Logits(apply), params, images, key=key))
 
 
 def met(criterion: Criterion, outputs: np.ndarray, targets: Any) -> np.ndarray:

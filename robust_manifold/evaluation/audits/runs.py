@@ -1,11 +1,8 @@
 """The attacks that an audit makes: each is made once, and its outcome shared."""
 
-import contextlib
 import dataclasses
 import functools
 import math
-import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +10,7 @@ import numpy as np
 
 from robust_manifold import attacks
 from robust_manifold.attacks import Attack, Expectation, SteppedAttack
-from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.attacks.random import Apply, bound, outputs_of
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.networks import Networks
@@ -127,7 +124,7 @@ class Runs:
     def logits(self, images: np.ndarray, stream: str = "clean") -> np.ndarray:
         """Returns the logits of images."""
         key = keys.stream(self.key, stream)
-        return probe.logits_of(self.apply, self.params, images, key=key)
+        return outputs_of(self.apply, self.params, images, key=key)
 
     def predictions_by_key(self, images: np.ndarray) -> np.ndarray:
         """Returns the classes that a random classifier gives under some keys."""
@@ -218,7 +215,7 @@ class Runs:
         if isinstance(self.attack, OwnAttack):
             made = self._own(*self.undefended, self.epsilon).images
             return self.met(self.logits(made, "transfer"))
-        with _without_warnings():
+        with attacks.without_warnings():
             crafted = attacks.transfer(
                 self.attack,
                 *self.undefended,
@@ -242,7 +239,7 @@ class Runs:
             params = DefenseParams({}, self.params)
             classify: Any = self.apply
             judged = cascades.Judged(NoDefense(), Networks(), classify, params)
-            with _without_warnings():
+            with attacks.without_warnings():
                 (found,) = cascades.cascade(
                     judged,
                     self.images[before],
@@ -259,12 +256,13 @@ class Runs:
     @property
     def planted(self) -> binarisation.BinarisationResult:
         """What the audited attack finds of what is planted."""
+        assert isinstance(self.attack, Attack), "its caller skips functions"
         leads = None
         if self.criterion.classes:
             leads = binarisation.leads_of(self.clean_logits)
-        with _without_warnings():
+        with attacks.without_warnings():
             return binarisation.binarisation_test(
-                self.attack,  # type: ignore[arg-type]
+                self.attack,
                 self.apply,
                 self.params,
                 self.images,
@@ -314,7 +312,7 @@ class Runs:
     def _craft(
         self, attack: Any, apply: Apply, params: Params, view: Apply | None
     ) -> AttackOutcome:
-        with _without_warnings():
+        with attacks.without_warnings():
             crafted = attacks.craft(
                 attack,
                 apply,
@@ -372,11 +370,3 @@ class Runs:
             outputs=outputs,
         )
         return recorder, outcome
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Hides an attack's warnings: the checks say the same."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", attacks.AttackWarning)
-        yield

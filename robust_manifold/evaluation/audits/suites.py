@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robust_manifold.attacks.random import Apply, bound
+from robust_manifold.attacks.random import Apply, bound, outputs_of
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.norms import Norm
@@ -377,7 +377,7 @@ def _paired(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check
     classes = np.zeros((0, 2), np.int64)
     if len(images):
         flat = images.reshape(-1, *images.shape[2:])
-        logits = probe.logits_of(judge.apply, judge.params, flat, key=runs.key)
+        logits = outputs_of(judge.apply, judge.params, flat, key=runs.key)
         classes = np.argmax(logits, axis=-1).reshape(-1, 2)
     yield projections.judged_as_one(classes)
 

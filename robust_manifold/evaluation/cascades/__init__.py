@@ -16,10 +16,11 @@ from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
 from robust_manifold.evaluation.cascades.judged import Judged
 from robust_manifold.evaluation.cascades.members import Donor
 from robust_manifold.evaluation.cascades.pilot import Tried
-from robust_manifold.evaluation.cascades.spec import Cascade, efforts, registry
+from robust_manifold.evaluation.cascades.spec import NORMS, Cascade, efforts, registry
 
 __all__ = [
     "EFFORTS",
+    "NORMS",
     "AtBudget",
     "Cascade",
     "Donor",

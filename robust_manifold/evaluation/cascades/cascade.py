@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from robust_manifold import defenses
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
-from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.errors import NoGradientError, UsageError
+from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.effort import Effort, effort_of
 from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
 from robust_manifold.evaluation.cascades.members import (
     Climb,
@@ -25,6 +25,7 @@ from robust_manifold.evaluation.cascades.members import (
     Trial,
 )
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked, tried
+from robust_manifold.evaluation.results import sizes
 from robust_manifold.evaluation.worst_case import Budget
 
 CLEAN, CARRIED = "clean", "another budget"
@@ -137,21 +138,30 @@ def cascade(
     """
     checked_key(key)
     images = checked_images(images)
-    labels = checked_labels(labels, len(images), judged.classes(images))
+    classes = judged.classes(images)
+    labels = checked_labels(labels, len(images), classes)
     ids = batching.checked_ids(ids, len(images))
-    if not isinstance(effort, Effort):
-        if effort not in EFFORTS:
-            raise unknown_name("effort", effort, EFFORTS)
-        effort = EFFORTS[effort]
+    effort = effort_of(effort)
     budgets = tuple(budgets)
     if not budgets:
         raise UsageError("budgets are empty; allowed: one ball or more.")
     if judged.bare and judged.keys is None:
         # Nothing is drawn: any key is as good as another.
         judged = dataclasses.replace(judged, keys=keys.per_example(key, ids))
-    run = _Cascade(judged, images, labels, ids, key, effort, tuple(donors), on_share)
-    run.pool = pilot or (images, labels)
-    by_norm: dict[str, list[Budget]] = {}
+    images_of_pilot, labels_of_pilot = pilot or (images, labels)
+    run = _Cascade(
+        judged,
+        images,
+        labels,
+        classes,
+        ids,
+        key,
+        effort,
+        tuple(donors),
+        (np.asarray(images_of_pilot), np.asarray(labels_of_pilot)),
+        on_share,
+    )
+    by_norm: dict[Norm, list[Budget]] = {}
     for budget in budgets:
         by_norm.setdefault(budget.norm, []).append(budget)
     rising = [
@@ -197,16 +207,18 @@ class _Cascade:
     judged: Judged
     images: np.ndarray
     labels: np.ndarray
+    classes: int
     ids: np.ndarray
     key: PRNGKey
     effort: Effort
     donors: tuple[Donor, ...]
+    pool: tuple[np.ndarray, np.ndarray]
     on_share: Callable[[Budget, Share], None] | None
-    pool: tuple[np.ndarray, np.ndarray] = dataclasses.field(init=False)
 
     def __post_init__(self):
         key = keys.stream(self.key, "clean")
         self._clean = self.judged.judge(self.images, self.labels, self.ids, key)
+        self._basins = nearest_of_another_class(self.images, self.labels, *self.pool)
 
     def pilot(
         self, budget: Budget
@@ -215,42 +227,37 @@ class _Cascade:
         views = views_of(self.judged.defence, self.effort.dampings)
         if len(views) == 1:
             return views, ()
-        images, labels = self.pool
-        places = np.arange(len(labels))[: self.effort.pilot]
-        images, labels = np.asarray(images)[places], np.asarray(labels)[places]
+        images, labels = (part[: self.effort.pilot] for part in self.pool)
+        places = np.arange(len(labels))
         judged, key = self.judged, keys.stream(self.key, "pilot")
         if judged.keys is not None:
             # Not those of the images to come: what is learned holds for any key.
-            judged = dataclasses.replace(
-                judged, keys=keys.per_example(key, jnp.asarray(places))
-            )
+            judged = dataclasses.replace(judged, keys=keys.per_example(key, places))
         trial = Trial(
-            judged,
-            images,
-            labels,
-            places,
-            budget,
-            images,
-            {},
-            None,
-            self.effort.samples,
-            key,
+            judged=judged,
+            images=images,
+            labels=labels,
+            classes=self.classes,
+            ids=places,
+            budget=budget,
+            best=images,
+            donated={},
+            basins=None,
+            samples=self.effort.samples,
+            key=key,
         )
         steps = self.effort.steps
-        known = [self._tried(each, steps, judged, trial) for each in views]
-        found = tuple(ranked([each for each in known if each is not None]))
-        return [each.adversary for each in found], found
-
-    def _tried(
-        self, adversary: defenses.Adversary, steps: int, judged: Judged, trial: Trial
-    ) -> Tried | None:
-        """Returns what a way comes to; None where JAX cannot differentiate it."""
-        try:
-            return tried(adversary, steps, judged, trial)
-        except UsageError as error:
-            if "gradient" not in str(error):
-                raise
-            return None
+        found, refused = [], None
+        for adversary in views:
+            try:
+                found.append(tried(adversary, steps, judged, trial))
+            except NoGradientError as error:
+                refused = error
+        if not found:
+            assert refused is not None
+            raise refused
+        order = ranked(found)
+        return [each.adversary for each in order], tuple(order)
 
     def at(
         self,
@@ -319,7 +326,7 @@ class _Cascade:
             if judged.keys is None:
                 own = keys.stream(self.key, f"keys of {donor.name}")
                 judged = dataclasses.replace(
-                    judged, keys=keys.per_example(own, jnp.asarray(self.ids))
+                    judged, keys=keys.per_example(own, self.ids)
                 )
             made = _given(donor, trial._replace(judged=judged.take(left)), self.effort)
             images[left] = made.images
@@ -363,21 +370,19 @@ class _Cascade:
         return share
 
     def _trial(self, budget, standing, donated, left, key) -> Trial:
-        basins = nearest_of_another_class(
-            self.images[left], self.labels[left], *self.pool
-        )
         return Trial(
-            self.judged.take(left),
-            self.images[left],
-            self.labels[left],
-            self.ids[left],
-            budget,
-            standing.images[left],
-            {name: made[left] for name, made in donated.items()},
-            basins,
-            self.effort.samples,
-            key,
-        )
+            judged=self.judged,
+            images=self.images,
+            labels=self.labels,
+            classes=self.classes,
+            ids=self.ids,
+            budget=budget,
+            best=standing.images,
+            donated=donated,
+            basins=self._basins,
+            samples=self.effort.samples,
+            key=key,
+        ).take(left)
 
 
 def _given(donor: Donor, trial: Trial, effort: Effort) -> Made:
@@ -391,7 +396,10 @@ def _given(donor: Donor, trial: Trial, effort: Effort) -> Made:
 
 
 def nearest_of_another_class(
-    images: np.ndarray, labels: np.ndarray, pool: Any, pool_labels: Any
+    images: np.ndarray,
+    labels: np.ndarray,
+    pool: np.ndarray,
+    pool_labels: np.ndarray,
 ) -> np.ndarray | None:
     """Returns for each image the nearest of a pool that has another label.
 
@@ -404,7 +412,6 @@ def nearest_of_another_class(
     Returns:
       Images, or None where the pool has one class alone.
     """
-    pool, pool_labels = np.asarray(pool), np.asarray(pool_labels)
     if len(np.unique(pool_labels)) < 2:
         return None
     flat, others = images.reshape(len(images), -1), pool.reshape(len(pool), -1)
@@ -417,6 +424,4 @@ def _inside(other: AtBudget, images: np.ndarray, budget: Budget) -> np.ndarray:
     """Returns which images of another budget lie in the balls of this one."""
     if other.budget.norm == budget.norm:
         return np.full(len(images), other.budget.epsilon <= budget.epsilon)
-    moves = (other.images - images).reshape(len(images), -1).astype(np.float64)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[budget.norm]
-    return np.linalg.norm(moves, order, axis=1) <= budget.epsilon
+    return sizes(images, other.images, budget.norm) <= budget.epsilon

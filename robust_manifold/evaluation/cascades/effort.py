@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from robust_manifold import defenses
+from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
     Climb,
@@ -81,3 +82,16 @@ EFFORTS = {
     "thorough": Effort(100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8),
 }
 """The efforts by their names."""
+
+
+def effort_of(effort: str | Effort) -> Effort:
+    """Returns an effort, given as such or by its name.
+
+    Raises:
+      UsageError: for the name of none.
+    """
+    if isinstance(effort, Effort):
+        return effort
+    if effort not in EFFORTS:
+        raise unknown_name("effort", effort, EFFORTS)
+    return EFFORTS[effort]

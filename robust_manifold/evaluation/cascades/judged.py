@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float
 
 from robust_manifold import defenses
 from robust_manifold.attacks import Expectation
 from robust_manifold.attacks.contract import output_of
-from robust_manifold.attacks.random import bound
-from robust_manifold.core import batching, keys
+from robust_manifold.attacks.random import outputs_of
+from robust_manifold.core import keys
 from robust_manifold.core.criterion import Criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
-from robust_manifold.core.types import Image, Logits, Params, PRNGKey
+from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.defenses import DefenseParams
 from robust_manifold.evaluation.results import predictions_of
 
@@ -134,41 +134,16 @@ class Judged:
         seen = [np.asarray(self.criterion.seen(each, labels)) for each in outputs]
         return verdict(seen, labels)
 
-    @property
-    def _impl(self) -> Any:
-        return None if self.keys is None else jax.random.key_impl(self.keys)
-
     def _logits(self, images: np.ndarray, ids: np.ndarray, key: PRNGKey) -> np.ndarray:
-        data: Any = ()
-        if self.keys is not None:
-            data = np.asarray(jax.random.key_data(self.keys))
-        found = batching.map_examples(
-            _Logits(self.apply, self._impl, self.defence.tiled),
+        return outputs_of(
+            self.apply,
             self.params,
-            _Keyed(images, data),  # type: ignore[arg-type]
+            images,
             key=key,
+            fixed_keys=self.keys,
             ids=ids,
+            tiled=self.defence.tiled,
         )
-        return np.asarray(found)
-
-
-class _Keyed(NamedTuple):
-    image: Image
-    key: Integer[Array, " words"]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Logits:
-    apply: Expectation
-    impl: Any
-    """The kind of the known keys; None where there are none."""
-    tiled: bool
-
-    def __call__(self, params: Params, key: PRNGKey, example: _Keyed) -> Logits:
-        known = self.impl is not None
-        if known:
-            key = jax.random.wrap_key_data(example.key, impl=self.impl)
-        return bound(self.apply, params, key, fixed=known)(example.image)
 
 
 def verdict(logits: list[np.ndarray], labels: np.ndarray) -> Verdict:

@@ -1,8 +1,8 @@
 """The members of a cascade: each makes images of those that no other has broken."""
 
 import abc
+import contextlib
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -47,6 +47,7 @@ class Trial(NamedTuple):
       judged: what is attacked, for these images.
       images: the clean ones, [n, height, width, channels].
       labels: [n].
+      classes: how many there are.
       ids: global ids [n].
       budget: the ball.
       best: of each image the worst that was made so far.
@@ -59,6 +60,7 @@ class Trial(NamedTuple):
     judged: Judged
     images: Float[np.ndarray, "n height width channels"]
     labels: Int[np.ndarray, " n"]
+    classes: int
     ids: Int[np.ndarray, " n"]
     budget: Budget
     best: np.ndarray
@@ -100,15 +102,14 @@ class Made(NamedTuple):
     def with_part(self, places: np.ndarray, part: "Made") -> "Made":
         """Returns it with some of the images made anew; the costs add up."""
         images = self.images.copy()
-        rate, margin = self.verdict.rate.copy(), self.verdict.margin.copy()
+        rate, margin = (leaf.copy() for leaf in self.verdict)
         images[places] = part.images
         rate[places], margin[places] = part.verdict
-        return Made(
-            images,
-            Verdict(rate, margin),
-            self.forwards + part.forwards,
-            self.backwards + part.backwards,
-            self.steps,
+        return self._replace(
+            images=images,
+            verdict=Verdict(rate, margin),
+            forwards=self.forwards + part.forwards,
+            backwards=self.backwards + part.backwards,
         )
 
 
@@ -186,7 +187,7 @@ class Climb(Member):
 
     def suits(self, trial: Trial) -> bool:
         """Returns whether there is a start of this kind, and classes to aim at."""
-        if self.aim != "away" and trial.judged.classes(trial.images) < _AIMED_FROM:
+        if self.aim != "away" and trial.classes < _AIMED_FROM:
             return False
         if self.start in ("best", "random"):
             return True
@@ -205,8 +206,7 @@ class Climb(Member):
         made = crafted(attack, self.adversary, trial, starts)
         if fresh:
             return made
-        classes = trial.judged.classes(trial.images)
-        whole = attack.for_classes(classes).iterations  # type: ignore[attr-defined]
+        whole = attack.for_classes(trial.classes).iterations
         stuck = np.flatnonzero(~made.verdict.broken & (made.steps < whole))
         if not stuck.size:
             return made
@@ -218,14 +218,13 @@ class Climb(Member):
         )
         return made.with_part(stuck, again)
 
-    def attack(self, budget: Budget, *, stop: bool) -> Attack:
+    def attack(self, budget: Budget, *, stop: bool) -> attacks.APGD:
         """Returns the attack on each image."""
-        epsilon, norm = budget.epsilon, budget.norm
         own: dict[str, Any] = {"steps": self.steps, "stop": stop}
         if self.aim != "away":
             targets = _NEAREST if self.aim == "nearest" else _ALL
             own |= {"loss": "targeted_dlr", "targets": targets}
-        return attacks.APGD(epsilon, norm, **own)  # type: ignore[arg-type]
+        return attacks.APGD(budget.epsilon, budget.norm, **own)
 
     def _start_of(self, trial: Trial) -> np.ndarray | None:
         known = {"random": None, "best": trial.best, "basin": trial.basins}
@@ -247,8 +246,8 @@ class Scores(Member):
 
     def make(self, trial: Trial) -> Made:
         """Returns the images of random search, from the clean ones."""
-        epsilon, norm = trial.budget.epsilon, trial.budget.norm
-        attack = attacks.Square(epsilon, norm, queries=self.queries)  # type: ignore[arg-type]
+        norm, epsilon = trial.budget
+        attack = attacks.Square(epsilon, norm, queries=self.queries)
         return crafted(attack, None, trial, None)
 
 
@@ -270,10 +269,8 @@ def crafted(
     # Scores are asked under one key at a time.
     samples = trial.samples if judged.keys is None and adversary is not None else 1
     view = None if adversary is None else judged.view(adversary, samples)
-    with warnings.catch_warnings():
-        if view is not None:
-            # Some ways to differentiate a defence lead nowhere: that is what is tried.
-            warnings.simplefilter("ignore", attacks.AttackWarning)
+    # Some ways to differentiate a defence lead nowhere: that is what is tried.
+    with attacks.without_warnings() if view else contextlib.nullcontext():
         made = attacks.craft(
             attack,
             judged.apply,

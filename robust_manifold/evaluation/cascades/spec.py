@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-from robust_manifold.core.errors import unknown_name
+from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.defenses import Adversary, Defense
-from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.effort import Effort, effort_of
 from robust_manifold.evaluation.cascades.judged import views_of
 from robust_manifold.evaluation.worst_case import Budget
 
@@ -16,7 +16,8 @@ registry: Registry["Cascade"] = Registry("worst case")
 efforts: Registry[Effort] = Registry("effort")
 efforts.register("effort")(Effort)
 
-_NORMS = ("linf", "l2", "l1")
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
+"""Of the balls that a cascade goes into."""
 
 
 @registry.register("cascade")
@@ -41,11 +42,10 @@ class Cascade:
     keys: Literal["fixed", "fresh", "both"] = "fixed"
 
     def __post_init__(self):
-        if isinstance(self.effort, str) and self.effort not in EFFORTS:
-            if "(" not in self.effort:
-                raise unknown_name("effort", self.effort, EFFORTS)
+        if isinstance(self.effort, str) and "(" in self.effort:
             object.__setattr__(self, "effort", efforts.build(self.effort))
-        for norm in _NORMS:
+        effort_of(self.effort)
+        for norm in NORMS:
             given = getattr(self, norm)
             radii = given if isinstance(given, tuple) else (given,)
             fits = all(map(_is_radius, radii)) and len(set(radii)) == len(radii)
@@ -58,18 +58,17 @@ class Cascade:
         """The balls, by norm and then rising."""
         return tuple(
             Budget(norm, epsilon)
-            for norm in _NORMS
+            for norm in NORMS
             for epsilon in sorted(getattr(self, norm))
         )
 
     @property
     def size(self) -> Effort:
         """The effort in numbers."""
-        named = isinstance(self.effort, str)
-        return EFFORTS[self.effort] if named else self.effort  # type: ignore[index]
+        return effort_of(self.effort)
 
     def views_of(self, defence: Defense) -> tuple[Adversary, ...]:
-        """Returns the adversaries that are tried on a defence; none: it has no view."""
+        """Returns the adversaries that are tried on a defence."""
         return views_of(defence, self.size.dampings)
 
     @property

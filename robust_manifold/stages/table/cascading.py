@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_manifold import data, defenses
+from robust_manifold import data, defenses, evaluation
 from robust_manifold.config import Column
 from robust_manifold.evaluation import cascades
 from robust_manifold.evaluation.cascades import AtBudget, Tried
@@ -34,6 +34,12 @@ _POOL = 500
 def pilot_file(row: Row) -> str:
     """Returns where it is stored which ways to differentiate a column were tried."""
     return f"{adversarial_folder(row).rpartition('/')[0]}/pilot.json"
+
+
+def pool_of(context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """Returns validation images and their labels, as a cascade is handed them."""
+    pool = context.data.dataset.validation.take(slice(-_POOL, None))
+    return data.to_float(pool.images), pool.labels
 
 
 def cascaded(context: Context) -> list[Row]:
@@ -81,8 +87,7 @@ class Cascading:
         if spec.keys == "fixed":
             keys = keys_of(context, column, part.ids)
             judged = dataclasses.replace(judged, keys=keys)
-        clean, pool = data.to_float(part.images), context.data.dataset.validation
-        pool = pool.take(slice(-_POOL, None))
+        clean = data.to_float(part.images)
         views = self._known_views(row)
         told = _Told(tell, part.size, spec, column, donors)
         found = cascades.cascade(
@@ -93,7 +98,7 @@ class Cascading:
             key=context.stream(f"attack {_stream_of(row)}"),
             effort=spec.size,
             donors=donors,
-            pilot=(data.to_float(pool.images), pool.labels),
+            pilot=pool_of(context),
             views=views,
             ids=part.ids,
             on_share=told.share,
@@ -179,14 +184,13 @@ def _stream_of(row: Row) -> str:
 
 def _stored(found: AtBudget, clean: np.ndarray) -> dict[str, np.ndarray]:
     n = len(found.rate)
-    moves = (found.images - clean).reshape(n, -1).astype(np.float64)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[found.budget.norm]
+    distance = evaluation.sizes(clean, found.images, found.budget.norm)
     forwards, backwards = _asked(found)
     names = [share.member for share in found.shares]
     return {
         "images": found.images,
         "success": np.asarray(found.broken),
-        "distance": np.linalg.norm(moves, order, axis=1).astype(np.float32),
+        "distance": distance.astype(np.float32),
         # Means: members work on what is left, and do not tell of each image.
         "forwards": np.full(n, forwards, np.float32),
         "backwards": np.full(n, backwards, np.float32),
