@@ -234,7 +234,7 @@ class EvaluationBlock(Block):
         known = (
             Budget(attack.norm, attack.budget)
             for attack in self.attacks
-            if attack.norm in ("linf", "l2", "l1") and attack.budget
+            if attack.norm in cascades.NORMS and attack.budget
         )
         return self.worst_case.budgets or tuple(dict.fromkeys(known))
 

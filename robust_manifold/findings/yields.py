@@ -179,7 +179,7 @@ def _sheets(context: Context) -> Iterator[tuple[str, ReportFigure]]:
         stored = {row: read_rounds(context, adversarial_folder(row)) for row in own}
         standing = [row for row in own if (stored[row]["rate"] < 1).any()]
         # The hardest that left some.
-        row = standing[-1] if standing else own[0]
+        row = min(standing or own[:1], key=lambda row: np.sum(stored[row]["rate"] < 1))
         found = stored[row]
         left = np.flatnonzero(found["rate"] < 1)
         left = left[np.argsort(-found["margin"][left], kind="stable")]

@@ -81,10 +81,10 @@ def summary_table(lines: pd.DataFrame) -> Table:
         "Left: images that no member broke under every key of the defence. Gradients: "
         "those of all members together, a mean over all images. Broken by: who broke "
         "most images that all before it had left, with their number; clean: wrong "
-        "untouched; another budget: by an image made at that one."
+        "untouched; another budget: by an image made at that one. Without a defence "
+        "“unrolled” is the network's own gradient."
     )
-    heads = list(text.columns)
-    names = heads.index("Left")
+    names = len(text.columns)
     numbers = lines.drop(columns="seconds")  # equal runs give equal tables
     return Table("What the cascade broke", caption, text, numbers, names, prose=True)
 
