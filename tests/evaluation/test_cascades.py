@@ -157,7 +157,13 @@ def test_fresh_keys_count_by_share():
         judged, images, labels, budgets, key=KEY, effort=TINY, views=views
     ).budgets[0]
     assert np.any((found.rate > 0) & (found.rate < 1))
-    assert found.accuracy == pytest.approx(1 - found.rate.mean())
+    # Keys that neither the attack nor the verdict has seen say the same.
+    ids = np.arange(len(labels))
+    again = [
+        judged.judge(found.images, labels, ids, jax.random.key(100 + place)).rate
+        for place in range(25)
+    ]
+    assert abs(found.accuracy - (1 - np.mean(again))) < 0.1
 
 
 def test_ways_are_ranked_by_what_they_add():
