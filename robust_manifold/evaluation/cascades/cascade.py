@@ -278,7 +278,8 @@ class _Cascade:
         donated: dict[str, np.ndarray] = {}
         for donor in self.donors:
             shares.append(self._ask(donor, budget, standing, donated))
-        for member in self.effort.members(views, self.donors):
+        effort = self.effort.on_bare if self.judged.bare else self.effort
+        for member in effort.members(views, self.donors):
             self._work(member, budget, standing, donated, shares)
         if self.judged.keys is None:
             # The keys by which images were chosen flatter the attack.

@@ -49,6 +49,20 @@ class Effort:
         fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
         check(fits, self, "dampings", "shares above 0 and below 1, as in (0.001,)")
 
+    @property
+    def on_bare(self) -> "Effort":
+        """The effort on a classifier without a defence: about that of AutoAttack.
+
+        Its passes are the cheapest that there are, so it gets more of them.
+        """
+        aimed = 2 * self.aimed_steps
+        return dataclasses.replace(
+            self,
+            steps=2 * self.steps,
+            aimed_steps=aimed,
+            all_steps=aimed if self.all_steps else 0,
+        )
+
     def members(
         self, views: Sequence[defenses.Adversary], donors: Sequence[Donor]
     ) -> Iterator[Member]:
