@@ -208,9 +208,10 @@ class Unrolled(GradientAdversary):
 class Implicit(GradientAdversary):
     """The gradient of a minimum, by the implicit function theorem.
 
-    The fields are those of `inversion.ImplicitDerivative`.  Where a generator hardly
-    moves along some directions of its latent, as one of many dimensions may, the
-    gradient is mostly that along them: try a `damping` of 0.001, too.
+    The fields are those of `inversion.ImplicitDerivative`, but for the default of
+    `damping`.  Where a generator hardly moves along some directions of its latent, as
+    one of many dimensions may, the exact gradient is mostly that along them, and an
+    attack that follows it goes nowhere.
     """
 
     title = "implicit"
@@ -218,7 +219,7 @@ class Implicit(GradientAdversary):
 
     hessian: Hessian = "exact"
     linear: Linear = "auto"
-    damping: float = 1e-6
+    damping: float = 1e-3
     iterations: int = 100
 
     def __post_init__(self):
