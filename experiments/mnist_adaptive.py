@@ -104,6 +104,7 @@ def get_config():
         f"cascade(effort='standard', linf={BUDGETS['linf']}, l2={BUDGETS['l2']}, "
         "keys='both')"
     )
+    config.evaluation.exchange = True
     config.evaluation.attacks = tuple(
         f"pgd(epsilon={epsilon}, norm={norm!r}, steps=20)"
         for norm, every in BUDGETS.items()

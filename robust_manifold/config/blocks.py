@@ -178,6 +178,11 @@ class EvaluationBlock(Block):
         "empty: none",
         worst_case,
     )
+    exchange: bool = key(
+        False,
+        "whether what a cascade leaves of a column then meets the images made against "
+        "the other columns: as they are, and as starts; it counts in no other table",
+    )
     substitute: SubstituteTraining = key(
         "substitute",
         "how that network is trained, as in substitute(seeds=150, rounds=6, step=0.1)",

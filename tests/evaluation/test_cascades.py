@@ -13,7 +13,7 @@ from robust_manifold import defenses
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Networks
 from robust_manifold.defenses import DefenseParams, Purified, Purifier
-from robust_manifold.evaluation.cascades import EFFORTS, Judged, cascade
+from robust_manifold.evaluation.cascades import EFFORTS, Judged, cascade, exchange
 from robust_manifold.evaluation.cascades.judged import Verdict, verdict, views_of
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked
 from robust_manifold.evaluation.worst_case import Budget
@@ -266,3 +266,49 @@ def test_no_budget_is_told():
     images, labels, _ = _images()
     with pytest.raises(UsageError, match="budgets are empty"):
         cascade(_bare(), images, labels, [], key=KEY)
+
+
+def test_what_others_lend_breaks_as_it_is_and_as_a_start():
+    # Beyond the wall there is no slope: who stands before it needs a start behind it.
+    def walled(params, image):
+        value = jnp.where(image[0, 0, 0] < 0.4, image.sum() - 1.3, 0.9)
+        return linear((jnp.zeros(SHAPE), -value), image)
+
+    judged = Judged(defenses.NoDefense(), Networks(), walled, DefenseParams({}, ()))
+    images, labels = np.full((3, *SHAPE), 0.5, np.float32), np.ones(3, int)
+    offered = {"a": images.copy(), "b": images.copy()}
+    offered["a"][1, 0, 0] = 0.3  # right, but behind the wall
+    offered["b"][2] = 0.3
+    found = exchange(
+        _keyed(judged, 3),
+        images,
+        labels,
+        Budget("linf", 0.2),
+        offered,
+        key=KEY,
+        view=defenses.Unrolled(),
+        effort=TINY,
+    )
+    assert found.broken.tolist() == [False, True, True]
+    names = [found.shares[place].member for place in found.member]
+    assert names[2] == "images of b" and "from the worst so far" in names[1]
+    assert [share.images for share in found.shares[1:]] == [3, 3, 2]
+    # The wall hides it from a climb that begins at the clean image.
+    alone = exchange(
+        _keyed(judged, 3),
+        images,
+        labels,
+        Budget("linf", 0.2),
+        {},
+        key=KEY,
+        view=defenses.Unrolled(),
+        effort=TINY,
+    )
+    assert not alone.broken.any()
+
+
+def test_a_bare_network_gets_the_steps_of_auto_attack():
+    whole = EFFORTS["standard"].on_bare
+    assert (whole.steps, whole.aimed_steps, whole.all_steps) == (100, 100, 100)
+    # What an effort leaves out stays out.
+    assert EFFORTS["quick"].on_bare.all_steps == 0

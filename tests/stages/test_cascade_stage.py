@@ -136,6 +136,7 @@ def command(project):
         "--config.evaluation.adversaries=()",
         f"--config.evaluation.defences={COLUMNS!r}",
         "--config.evaluation.validation_examples=0",
+        "--config.evaluation.exchange=True",
     ]
     return [
         f"--config={project / 'tiny.py'}",
@@ -155,6 +156,7 @@ def test_a_run_of_a_cascade(program, project, command):
     _check_pilots(work)
     _check_yields(work, made)
     _check_keys(work, results)
+    _check_exchange(work, made)
     _check_report(work)
     # Nothing is left of the first round of a column, and nothing of its pilot.
     every = sorted((work / "adversarial/bit_depth").glob("*/in_ball-*"))
@@ -240,6 +242,19 @@ def _check_keys(work, results):
         assert line["mean_low"] == pytest.approx(row["accuracy_low"].item(), abs=1e-6)
 
 
+def _check_exchange(work, made):
+    """Holds the second pass to the cascade's own figures, which it leaves alone."""
+    lines = json.loads((work / "exchange.json").read_text())
+    known = made[~made["adversary"].str.contains("fresh")]
+    assert len(lines) == len(known) == 4
+    for line in lines:
+        row = known[
+            (known["defence"] == line["column"]) & (known["epsilon"] == line["epsilon"])
+        ]
+        assert line["before"] == row["correct"].item()
+        assert line["before"] - line["after"] == sum(line["by"].values())
+
+
 def _check_report(work):
     """Holds the report to what a reader asks: who, at what price, who is left."""
     page = (work / "report/report.html").read_text()
@@ -250,6 +265,7 @@ def _check_report(work):
         "Who broke what: No defence",
         "Who broke what: Bit Depth",
         "Random defences under fresh keys",
+        "What columns lend each other",
     ):
         assert words in page, words
     assert "What nothing broke" in page or "What broke last" in page

@@ -11,6 +11,7 @@ from robust_manifold.evaluation.cascades.cascade import (
     Found,
     Share,
     cascade,
+    exchange,
 )
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
 from robust_manifold.evaluation.cascades.judged import Judged
@@ -31,5 +32,6 @@ __all__ = [
     "Tried",
     "cascade",
     "efforts",
+    "exchange",
     "registry",
 ]

@@ -20,6 +20,7 @@ from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
 from robust_manifold.evaluation.cascades.members import (
     Climb,
     Donor,
+    Handed,
     Made,
     Member,
     Trial,
@@ -136,30 +137,11 @@ def cascade(
     Raises:
       UsageError: for images, labels or an effort that is none.
     """
-    checked_key(key)
-    images = checked_images(images)
-    classes = judged.classes(images)
-    labels = checked_labels(labels, len(images), classes)
-    ids = batching.checked_ids(ids, len(images))
-    effort = effort_of(effort)
     budgets = tuple(budgets)
     if not budgets:
         raise UsageError("budgets are empty; allowed: one ball or more.")
-    if judged.bare and judged.keys is None:
-        # Nothing is drawn: any key is as good as another.
-        judged = dataclasses.replace(judged, keys=keys.per_example(key, ids))
-    images_of_pilot, labels_of_pilot = pilot or (images, labels)
-    run = _Cascade(
-        judged,
-        images,
-        labels,
-        classes,
-        ids,
-        key,
-        effort,
-        tuple(donors),
-        (np.asarray(images_of_pilot), np.asarray(labels_of_pilot)),
-        on_share,
+    run = _prepared(
+        judged, images, labels, key, effort, tuple(donors), pilot, ids, on_share
     )
     by_norm: dict[Norm, list[Budget]] = {}
     for budget in budgets:
@@ -175,6 +157,75 @@ def cascade(
     for budget in itertools.chain(*rising):
         found.append(run.at(budget, views, found))
     return Found(tuple(found), trials)
+
+
+def exchange(
+    judged: Judged,
+    images: Any,
+    labels: Any,
+    budget: Budget,
+    offered: Mapping[str, np.ndarray],
+    *,
+    key: PRNGKey,
+    view: defenses.Adversary,
+    effort: str | Effort = "standard",
+    ids: Any = None,
+    on_share: Callable[[Budget, Share], None] | None = None,
+) -> AtBudget:
+    """Returns what images made against others do here: as they are, and as starts.
+
+    Args:
+      judged: the defended classifier, with the keys of these images.
+      images: [n, height, width, channels], floats in [0, 1].
+      labels: [n], the true classes.
+      budget: the ball.
+      offered: images of its balls, like `images`, by what they were made against.
+      key: the root of all randomness of the attack.
+      view: the way to differentiate the defence in a climb from the worst of them.
+      effort: as for `cascade`.
+      ids: global ids [n] of the images; 0..n-1 by default.
+      on_share: called after each member.
+
+    Raises:
+      UsageError: for images, labels or an effort that is none.
+    """
+    run = _prepared(judged, images, labels, key, effort, (), None, ids, on_share)
+    return run.exchange(budget, offered, view)
+
+
+def _prepared(
+    judged: Judged,
+    images: Any,
+    labels: Any,
+    key: PRNGKey,
+    effort: str | Effort,
+    donors: tuple[Donor, ...],
+    pilot: tuple[Any, Any] | None,
+    ids: Any,
+    on_share: Callable[[Budget, Share], None] | None,
+) -> "_Cascade":
+    """Returns a cascade on images that were looked at."""
+    checked_key(key)
+    images = checked_images(images)
+    classes = judged.classes(images)
+    labels = checked_labels(labels, len(images), classes)
+    ids = batching.checked_ids(ids, len(images))
+    if judged.bare and judged.keys is None:
+        # Nothing is drawn: any key is as good as another.
+        judged = dataclasses.replace(judged, keys=keys.per_example(key, ids))
+    images_of_pilot, labels_of_pilot = pilot or (images, labels)
+    return _Cascade(
+        judged,
+        images,
+        labels,
+        classes,
+        ids,
+        key,
+        effort_of(effort),
+        donors,
+        (np.asarray(images_of_pilot), np.asarray(labels_of_pilot)),
+        on_share,
+    )
 
 
 @dataclasses.dataclass
@@ -266,6 +317,33 @@ class _Cascade:
         before: Sequence[AtBudget],
     ) -> AtBudget:
         """Returns what comes of it at a budget."""
+        standing, shares = self._begun()
+        shares.append(self._carried(budget, before, standing))
+        donated: dict[str, np.ndarray] = {}
+        for donor in self.donors:
+            shares.append(self._ask(donor, budget, standing, donated))
+        for member in self._own_effort.members(views, self.donors):
+            self._work(member, budget, standing, donated, shares)
+        return self._ended(budget, standing, shares)
+
+    def exchange(
+        self,
+        budget: Budget,
+        offered: Mapping[str, np.ndarray],
+        view: defenses.Adversary,
+    ) -> AtBudget:
+        """Returns what comes of images that were made against others."""
+        standing, shares = self._begun()
+        for member in (*map(Handed, offered), Climb(view, self._own_effort.steps)):
+            self._work(member, budget, standing, offered, shares)
+        return self._ended(budget, standing, shares)
+
+    @property
+    def _own_effort(self) -> Effort:
+        return self.effort.on_bare if self.judged.bare else self.effort
+
+    def _begun(self) -> tuple[_Standing, list[Share]]:
+        """Returns the clean images, and who has fallen already."""
         n = len(self.labels)
         standing = _Standing(
             self.images.copy(),
@@ -273,14 +351,12 @@ class _Cascade:
             self._clean.margin.copy(),
             np.zeros(n, int),
         )
-        shares = [Share(CLEAN, n, int(np.sum(standing.rate >= 1)), 0, 0, 0.0)]
-        shares.append(self._carried(budget, before, standing))
-        donated: dict[str, np.ndarray] = {}
-        for donor in self.donors:
-            shares.append(self._ask(donor, budget, standing, donated))
-        effort = self.effort.on_bare if self.judged.bare else self.effort
-        for member in effort.members(views, self.donors):
-            self._work(member, budget, standing, donated, shares)
+        return standing, [Share(CLEAN, n, int(np.sum(standing.rate >= 1)), 0, 0, 0.0)]
+
+    def _ended(
+        self, budget: Budget, standing: _Standing, shares: Sequence[Share]
+    ) -> AtBudget:
+        """Returns what it has come to."""
         if self.judged.keys is None:
             # The keys by which images were chosen flatter the attack.
             key = keys.stream(self.key, f"last look {budget}")
