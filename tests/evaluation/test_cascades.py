@@ -310,5 +310,6 @@ def test_what_others_lend_breaks_as_it_is_and_as_a_start():
 def test_a_bare_network_gets_the_steps_of_auto_attack():
     whole = EFFORTS["standard"].on_bare
     assert (whole.steps, whole.aimed_steps, whole.all_steps) == (100, 100, 100)
+    assert whole.queries == 5000
     # What an effort leaves out stays out.
     assert EFFORTS["quick"].on_bare.all_steps == 0

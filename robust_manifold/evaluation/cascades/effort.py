@@ -14,6 +14,9 @@ from robust_manifold.evaluation.cascades.members import (
     Scores,
 )
 
+_QUERIES = 5000
+"""Of AutoAttack's random search."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
@@ -61,6 +64,8 @@ class Effort:
             steps=2 * self.steps,
             aimed_steps=aimed,
             all_steps=aimed if self.all_steps else 0,
+            # Where its gradients are masked, a short random search finds little.
+            queries=max(self.queries, _QUERIES) if self.all_steps else self.queries,
         )
 
     def members(
