@@ -139,7 +139,6 @@ class _Torch:
     def tensors(self, images: np.ndarray, gradient: bool = False) -> tuple[Any, Any]:
         """Returns a batch of images [n, h, w, c] as PyTorch has it, and its logits."""
         torch = framework("torch", "torch")
-
         if self.module.training:
             raise stateful("apply", "module.training is True by now")
         own = [
@@ -152,7 +151,8 @@ class _Torch:
         first = np.array(images.transpose(0, 3, 1, 2), order="C")
         inputs = torch.from_numpy(first).to(like).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
-            return inputs, self.module(inputs)
+            # Of a copy, since a first layer may work in place.
+            return inputs, self.module(inputs.clone())
 
     # JAX calls these from within its programs: they may use NumPy and PyTorch alone.
 
@@ -166,7 +166,6 @@ class _Torch:
     def backward(self, image: Any, cotangent: Any) -> np.ndarray:
         """Returns gradients [..., h, w, c] of the logits' products with cotangents."""
         torch = framework("torch", "torch")
-
         images, cotangents = np.asarray(image), np.array(cotangent)
         inputs, logits = self.tensors(
             images.reshape(-1, *self.image_shape), gradient=True

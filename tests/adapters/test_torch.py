@@ -173,6 +173,19 @@ def test_a_module_without_a_gradient_has_zeros(torch, kind):
     np.testing.assert_array_equal(gradient, np.zeros(SHAPE))
 
 
+def test_a_first_layer_that_works_in_place(torch):
+    layers = torch.nn.ReLU(inplace=True), torch.nn.Flatten(), torch.nn.Linear(60, 3)
+    apply, params = adapters.from_torch(
+        torch.nn.Sequential(*layers).eval(), image_shape=SHAPE
+    )
+    image = jnp.asarray(IMAGES[0] - 0.5)
+    gradient = jax.grad(lambda image: apply(params, image)[1])(image)
+    weights = layers[2].weight[1].detach().numpy().reshape(3, 4, 5)
+    expected = np.where(image > 0, weights.transpose(1, 2, 0), 0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+    np.testing.assert_array_equal(image, IMAGES[0] - 0.5)
+
+
 def test_weights_get_no_gradients(torch):
     module = linear(torch)
     apply, params = adapters.from_torch(module, image_shape=SHAPE)
