@@ -148,8 +148,8 @@ class _Torch:
         ]
         like = own[0] if own else torch.zeros(())
         # A copy, since what JAX hands over cannot be written to.
-        first = np.array(images.transpose(0, 3, 1, 2), order="C")
-        inputs = torch.from_numpy(first).to(like).requires_grad_(gradient)
+        first = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).contiguous()
+        inputs = first.to(like).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             # Of a copy, since a first layer may work in place.
             return inputs, self.module(inputs.clone())

@@ -141,6 +141,21 @@ def test_all_images_are_one_call(torch):
     assert sizes == [6, 6]
 
 
+def test_where_jax_computes_on_no_cpu(torch, monkeypatch):
+    def default(*arrays, cpu, default):
+        return default(*arrays)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", default)
+    module = linear(torch)
+    apply, params = adapters.from_torch(module, image_shape=SHAPE)
+    first = torch.tensor(IMAGES).permute(0, 3, 1, 2)
+    many = jax.jit(jax.vmap(apply, (None, 0)))(params, IMAGES)
+    np.testing.assert_allclose(many, module(first).detach(), rtol=1e-5)
+    gradient = jax.grad(lambda image: apply(params, image)[1])(jnp.asarray(IMAGES[0]))
+    weights = module[1].weight[1].detach().numpy().reshape(3, 4, 5)
+    np.testing.assert_allclose(gradient, weights.transpose(1, 2, 0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["float64", "bfloat16", "float16"])
 def test_weights_of_another_precision(torch, name):
     module = linear(torch).to(getattr(torch, name))
