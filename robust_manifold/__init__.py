@@ -1,5 +1,18 @@
 """Manifold defences against adversarial examples, and the attacks that test them."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from robust_manifold.compilation_cache import enable_compilation_cache
 
-__all__ = ["enable_compilation_cache"]
+if TYPE_CHECKING:
+    from robust_manifold import adapters
+
+__all__ = ["adapters", "enable_compilation_cache"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a part of the package when it is first asked for."""
+    if name == "adapters":
+        return importlib.import_module("robust_manifold.adapters")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """Shared by all tests: shape checks, strict ranks, and the program as a function."""
 
 import gc
+import importlib.util
 import itertools
 import pathlib
 import sys
@@ -26,6 +27,17 @@ MANY_MAPS = 32_000
 
 Each program takes several, and Linux allows 65,530: then the process aborts.
 """
+
+
+def pytest_collection_modifyitems(items):
+    """Skips the examples of adapters whose framework is not installed."""
+    for item in items:
+        name = item.name.removeprefix("robust_manifold.adapters.")
+        package = name.partition(".")[0]
+        if name == item.name or package not in ("equinox", "haiku", "torch"):
+            continue
+        if importlib.util.find_spec(package) is None:
+            item.add_marker(pytest.mark.skip(f"{package} is not installed"))
 
 
 @pytest.fixture(autouse=True)

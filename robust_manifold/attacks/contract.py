@@ -1,7 +1,8 @@
 """What `apply` must be, and the sentence for a classifier that is something else."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -71,33 +72,26 @@ _LAYOUTS = (
 )
 
 _MODULES = {
-    ("flax", "linen"): (
-        "a Flax Linen module",
-        "def apply(params, image): return model.apply({'params': params}, "
-        "image[None])[0]",
-    ),
-    ("flax", "nnx"): (
-        "a Flax NNX module",
-        "graph, params = nnx.split(model), after model.eval(), and def apply(params, "
-        "image): return nnx.merge(graph, params)(image[None])[0]",
-    ),
+    ("flax", "linen"): ("a Flax Linen module", "from_linen(module, variables)"),
+    ("flax", "nnx"): ("a Flax NNX module", "from_nnx(model), after model.eval()"),
     ("equinox",): (
         "an Equinox module",
-        "params, rest = eqx.partition(model, eqx.is_array) and def apply(params, "
-        "image): return eqx.combine(params, rest)(image.transpose(2, 0, 1))",
+        "from_equinox(eqx.nn.inference_mode(model))",
     ),
     ("torch",): (
-        "a PyTorch module, which JAX cannot differentiate",
-        "the network written in JAX, with the module's weights as params",
+        "a PyTorch module",
+        "from_torch(module, image_shape=(height, width, channels)), after "
+        "module.eval()",
     ),
 }
-"""Libraries whose modules are taken for functions: what they are, how to wrap them."""
+"""Libraries whose modules are taken for functions: what they are, what adapts them."""
 
 _STATE = (
     "TraceContextError",
     "UnexpectedTracerError",
     "ModifyScopeVariableError",
     "InvalidRngError",
+    "MissingRNGError",
 )
 _NUMPY = ("TracerArrayConversionError",)
 _FLOW = (
@@ -200,12 +194,7 @@ def told_by(name: str, error: Exception) -> UsageError | None:
     """Returns the sentence for an error whose kind tells what is wrong; else None."""
     kind = type(error).__name__
     if kind in _STATE:
-        return UsageError(
-            f"{name} changes or draws something outside its arguments "
-            f"({first_line(error)}); allowed: a pure function of params and image. Put "
-            "the model into evaluation mode (nnx: model.eval(); Linen: train=False), "
-            "or hand a random one as Expectation(apply)."
-        )
+        return stateful(name, first_line(error))
     if kind in _NUMPY:
         return UsageError(
             f"{name} makes a NumPy array of what JAX traces; allowed: a function of "
@@ -217,6 +206,28 @@ def told_by(name: str, error: Exception) -> UsageError | None:
             "jax.lax.cond in place of `if`, since JAX compiles it for all values."
         )
     return None
+
+
+def stateful(name: str, why: str) -> UsageError:
+    """Returns the sentence for a classifier that is not in inference mode."""
+    return UsageError(
+        f"{name} changes or draws something outside its arguments ({why}); allowed: a "
+        "pure function of params and image. Put the model into evaluation mode (NNX, "
+        "PyTorch: model.eval(); Equinox: eqx.nn.inference_mode(model); Linen, Haiku: "
+        "train=False), or hand a random one as Expectation(apply)."
+    )
+
+
+@contextlib.contextmanager
+def pure(name: str) -> Iterator[None]:
+    """Raises a `UsageError` for errors within it that `told_by` knows."""
+    try:
+        yield
+    except Exception as error:
+        known = told_by(name, error)
+        if known is None:
+            raise
+        raise known from error
 
 
 def first_line(error: Exception) -> str:
@@ -355,7 +366,7 @@ def _of_module(name: str, function: Any) -> UsageError | None:
             if tuple(parts[: len(library)]) == library and cls.__name__ == "Module":
                 return UsageError(
                     f"{name} is {what}; allowed: a function {name}(params, image) -> "
-                    f"logits for ONE image, such as: {how}"
+                    f"logits for ONE image, by apply, params = adapters.{how}."
                 )
     return None
 

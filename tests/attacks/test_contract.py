@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
+from robust_manifold import adapters
 from robust_manifold.attacks import FGSM, PGD, Expectation, Square, craft
 from robust_manifold.core.errors import UsageError
 
@@ -142,9 +143,9 @@ def stranger(library):
     ("module", "words"),
     [
         (Linen(), "a Flax Linen module"),
-        (NNX(nnx.Rngs(0)), "nnx.split(model), after model.eval()"),
-        (stranger("equinox"), "eqx.partition(model, eqx.is_array)"),
-        (stranger("torch.nn"), "a PyTorch module, which JAX cannot differentiate"),
+        (NNX(nnx.Rngs(0)), "adapters.from_nnx(model), after model.eval()."),
+        (stranger("equinox"), "adapters.from_equinox(eqx.nn.inference_mode(model))."),
+        (stranger("torch.nn"), "adapters.from_torch(module, image_shape=(height,"),
     ],
     ids=["linen", "nnx", "equinox", "torch"],
 )
@@ -161,13 +162,11 @@ def test_a_module_that_cannot_be_hashed_is_still_told():
     assert "an Equinox module" in text and cause == "TypeError"
 
 
-def test_the_advised_wrappers_of_flax_work():
-    variables = Linen().init(KEY, IMAGES)
-    attacked(lambda p, image: Linen().apply(p, image[None])[0], variables)
+def test_the_advised_adapters_work():
+    attacked(*adapters.from_linen(Linen(), Linen().init(KEY, IMAGES)))
     model = NNX(nnx.Rngs(0))
     model.eval()
-    graph, state = nnx.split(model)
-    attacked(lambda p, image: nnx.merge(graph, p)(image[None])[0], state)
+    attacked(*adapters.from_nnx(model))
 
 
 class Counting:

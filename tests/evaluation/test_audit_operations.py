@@ -24,7 +24,13 @@ def straight_through(image):
 
 straight_through.defjvp(lambda p, t: (straight_through(*p), t[0]))
 
+
+def called_back(image):
+    return jax.pure_callback(lambda image: image, IMAGE, image)
+
+
 BLOCKED = {
+    "callback": called_back,
     "round": jnp.round,
     "sign": jnp.sign,
     "floor": jnp.floor,
@@ -47,6 +53,16 @@ def test_no_gradient_passes(name):
         assert not word or word in program.operations
     check = passable(program, "the classifier")
     assert check.verdict == "FLAG" and "no path" in check.sentence
+
+
+def test_a_callback_with_a_derivative_of_its_own_is_told():
+    derived = jax.custom_jvp(called_back)
+    derived.defjvp(lambda p, t: (derived(*p), t[0]))
+    program = scan_program(derived, IMAGE)
+    assert program.carries and program.operations == {"callback": 1}
+    check = passable(program, "the classifier")
+    assert check.verdict == "PASS"
+    assert check.sentence.endswith("What a callback computes is not looked into.")
 
 
 def half_blocked(image):

@@ -11,6 +11,8 @@ from robust_manifold.evaluation.audits.check import Check, judged
 
 OPERATIONS = "operations"
 
+_CALLBACKS = ("pure_callback", "io_callback", "buffer_callback")
+
 _NOTED = {
     "random_bits": "random_bits",
     "threefry2x32": "random_bits",
@@ -23,11 +25,14 @@ _NOTED = {
     "sign": "sign",
     "argmax": "argmax",
     "argmin": "argmin",
+    **dict.fromkeys(_CALLBACKS, "callback"),
 }
 """Operations to be told of, by the names of JAX's primitives."""
 
-_BLOCKING = ("stop_gradient", "round", "floor", "ceil", "sign", "while")
+_BLOCKING = ("stop_gradient", "round", "floor", "ceil", "sign", "while", *_CALLBACKS)
 """Those with float results whose derivative is zero, or missing."""
+
+_UNSEEN = " What a callback computes is not looked into."
 
 _NONE, _DEPENDS, _CARRIES = 0, 1, 2
 """How a value depends on the image: not at all, without a gradient, with one."""
@@ -72,7 +77,8 @@ def passable(program: Program, what: str) -> Check:
     told = ", ".join(f"{name} ({count})" for name, count in program.operations.items())
     held = f"The program of {what} holds {told}" if told else ""
     blocked = not program.carries
-    count = sum(program.operations.get(name, 0) for name in ("argmax", *_BLOCKING))
+    counted = ("argmax", "callback", *_BLOCKING)
+    count = sum(program.operations.get(name, 0) for name in counted)
     if blocked:
         return judged(
             True,
@@ -93,7 +99,8 @@ def passable(program: Program, what: str) -> Check:
         False,
         OPERATIONS,
         float(count),
-        f"{held}; some path from the image to the logits passes a gradient.",
+        f"{held}; some path from the image to the logits passes a gradient."
+        f"{_UNSEEN if 'callback' in program.operations else ''}",
     )
 
 
