@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Real
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.evaluation.inversion_measures import auc, auc_interval
-from robust_manifold.evaluation.records import RecordFile
+from robust_manifold.evaluation.records import DataFrame, RecordFile
 
 
 class DetectionLine(NamedTuple):
@@ -223,7 +222,7 @@ def detection_to_csv(lines: Iterable[DetectionLine]) -> str:
     return _FILE.to_csv(lines)
 
 
-def read_detection(text: str) -> pd.DataFrame:
+def read_detection(text: str) -> DataFrame:
     """Returns the frame that the text of detection.csv describes.
 
     Raises:

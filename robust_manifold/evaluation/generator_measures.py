@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int, Real
 
 from robust_manifold.core.errors import UsageError
@@ -20,7 +19,7 @@ from robust_manifold.evaluation.measures import (
     frechet_distance,
     precision_recall,
 )
-from robust_manifold.evaluation.records import RecordFile
+from robust_manifold.evaluation.records import DataFrame, RecordFile
 
 
 class GeneratorMeasures(NamedTuple):
@@ -264,7 +263,7 @@ def measures_to_csv(measures: Iterable[GeneratorMeasures]) -> str:
     return _FILE.to_csv(measures)
 
 
-def measures_to_frame(measures: Iterable[GeneratorMeasures]) -> pd.DataFrame:
+def measures_to_frame(measures: Iterable[GeneratorMeasures]) -> DataFrame:
     """Returns the lines as a frame, with NaN for what is None.
 
     Its numbers are those that `measures_to_csv` writes.
@@ -272,7 +271,7 @@ def measures_to_frame(measures: Iterable[GeneratorMeasures]) -> pd.DataFrame:
     return read_measures(measures_to_csv(measures))
 
 
-def read_measures(text: str) -> pd.DataFrame:
+def read_measures(text: str) -> DataFrame:
     """Returns the frame that the text of measures.csv describes.
 
     Args:

@@ -10,14 +10,13 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation.intervals import Interval, wilson_interval
 from robust_manifold.evaluation.measures import error_summary
 from robust_manifold.evaluation.projections import share_near_best
-from robust_manifold.evaluation.records import RecordFile
+from robust_manifold.evaluation.records import DataFrame, RecordFile
 
 RECOVERED = 1e-4
 """An image of a known latent is found again if its error is at most this."""
@@ -227,7 +226,7 @@ def solvers_to_csv(lines: Iterable[SolverLine]) -> str:
     return _FILE.to_csv(lines)
 
 
-def read_solvers(text: str) -> pd.DataFrame:
+def read_solvers(text: str) -> DataFrame:
     """Returns the frame that the text of diagnostics.csv describes.
 
     Raises:

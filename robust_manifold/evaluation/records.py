@@ -4,12 +4,17 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from robust_manifold.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    # pandas is slow to import, and who evaluates in memory has no need of it.
+    DataFrame = Any
 
 _DEFAULT_FORMAT = ".6f"
 
@@ -43,12 +48,14 @@ class RecordFile(NamedTuple):
             writer.writerow(self._format(name, value) for name, value in values)
         return stream.getvalue()
 
-    def read(self, text: str) -> pd.DataFrame:
+    def read(self, text: str) -> DataFrame:
         """Returns the frame that the file's text describes, NaN where it is empty.
 
         Raises:
           UsageError: if the columns are others, or a value cannot be read.
         """
+        import pandas as pd
+
         lines = list(csv.reader(io.StringIO(text)))
         header = tuple(lines[0]) if lines else ()
         if header != self.columns:

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int, Real
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 from robust_manifold.evaluation.intervals import wilson_interval
-from robust_manifold.evaluation.records import RecordFile
+from robust_manifold.evaluation.records import DataFrame, RecordFile
 
 
 class Cell(NamedTuple):
@@ -207,7 +206,7 @@ def summarise(
     )
 
 
-def to_frame(cells: Iterable[Cell]) -> pd.DataFrame:
+def to_frame(cells: Iterable[Cell]) -> DataFrame:
     """Returns the cells as a frame, a row each, with NaN for what is None.
 
     Its numbers are those that `to_csv` writes: a report made from cells in memory
@@ -221,7 +220,7 @@ def to_csv(cells: Iterable[Cell]) -> str:
     return _FILE.to_csv(cells)
 
 
-def read_results(text: str) -> pd.DataFrame:
+def read_results(text: str) -> DataFrame:
     """Returns the frame that the text of results.csv describes.
 
     Args:

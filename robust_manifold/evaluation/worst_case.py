@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Real
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 from robust_manifold.evaluation.intervals import wilson_interval
-from robust_manifold.evaluation.records import RecordFile
+from robust_manifold.evaluation.records import DataFrame, RecordFile
 from robust_manifold.evaluation.results import Cell, summarise
 
 CLEAN = "clean"
@@ -190,7 +189,7 @@ def adversary_lines_to_csv(lines: Iterable[AdversaryLine]) -> str:
     return _FILE.to_csv(lines)
 
 
-def read_adversary_lines(text: str) -> pd.DataFrame:
+def read_adversary_lines(text: str) -> DataFrame:
     """Returns the frame that the text of worst_cases.csv describes.
 
     Raises:
