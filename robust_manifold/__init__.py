@@ -4,11 +4,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from robust_manifold.compilation_cache import enable_compilation_cache
+from robust_manifold.version import __version__
 
 if TYPE_CHECKING:
     from robust_manifold import adapters
 
-__all__ = ["adapters", "enable_compilation_cache"]
+__all__ = ["__version__", "adapters", "enable_compilation_cache"]
 
 
 def __getattr__(name: str) -> Any:

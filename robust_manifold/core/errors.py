@@ -34,7 +34,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UsageError:
     known = sorted(known)
     near = nearest(name, known)
     hint = f" Did you mean {near!r}?" if near else ""
-    shown = ", ".join(known)
+    shown = ", ".join(known) or "none"
     if len(known) > _MANY:
         closest = difflib.get_close_matches(str(name), known, n=4, cutoff=0)
         shown = f"{', '.join(closest)} and {len(known) - len(closest)} more"

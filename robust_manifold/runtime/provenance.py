@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from robust_manifold.runtime import devices
+from robust_manifold.version import __version__
 
 NOT_RESULTS = ("report",)
 """Stages whose place of work no result depends on."""
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "robust_manifold")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _FIELDS = ("command", "versions", "devices")
 
 Part = Mapping[str, Any]
@@ -134,11 +135,6 @@ def versions_text(part: Part) -> str:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            # The package itself may run from a checkout that is not installed.
-            versions[package] = "not installed"
-    return versions
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    own = {"robust_manifold": __version__}
+    return {"python": platform.python_version(), **packages, **own}

@@ -1,7 +1,8 @@
 """Published weights: files of networks, and the checksums that each of them must have.
 
-They lie in one folder, `pretrained`, with a model card `NAME.md` beside each
-`NAME.safetensors`, and with `SHA256SUMS`, which `sha256sum --check` reads, too.
+They come with the package in one folder, `pretrained`, with a model card `NAME.md`
+beside each `NAME.safetensors`, and with `SHA256SUMS`, which `sha256sum --check` reads,
+too.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from robust_manifold.core.errors import UsageError, unknown_name
-from robust_manifold.runtime import weight_files
+from robust_manifold.runtime import shipped, weight_files
 from robust_manifold.runtime.artefacts import write_atomically
 
 FOLDER = "pretrained"
@@ -20,19 +21,19 @@ EXTENSION = ".safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """What stands in `CHECKSUMS`, a link and a shell as it is."""
 
-PLACES = (Path(__file__).resolve().parents[2] / FOLDER, Path(FOLDER))
-"""Where the folder is looked for: in the checkout, then in the working directory."""
+PLACES = (shipped.folder(FOLDER), Path(FOLDER))
+"""Where the folder is looked for: with the package, then in the working directory."""
 
 
 def read(name: str) -> weight_files.WeightFile:
     """Returns the published weights of a name, checked.
 
     Raises:
-      UsageError: if there is no folder of published weights, none of this name, or
-        the file is not the one that was published.
+      UsageError: if none are published under this name, or the file is not the one
+        that was published.
     """
     known: set[str] = set()
-    for folder in _folders():
+    for folder in _present():
         sums = checksums(folder)
         path = folder / (name + EXTENSION)
         if path.name in sums:
@@ -104,16 +105,6 @@ def _present() -> list[Path]:
     return [place for place in PLACES if (place / CHECKSUMS).is_file()]
 
 
-def _folders() -> list[Path]:
-    if found := _present():
-        return found
-    raise UsageError(
-        "config.pretrained is True, and there is no folder of published weights: an "
-        f"installed package is without them; take the folder {FOLDER}/ of the source "
-        f"repository (git clone) into the working directory {Path.cwd()}."
-    )
-
-
 def _check(path: Path, expected: str) -> None:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -127,4 +118,7 @@ def _check(path: Path, expected: str) -> None:
 
 
 def _remedy(path: Path) -> str:
-    return f"take the file as published, as by: git checkout -- {FOLDER}/{path.name}"
+    return (
+        "take the file as published: install the package again, or in a checkout: "
+        f"git checkout -- {FOLDER}/{path.name}"
+    )

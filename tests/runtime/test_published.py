@@ -60,8 +60,8 @@ def test_a_flipped_byte_of_the_weights_is_told(folder, position):
         published.read("tiny")
     assert re.fullmatch(
         r".*tiny\.safetensors is damaged \(checksum [0-9a-f]{8}, published "
-        r"[0-9a-f]{8}\); take the file as published, as by: git checkout -- "
-        r"pretrained/tiny\.safetensors\.",
+        r"[0-9a-f]{8}\); take the file as published: install the package again, or in "
+        r"a checkout: git checkout -- pretrained/tiny\.safetensors\.",
         str(raised.value),
     )
 
@@ -103,13 +103,7 @@ def test_an_unknown_name_is_told_with_the_nearest(folder):
         published.read("tiby")
 
 
-def test_an_installed_package_says_where_to_get_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(published, "PLACES", (tmp_path / "pretrained",))
-    with pytest.raises(UsageError, match="installed package is without.*git clone"):
-        published.read("tiny")
-
-
-def test_the_folder_of_the_working_directory_is_found(folder, monkeypatch):
+def test_one_s_own_are_read_where_nothing_else_is(folder, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(
         published, "PLACES", (folder.parent / "nowhere", published.PLACES[1])
