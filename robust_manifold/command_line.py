@@ -19,8 +19,9 @@ from robust_manifold.config import (
     plain_values,
     validate,
 )
-from robust_manifold.core.errors import UsageError, unknown_name
+from robust_manifold.core.errors import UsageError, nearest, unknown_name
 from robust_manifold.findings import all_stages, parent_of, stages_of
+from robust_manifold.runtime import shipped
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,9 +29,11 @@ def define_flags(values: flags.FlagValues) -> None:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "The experiment: a Python file whose get_config() returns a config. Any key "
-        "of it can be changed with --config.KEY=VALUE; the keys are listed above. "
-        "FILE:ARGUMENT calls get_config(ARGUMENT), where an experiment has variants.",
+        "The experiment: a name of those that come with the package, or a Python file "
+        "whose get_config() returns a config. Any key of it can be changed with "
+        "--config.KEY=VALUE; the keys are listed above. NAME:ARGUMENT and "
+        "FILE:ARGUMENT call get_config(ARGUMENT), where an experiment has variants. "
+        f"NAME is one of: {', '.join(shipped.experiments())}.",
         lock_config=True,
         flag_values=values,
     )
@@ -101,14 +104,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
 
     Raises:
       UsageError: for an unknown or ill-typed flag or config key, and for a config
-        file that is missing or fails.
+        that is neither a file nor the name of one, or fails.
     """
-    path = _config_path(argv)
-    if path is not None and path.name:
-        # FILE:ARGUMENT calls get_config(ARGUMENT).
-        path = path.with_name(path.name.partition(":")[0])
-    if path is not None and not path.is_file():
-        raise UsageError(f"--config is {str(path)!r}; allowed: an existing file.")
+    argv, path = _with_file(argv)
     if path is not None:
         # What lies beside a config can be imported by it, as beside any script.
         if (beside := str(path.parent.resolve())) not in sys.path:
@@ -117,10 +115,10 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
     if path is None and changed.startswith("-"):
         raise UsageError(
             f"{changed.partition('=')[0]} is given, but no --config that it would "
-            "change; allowed: --config=experiments/NAME.py before it."
+            "change; allowed: --config=NAME before it."
         )
     try:
-        rest = values(list(argv))
+        rest = values(argv)
     except SystemExit as ending:
         if any(argument.lstrip("-").startswith("help") for argument in argv):
             # absl prints the help and ends with 1; asking for help is no failure.
@@ -136,7 +134,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
         raise _config_error(path, argv, error) from None
     if len(rest) > 1:
         raise UsageError(
-            f"The argument {rest[1]!r} is no flag; allowed: --config=FILE, "
+            f"The argument {rest[1]!r} is no flag; allowed: --config=NAME, "
             "--config.KEY=VALUE, --workdir=DIR, --stages=A,B."
         )
     return rest
@@ -150,7 +148,7 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     """
     config = values["config"].value
     if config is None:
-        raise UsageError("--config is missing; allowed: --config=experiments/NAME.py.")
+        raise UsageError("--config is missing; allowed: --config=NAME or FILE.py.")
     experiment = validate(config)
     given, own = values["stages"].value, stages_of(experiment)
     if given is not None and not given:
@@ -179,15 +177,35 @@ def _default_workdir(path: pathlib.Path) -> str:
     return f"runs/{'-'.join(filter(None, (pathlib.Path(name).stem, argument)))}"
 
 
-def _config_path(argv: Sequence[str]) -> pathlib.Path | None:
-    """Returns the value of --config, found before absl executes the file."""
-    for position, argument in enumerate(argv):
+def _with_file(argv: Sequence[str]) -> tuple[list[str], pathlib.Path | None]:
+    """Returns argv with a file as --config, and that file, before absl executes it."""
+    left, found, path = list(argv), [], None
+    while left:
+        argument = left.pop(0)
         name, given, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "config":
-            if not given:
-                value = argv[position + 1] if position + 1 < len(argv) else ""
-            return pathlib.Path(value)
-    return None
+            value = value if given else "".join(left[:1])
+            del left[: not given]
+            path, called = _config_file(value)
+            argument = f"--config={path}{called}"
+        found.append(argument)
+    return found, path
+
+
+def _config_file(value: str) -> tuple[pathlib.Path, str]:
+    """Returns the file that a value of --config stands for, and ":ARGUMENT" or ""."""
+    path, known = pathlib.Path(value), shipped.experiments()
+    name, colon, argument = path.name.partition(":")
+    path = path.with_name(name) if name else path
+    if not path.is_file():
+        if str(path) not in known:
+            near = nearest(path.stem, known)
+            raise UsageError(
+                f"--config is {str(path)!r}; allowed: an existing file, or one of "
+                f"{', '.join(known)}.{f' Did you mean {near!r}?' if near else ''}"
+            )
+        path = known[str(path)]
+    return path, colon + argument
 
 
 def _reason(error: Exception) -> str:

@@ -292,7 +292,7 @@ COMMANDS = {
     "no config": ([], "--config is missing"),
     "a key of no config": (
         ["--config.data.source=mnist_5k"],
-        "--config.data.source is given, but no --config .*--config=experiments/NAME.py",
+        "--config.data.source is given, but no --config .*--config=NAME before it",
     ),
     "no file as config": (["--config="], "--config is '.*existing file"),
     "nothing as config": (["--workdir={dir}/run", "--config"], "--config is '"),

@@ -254,7 +254,7 @@ def _with_published(experiment: Experiment) -> Experiment:
 
 _NONE_PUBLISHED = (
     "config.pretrained is True, and no weights are published for {}; allowed: False, "
-    "or an experiment that names published weights, such as experiments/mnist.py."
+    "or an experiment that names published weights, such as mnist."
 )
 
 

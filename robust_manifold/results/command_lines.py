@@ -16,7 +16,7 @@ class GivenArguments(NamedTuple):
     """What a command line says that results depend on.
 
     Attributes:
-      config: the config's file, and after a colon what is handed to it.
+      config: the config's file or name, and after a colon what is handed to it.
       changes: of the config, as they were typed.
     """
 
@@ -25,7 +25,7 @@ class GivenArguments(NamedTuple):
 
     @property
     def experiment(self) -> str:
-        """The name of the config's file, without its ending."""
+        """The name of the experiment: that of its file, without the ending."""
         return Path(self.config.partition(":")[0]).stem
 
     @property
@@ -58,8 +58,9 @@ def command_line(command: Sequence[str], name: str, config: Mapping[str, Any]) -
       config: of the run.
     """
     given = read_arguments(command)
-    # Of an absolute path, only the file's name is left.
-    folder = "" if "/" in given.config.partition(":")[0] else "experiments/"
+    # Of an absolute path, only the file's name is left; a name of an experiment is one.
+    file = given.config.partition(":")[0]
+    folder = "" if "/" in file or not file.endswith(".py") else "experiments/"
     shown = [f"--config={folder}{given.config}", f"--workdir=runs/{name}"]
     data = "TFDS_DATA_DIR=... " if "tfds:" in str(config["data"]["source"]) else ""
     program = f"{data}python -m robust_manifold.main"

@@ -20,7 +20,13 @@ from robust_manifold.findings import Run
 from robust_manifold.results.command_lines import read_arguments
 from robust_manifold.results.origins import read_origins
 from robust_manifold.results.portable import portable, portable_config, portable_text
-from robust_manifold.runtime import Artefacts, DamagedArtefact, json_text, provenance
+from robust_manifold.runtime import (
+    Artefacts,
+    DamagedArtefact,
+    json_text,
+    provenance,
+    shipped,
+)
 from robust_manifold.runtime.run_folder import (
     CONFIG,
     STATUS,
@@ -227,10 +233,11 @@ def _about(
             f"{stored.path / STATUS} names no experiment in its command; allowed: that "
             "of a run of robust_manifold.main."
         )
+    file = given.config.partition(":")[0]
     return {
         "experiment": given.experiment,
         "argument": given.argument,
-        "purpose": _purpose(Path(given.config.partition(":")[0])),
+        "purpose": _purpose(shipped.experiments().get(file, Path(file))),
         "origins": read_origins(config),
     }
 

@@ -156,6 +156,14 @@ def test_a_record_keeps_what_the_run_was(make_run, ended, tmp_path):
     assert config["seed"] == 3 and config["data"]["data_dir"] == ""
 
 
+def test_a_record_of_a_named_experiment_has_its_purpose(make_run, ended, tmp_path):
+    ended("--record", make_run(status=status_of("mnist_manifolds:vae")))
+    record = tmp_path / "docs" / "results" / "records" / "mnist_manifolds-vae-0"
+    about = json.loads((record / "experiment.json").read_text())
+    assert (about["experiment"], about["argument"]) == ("mnist_manifolds", "vae")
+    assert len(about["purpose"]) > 20
+
+
 @pytest.mark.parametrize(
     "given",
     [

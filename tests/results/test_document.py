@@ -165,6 +165,9 @@ def test_flags_that_say_yes_by_being_there_are_kept(make_run, page):
         make_run("b", status={"command": ["m.py", "--config=/home/mnist.py:x"]})
     )
     assert "robust_manifold.main --config=experiments/mnist.py:x" in text
+    # The name of an experiment is no file's.
+    text = page(make_run("c", status={"command": ["m.py", "--config=mnist:x"]}))
+    assert "robust_manifold.main --config=mnist:x" in text
 
 
 def test_tables_of_many_columns_are_turned():
