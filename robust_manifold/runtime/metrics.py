@@ -165,6 +165,6 @@ def _summary_writer(folder: Path) -> Any:
     except ImportError:
         raise UsageError(
             "tensorboard is True, which needs the package tensorboardX; install it "
-            "with: pip install 'robust-manifold[tensorboard]'."
+            "with: pip install 'tensorboardX>=2.6'."
         ) from None
     return tensorboardX.SummaryWriter(str(folder))

@@ -82,9 +82,9 @@ def test_a_process_that_is_not_the_first_writes_nothing(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_tensorboard_without_its_package_names_the_extra(tmp_path, monkeypatch):
+def test_tensorboard_without_its_package_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(UsageError, match=r"pip install 'robust-manifold\[tensorboard"):
+    with pytest.raises(UsageError, match=r"pip install 'tensorboardX"):
         MetricsWriter(tmp_path / "m", tensorboard=True)
 
 
