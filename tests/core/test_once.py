@@ -37,9 +37,11 @@ def test_a_program_is_what_it_is_without_it():
         return jnp.sin(x).sum()
 
     def text(function):
-        return str(jax.make_jaxpr(jax.grad(function))(X))
+        # As XLA is given it: when calls are put in line differs by JAX's version.
+        lowered = jax.jit(jax.grad(function)).lower(X).as_text()
+        return lowered.partition("\n")[2]  # the first line has the function's name
 
-    assert text(Once(plain)) == text(plain)
+    assert text(Once(plain)) == text(plain) != ""
 
 
 def test_a_jaxpr_is_looked_at_once_for_a_shape():
