@@ -310,6 +310,20 @@ def test_what_others_lend_breaks_as_it_is_and_as_a_start():
 def test_a_bare_network_gets_the_steps_of_auto_attack():
     whole = EFFORTS["standard"].on_bare
     assert (whole.steps, whole.aimed_steps, whole.all_steps) == (100, 100, 100)
-    assert whole.queries == 5000
+    assert (whole.boundary_steps, whole.queries) == (100, 5000)
     # What an effort leaves out stays out.
-    assert EFFORTS["quick"].on_bare.all_steps == 0
+    few = EFFORTS["quick"].on_bare
+    assert (few.all_steps, few.boundary_steps, few.queries) == (0, 0, 200)
+
+
+def test_the_nearest_boundaries_are_found():
+    # A climb of one step leaves some of them; the last member finds all.
+    images, labels, distance = _images()
+    judged = _keyed(_bare(), len(labels))
+    own = dataclasses.replace(TINY, steps=1, boundary_steps=8)
+    found = cascade(
+        judged, images, labels, [Budget("l2", 0.1)], key=KEY, effort=own
+    ).budgets[0]
+    reach = 0.1 * np.sqrt(0.3)
+    np.testing.assert_array_equal(found.broken, distance < reach)
+    assert "nearest boundaries" in found.shares[-1].member

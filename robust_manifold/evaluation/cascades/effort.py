@@ -7,6 +7,7 @@ from robust_manifold import defenses
 from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
+    Boundary,
     Climb,
     Donor,
     Handed,
@@ -31,6 +32,7 @@ class Effort:
       dampings: of the implicit derivatives that are tried.
       pilot: images that the ways to differentiate are tried on.
       samples: keys a step, against a defence whose keys are fresh.
+      boundary_steps: of a search for the boundary of each other class; 0 for none.
     """
 
     steps: int
@@ -41,12 +43,13 @@ class Effort:
     dampings: tuple[float, ...]
     pilot: int
     samples: int
+    boundary_steps: int = 0
 
     def __post_init__(self):
         for field in ("steps", "views", "pilot", "samples"):
             whole = is_whole(getattr(self, field), 1)
             check(whole, self, field, "a whole number, 1 or more")
-        for field in ("aimed_steps", "all_steps", "queries"):
+        for field in ("aimed_steps", "all_steps", "queries", "boundary_steps"):
             whole = is_whole(getattr(self, field), 0)
             check(whole, self, field, "a whole number, 0 or more")
         fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
@@ -64,6 +67,7 @@ class Effort:
             steps=2 * self.steps,
             aimed_steps=aimed,
             all_steps=aimed if self.all_steps else 0,
+            boundary_steps=aimed if self.all_steps else self.boundary_steps,
             # Where its gradients are masked, a short random search finds little.
             queries=max(self.queries, _QUERIES) if self.all_steps else self.queries,
         )
@@ -91,6 +95,8 @@ class Effort:
         yield Climb(first, self.steps, start="basin")
         if self.all_steps:
             yield Climb(first, self.all_steps, "all", "random")
+        if self.boundary_steps:
+            yield Boundary(first, self.boundary_steps)
         if self.queries:
             yield Scores(self.queries)
 

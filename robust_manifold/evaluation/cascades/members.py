@@ -234,6 +234,35 @@ class Climb(Member):
 
 
 @dataclasses.dataclass(frozen=True)
+class Boundary(Member):
+    """The fast adaptive boundary attack on a view, at the nearest boundaries.
+
+    It goes by the linearised boundaries, not by a loss: on networks whose loss hardly
+    rises anywhere it finds what a climb does not.
+
+    Attributes:
+      adversary: what is differentiated.
+      steps: of each run; there is one for each of some other classes.
+    """
+
+    adversary: defenses.Adversary
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The view and the attack."""
+        view = defenses.adversaries.to_string(self.adversary)
+        return f"{view}, {self.steps} steps to the nearest boundaries"
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the first images inside the ball, from the clean ones."""
+        norm, epsilon = trial.budget
+        targets = min(_ALL, trial.classes - 1)
+        attack = attacks.FAB(norm, steps=self.steps, targets=targets, epsilon=epsilon)
+        return crafted(attack, self.adversary, trial, None)
+
+
+@dataclasses.dataclass(frozen=True)
 class Scores(Member):
     """The Square attack on the defended classifier: it needs no gradient."""
 
