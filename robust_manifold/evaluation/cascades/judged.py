@@ -21,6 +21,10 @@ from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.defenses import DefenseParams
 from robust_manifold.evaluation.results import predictions_of
 
+_NOISES, _DRAWS = (0.125, 0.25, 0.5), 4
+"""Of the noise on a classifier that stands in for a defence: the levels that are usual
+(Cohen et al. 2019), and how often it is drawn at a time."""
+
 _KEYS = 8
 """Fresh keys by which images against a random defence are compared."""
 
@@ -189,6 +193,9 @@ def views_of(
             defenses.Implicit(damping=dampings[0], hessian="gauss_newton"),
             defenses.BPDA(),
         ]
+    if not isinstance(defence, defenses.Purifier):
+        # Where it votes, no gradient leads through it, nor straight through.
+        tried += [defenses.Oblivious(noise, _DRAWS) for noise in _NOISES]
     return tuple(each for each in tried if _meets(each, defence))
 
 
