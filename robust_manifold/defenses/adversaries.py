@@ -100,16 +100,32 @@ adversaries: Registry[Adversary] = Registry("adversary")
 @adversaries.register("oblivious")
 @dataclasses.dataclass(frozen=True)
 class Oblivious(Adversary):
-    """The attack is made on the bare classifier and knows of no defence."""
+    """The attack is made on the bare classifier and knows of no defence.
+
+    With noise it stands in for a random defence that no gradient leads through, such as
+    a vote (Salman et al. 2019).
+
+    Attributes:
+      noise: standard deviation of Gaussian noise on the image, drawn anew each time.
+      draws: of the noise; the attack sees the mean of their logits.
+    """
 
     title = "oblivious"
     source = "Samangouei et al. 2018"
     threat_models = _ALL
 
+    noise: float = 0.0
+    draws: int = 1
+
+    def __post_init__(self):
+        finite = 0 <= self.noise < math.inf
+        check(finite, self, "noise", "a finite number, 0 or more")
+        check(is_whole(self.draws, 1), self, "draws", "a whole number, 1 or more")
+
     def view(self, defence, networks, classify) -> RandomApply:
         """Returns the classifier without the defence."""
         del networks
-        return views.BareApply(classify, defence.criterion)
+        return views.BareApply(classify, defence.criterion, self.noise, self.draws)
 
 
 @dataclasses.dataclass(frozen=True)

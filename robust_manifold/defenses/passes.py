@@ -11,6 +11,7 @@ from robust_manifold.defenses.adversaries import (
     Decision,
     GradientAdversary,
     Latent,
+    Oblivious,
 )
 from robust_manifold.defenses.base import Defense, NoDefense
 from robust_manifold.defenses.purifier import Purifier
@@ -43,6 +44,9 @@ def view_passes(adversary: Adversary, defence: Defense, latent_size: int) -> Vie
       defence: that it meets.
       latent_size: of the generator; 0 where there is none.
     """
+    if isinstance(adversary, Oblivious):
+        draws = float(adversary.draws if adversary.noise else 1)
+        return ViewPasses(draws, draws)
     if isinstance(defence, NoDefense):
         return ViewPasses(1.0, 1.0)
     if not isinstance(adversary, GradientAdversary | Decision):

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.networks import GENERATOR, Bound, Networks
 from robust_manifold.core.types import Image, Logits, Params, PRNGKey
@@ -60,11 +62,20 @@ class BareApply:
     classify: Callable[[Params, Array], Array]
     criterion: Criterion = MISCLASSIFIED
     """What an attack on the defended classifier has to come to."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on the image, which is cut to [0, 1]."""
+    draws: int = 1
+    """Of the noise: the logits are the mean over them."""
 
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
         """Returns the bare classifier's logits."""
-        del key
-        return self.criterion.widened(self.classify(params.classifier, image))
+        classify = functools.partial(self.classify, params.classifier)
+        if not self.noise:
+            return self.criterion.widened(classify(image))
+        shape = (self.draws, *image.shape)
+        noise = self.noise * keys.drawn(jax.random.normal, key, shape, image.dtype)
+        noisy = jnp.clip(image[None] + noise, 0, 1)
+        return self.criterion.widened(jnp.mean(jax.vmap(classify)(noisy), axis=0))
 
 
 class Derivative(abc.ABC):

@@ -116,6 +116,18 @@ def test_oblivious_is_the_bare_classifier():
     np.testing.assert_array_equal(view(PARAMS, image, KEY), classify(READOUT, image))
 
 
+def test_oblivious_noise_is_averaged():
+    image = jnp.full((2, 2, 1), 0.5)
+    view = adversaries.build("oblivious(noise=0.05, draws=4000)").view(
+        NoDefense(), Networks(), lambda params, image: jnp.ravel(image) ** 2
+    )
+    # The mean of the square of a normal number, and its slope.
+    params = DefenseParams({}, None)
+    np.testing.assert_allclose(view(params, image, KEY), 0.25 + 0.05**2, atol=4e-3)
+    slopes = jax.jacobian(lambda image: view(params, image, KEY))(image)
+    np.testing.assert_allclose(slopes.reshape(4, 4), np.eye(4), atol=8e-3)
+
+
 @pytest.mark.parametrize("text", DIFFERENTIATING)
 def test_a_view_has_the_defended_logits(text):
     expected = compiled(DEFENDED, IMAGES[1:2])
@@ -300,6 +312,7 @@ def test_whether_the_theorem_holds_is_told_image_by_image():
     "text",
     [
         "oblivious",
+        "oblivious(noise=0.25, draws=4)",
         "unrolled(rematerialise=False)",
         "implicit(samples=4, linear='dense')",
         "latent(steps=20)",
@@ -323,6 +336,8 @@ def test_texts_are_specs(text):
         ("latent(restarts=0)", "Latent.restarts is 0; allowed"),
         ("latent(learning_rate=0.0)", "Latent.learning_rate is 0.0; allowed"),
         ("oblivious(samples=2)", "samples"),
+        ("oblivious(noise=-0.1)", "Oblivious.noise is -0.1; allowed"),
+        ("oblivious(draws=0)", "Oblivious.draws is 0; allowed"),
     ],
 )
 def test_fields_are_checked(text, message):

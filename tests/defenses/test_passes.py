@@ -27,6 +27,16 @@ VIEWS = {
 }
 
 
+def test_each_draw_of_noise_is_a_pass():
+    noisy = defenses.Oblivious(noise=0.25, draws=3)
+    for defence in (DEFENCE, defenses.NoDefense()):
+        assert defenses.view_passes(noisy, defence, SIZE) == (3, 3)
+        assert defenses.view_passes(defenses.Oblivious(draws=3), defence, SIZE) == (
+            1,
+            1,
+        )
+
+
 @pytest.mark.parametrize("text", VIEWS)
 def test_questions_to_a_defence(text):
     adversary = defenses.adversaries.build(text)

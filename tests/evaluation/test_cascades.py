@@ -12,7 +12,13 @@ import pytest
 from robust_manifold import defenses
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Networks
-from robust_manifold.defenses import DefenseParams, Purified, Purifier
+from robust_manifold.defenses import (
+    Defended,
+    Defense,
+    DefenseParams,
+    Purified,
+    Purifier,
+)
 from robust_manifold.evaluation.cascades import EFFORTS, Judged, cascade, exchange
 from robust_manifold.evaluation.cascades.judged import Verdict, verdict, views_of
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked
@@ -147,6 +153,22 @@ def test_a_purifier_without_gradients_falls_as_its_classifier_does():
     assert found.budgets[0].broken.all()
     first = found.tried[0]
     assert first.adversary in (defenses.StraightThrough(), defenses.Oblivious())
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote(Defense):
+    """The class that most noisy copies have: no gradient leads through it."""
+
+    def defend(self, key, networks, classify, image):
+        noise = 0.2 * jax.random.normal(key, (16, *image.shape), image.dtype)
+        votes = jnp.argmax(jax.vmap(classify)(image[None] + noise), axis=-1)
+        return Defended(jax.nn.one_hot(votes, 4).mean(axis=0) - 0.5)
+
+
+def test_the_classifier_under_noise_stands_in_for_a_vote():
+    noisy = defenses.Oblivious(noise=0.25, draws=4)
+    assert noisy in views_of(Vote(), (1e-3,))
+    assert noisy not in views_of(Noise(), (1e-3,))
 
 
 def test_fresh_keys_count_by_share():

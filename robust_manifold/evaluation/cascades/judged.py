@@ -21,6 +21,9 @@ from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.defenses import DefenseParams
 from robust_manifold.evaluation.results import predictions_of
 
+_NOISY = defenses.Oblivious(noise=0.25, draws=4)
+"""Stands in for a random defence; the level is the middle one of Cohen et al. 2019."""
+
 _KEYS = 8
 """Fresh keys by which images against a random defence are compared."""
 
@@ -189,6 +192,9 @@ def views_of(
             defenses.Implicit(damping=dampings[0], hessian="gauss_newton"),
             defenses.BPDA(),
         ]
+    if not isinstance(defence, defenses.Purifier):
+        # Where it votes, no gradient leads through it, nor straight through.
+        tried.append(_NOISY)
     return tuple(each for each in tried if _meets(each, defence))
 
 
