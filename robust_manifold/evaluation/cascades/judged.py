@@ -21,8 +21,8 @@ from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.defenses import DefenseParams
 from robust_manifold.evaluation.results import predictions_of
 
-_NOISY = defenses.Oblivious(noise=0.25, draws=4)
-"""Stands in for a random defence; the level is the middle one of Cohen et al. 2019."""
+_NOISY = tuple(defenses.Oblivious(noise, draws=4) for noise in (0.125, 0.25, 0.5))
+"""Stand in for a random defence; the levels are about those of Cohen et al. 2019."""
 
 _KEYS = 8
 """Fresh keys by which images against a random defence are compared."""
@@ -194,7 +194,7 @@ def views_of(
         ]
     if not isinstance(defence, defenses.Purifier):
         # Where it votes, no gradient leads through it, nor straight through.
-        tried.append(_NOISY)
+        tried += _NOISY
     return tuple(each for each in tried if _meets(each, defence))
 
 
