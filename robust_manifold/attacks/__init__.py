@@ -15,7 +15,8 @@ from robust_manifold.attacks.base import (
     without_warnings,
 )
 from robust_manifold.attacks.carlini_wagner import CarliniWagner
-from robust_manifold.attacks.craft import Crafted, craft, craft_grid
+from robust_manifold.attacks.craft import craft, craft_grid
+from robust_manifold.attacks.crafted import Crafted, MemberDone, Summary
 from robust_manifold.attacks.decoupling import DDN
 from robust_manifold.attacks.deepfool import DeepFool
 from robust_manifold.attacks.elastic_net import ElasticNet
@@ -25,7 +26,7 @@ from robust_manifold.attacks.fast_minimum_norm import FMN
 from robust_manifold.attacks.hop_skip_jump import HopSkipJump
 from robust_manifold.attacks.jsma import JSMA
 from robust_manifold.attacks.latent import LatentSearch, find_on_manifold
-from robust_manifold.attacks.losses import Evaluation, Objective
+from robust_manifold.attacks.losses import Objective, ObjectiveValue
 from robust_manifold.attacks.masks import SquareMask, StickersMask, masks_registry
 from robust_manifold.attacks.momentum import MomentumPGD
 from robust_manifold.attacks.overpowered import (
@@ -75,11 +76,12 @@ __all__ = [
     "DeepFool",
     "ElasticNet",
     "Ensemble",
-    "Evaluation",
+    "ObjectiveValue",
     "Expectation",
     "HopSkipJump",
     "LatentSearch",
     "ManifoldParams",
+    "MemberDone",
     "MomentumPGD",
     "Neighbour",
     "Neighbours",
@@ -98,6 +100,7 @@ __all__ = [
     "SquareMask",
     "SteppedAttack",
     "StickersMask",
+    "Summary",
     "Transformations",
     "craft",
     "craft_grid",

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from robust_manifold.attacks import hyperplane, losses
 from robust_manifold.attacks.base import Problem, Queries
-from robust_manifold.attacks.losses import Evaluation, Loss, Objective
+from robust_manifold.attacks.losses import Loss, Objective, ObjectiveValue
 from robust_manifold.core.criterion import Misclassified
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Output
@@ -31,11 +31,11 @@ class NearestObjective(Objective):
 
     slopes: Slopes = dataclasses.field(default_factory=lambda: jnp.ones(0))
 
-    def of(self, logits: Output) -> Evaluation:
+    def of(self, logits: Output) -> ObjectiveValue:
         """Returns the evaluation of one logit vector."""
         distances = (logits - logits[self.label]) / self.slopes
         nearest = jnp.max(losses.others(distances, self.label))
-        return Evaluation(nearest, self.succeeds(logits))
+        return ObjectiveValue(nearest, self.succeeds(logits))
 
 
 def slopes(problem: Problem, loss: AimedLoss, norm: Norm) -> Slopes:

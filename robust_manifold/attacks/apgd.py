@@ -23,9 +23,9 @@ from robust_manifold.attacks.base import (
 )
 from robust_manifold.attacks.losses import (
     Candidate,
-    Evaluation,
     Loss,
     Objective,
+    ObjectiveValue,
     check_loss,
     with_enough_classes,
 )
@@ -137,11 +137,11 @@ class _TowardsTarget(Objective):
 
     target: Label | None = None
 
-    def of(self, logits: Logits) -> Evaluation:
+    def of(self, logits: Logits) -> ObjectiveValue:
         """Returns the evaluation of one logit vector."""
         assert self.target is not None
         ratio = losses.targeted_dlr(logits, self.label, self.target)
-        return Evaluation(ratio, self.succeeds(logits))
+        return ObjectiveValue(ratio, self.succeeds(logits))
 
 
 @registry.register("apgd")

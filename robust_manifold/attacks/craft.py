@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Integer
 
 from robust_manifold.attacks.base import (
     Attack,
     Ensemble,
     Problem,
-    Queries,
     SteppedAttack,
     warn,
 )
@@ -23,6 +22,7 @@ from robust_manifold.attacks.contract import (
     check_not_traced,
     output_of,
 )
+from robust_manifold.attacks.crafted import Crafted, MemberDone
 from robust_manifold.attacks.outputs import check_outputs, loop_form
 from robust_manifold.attacks.random import Apply, Expectation, bound
 from robust_manifold.core import batching, keys, loops, norms
@@ -47,23 +47,6 @@ from robust_manifold.core.types import (
     Scalar,
     Target,
 )
-
-
-class Crafted(NamedTuple):
-    """Adversarial images and what the evaluated function makes of them."""
-
-    images: Float[Array, "*n height width channels"]
-    success: Bool[Array, "*n"]
-    """Whether the criterion is met: by default, whether the prediction differs from
-    the label; never where a logit is NaN."""
-    distance: Float[Array, "*n"]
-    """The norm of the perturbation, in the attack's own norm."""
-    queries: Queries
-    logits: Float[Array, "..."]
-    """What the evaluated function gives: logits [n, classes], or what else it puts
-    out where the criterion is not on classes."""
-    member: Int[Array, "*n"]
-    """Which member of an ensemble made the image; 0 for a single attack."""
 
 
 class _Example(NamedTuple):
@@ -227,6 +210,7 @@ def craft(
     ids: np.ndarray | jax.Array | None = None,
     loop: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
+    on_member: Callable[[MemberDone], None] | None = None,
 ) -> Crafted:
     """Returns adversarial examples for a batch, compiled, in chunks, on all devices.
 
@@ -269,6 +253,7 @@ def craft(
         again and again; by default the latter only on a CPU and for functions that
         hold XLA's own convolutions, which are slow inside loops there.
       on_chunk: called with (images ready, n) whenever some are.
+      on_member: called after each member of an ensemble; `print` tells what is left.
 
     Raises:
       UsageError: for images, labels or logits of the wrong shape, type or range.
@@ -303,6 +288,7 @@ def craft(
         tile=tile,
         form=loop_form(task.seen.view, params, task.images) if loop is None else loop,
         on_chunk=on_chunk,
+        on_member=on_member,
     )
     members = _members(task.attack, task.seen)
     if not task.seen.draws:
@@ -329,6 +315,7 @@ def craft_grid(
     ids: np.ndarray | jax.Array | None = None,
     loop: str | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
+    on_member: Callable[[MemberDone], None] | None = None,
 ) -> Crafted:
     """Returns the adversarial examples at each of some budgets, stacked in front.
 
@@ -356,6 +343,7 @@ def craft_grid(
       ids: as for `craft`.
       loop: as for `craft`.
       on_chunk: as for `craft`, told at each budget.
+      on_member: as for `craft`, told at each budget of the images that stood there.
 
     Raises:
       UsageError: as `craft`; also unless the budgets rise from 0 or more, and for a
@@ -384,6 +372,7 @@ def craft_grid(
         "form": loop_form(task.seen.view, params, task.images)
         if loop is None
         else loop,
+        "on_member": on_member,
     }
     check_budget(budgets[-1], attack.norm, task.images.shape[1:])
     if attack.budget is None:
@@ -517,6 +506,7 @@ def _crafted(
     key: PRNGKey,
     *,
     on_chunk: Callable[[int, int], None] | None,
+    on_member: Callable[[MemberDone], None] | None,
     **options: Any,
 ) -> Crafted:
     """Returns what an attack, or one member of an ensemble after another, makes.
@@ -545,6 +535,9 @@ def _crafted(
         made = jax.tree.map(np.asarray, made)
         made = made._replace(member=np.full(len(left), place, np.int32))  # type: ignore[arg-type]
         found = made if found is None else _merged(found, made, left)
+        if on_member is not None and isinstance(attack, Ensemble):
+            broken = int(np.sum(np.asarray(made.success)))
+            on_member(MemberDone(member, len(left), broken, n))
     assert found is not None
     return found
 

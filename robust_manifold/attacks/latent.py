@@ -15,9 +15,9 @@ from robust_manifold.attacks.contract import check_function, classes_of
 from robust_manifold.attacks.craft import Crafted, checked_fixed_keys
 from robust_manifold.attacks.losses import (
     Candidate,
-    Evaluation,
     Loss,
     Objective,
+    ObjectiveValue,
     best_of,
     check_loss,
     with_enough_classes,
@@ -344,7 +344,7 @@ class _OnManifold:
     def images(self, latents: Latents) -> TwoImages:
         return jnp.stack([self.projection, self.manifold.generate(latents[0])])
 
-    def evaluate(self, images: TwoImages) -> Evaluation:
+    def evaluate(self, images: TwoImages) -> ObjectiveValue:
         return self.objective.evaluate(images[1])
 
 

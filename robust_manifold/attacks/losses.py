@@ -112,13 +112,13 @@ def finite(array: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(jnp.isfinite(array), array, 0)
 
 
-class Evaluation(NamedTuple):
+class ObjectiveValue(NamedTuple):
     """How good an adversarial image is; any adversarial one beats any other."""
 
     loss: Scalar
     adversarial: Bool[Array, ""]
 
-    def beats(self, other: "Evaluation") -> Bool[Array, ""]:
+    def beats(self, other: "ObjectiveValue") -> Bool[Array, ""]:
         """Returns whether this one is strictly better; a NaN loss never is."""
         gained = self.adversarial & ~other.adversarial
         level = self.adversarial == other.adversarial
@@ -128,7 +128,7 @@ class Evaluation(NamedTuple):
 class GradientEvaluation(NamedTuple):
     """An evaluation and the gradient of its loss, from one backward pass."""
 
-    evaluation: Evaluation
+    evaluation: ObjectiveValue
     gradient: Image
 
 
@@ -136,13 +136,13 @@ class Candidate(NamedTuple):
     """An image with its evaluation."""
 
     image: Image
-    evaluation: Evaluation
+    evaluation: ObjectiveValue
 
     @classmethod
     def nothing(cls, image: Image) -> "Candidate":
         """Returns the image as one that anything with a loss beats."""
         lowest = jnp.full((), -jnp.inf, image.dtype)
-        return cls(image, Evaluation(lowest, jnp.bool_(False)))
+        return cls(image, ObjectiveValue(lowest, jnp.bool_(False)))
 
     def better_of(self, other: "Candidate") -> "Candidate":
         """Returns `other` if it is strictly better, this one otherwise."""
@@ -187,11 +187,11 @@ class Objective:
         """Returns whether the output is what the attack wants."""
         return self.criterion.succeeds(logits, self.label)
 
-    def of(self, logits: Output) -> Evaluation:
+    def of(self, logits: Output) -> ObjectiveValue:
         """Returns the evaluation of one output, such as a vector of logits."""
         if not self.criterion.classes:
             loss = loss_of(self.criterion, logits, self.label)
-            return Evaluation(loss, self.succeeds(logits))
+            return ObjectiveValue(loss, self.succeeds(logits))
         if self.targeted and self.loss == "dlr":
             # The plain ratio is constant while the target's logit is the third.
             leader = jnp.argmax(others(logits, self.label))
@@ -199,9 +199,9 @@ class Objective:
         else:
             loss = LOSSES[self.loss](logits, self.label)
             loss = -loss if self.targeted else loss
-        return Evaluation(loss, self.succeeds(logits))
+        return ObjectiveValue(loss, self.succeeds(logits))
 
-    def evaluate(self, image: Image) -> Evaluation:
+    def evaluate(self, image: Image) -> ObjectiveValue:
         """Returns the evaluation of a candidate: one forward pass."""
         return self.of(self.classify(image))
 
@@ -216,7 +216,7 @@ class Objective:
         spoil every pixel of a normalised step.
         """
 
-        def loss(candidate: Image) -> tuple[Scalar, Evaluation]:
+        def loss(candidate: Image) -> tuple[Scalar, ObjectiveValue]:
             evaluation = self.evaluate(candidate)
             return evaluation.loss, evaluation
 

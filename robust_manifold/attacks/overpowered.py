@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from robust_manifold.attacks import losses
-from robust_manifold.attacks.losses import Evaluation
+from robust_manifold.attacks.losses import ObjectiveValue
 from robust_manifold.attacks.overpowered_losses import (
     PAIR_LOSSES,
     PairLoss,
@@ -205,11 +205,11 @@ class TwoSided:
         """Returns those of both images."""
         return jax.vmap(self.classify)(images)
 
-    def evaluate(self, images: TwoImages) -> Evaluation:
+    def evaluate(self, images: TwoImages) -> ObjectiveValue:
         """Returns the loss, and whether the classes differ, if that counts."""
         logits = self.logits(images)
         loss = PAIR_LOSSES[self.spec.loss](*logits)
-        return Evaluation(loss, self.differ(logits) & (not self.spec.supremum))
+        return ObjectiveValue(loss, self.differ(logits) & (not self.spec.supremum))
 
     def differ(self, logits: Float[Array, "2 classes"]) -> Bool[Array, ""]:
         """Returns whether the predicted classes differ."""
@@ -232,15 +232,15 @@ class OneSided:
         """Returns the given image and G(z)."""
         return jnp.stack([self.image, self.manifold.generate(latents[0])])
 
-    def evaluate(self, images: TwoImages) -> Evaluation:
+    def evaluate(self, images: TwoImages) -> ObjectiveValue:
         """Returns the loss of G(z), and whether it reads otherwise, if that counts."""
         logits = self.classify(images[1])
         adversarial = losses.Objective(self.classify, self.label).succeeds(logits)
         adversarial &= not self.spec.supremum
         if self.spec.loss == "margin":
-            return Evaluation(losses.margin(logits, self.label), adversarial)
+            return ObjectiveValue(losses.margin(logits, self.label), adversarial)
         given = self.classify(images[0])
-        return Evaluation(PAIR_LOSSES[self.spec.loss](given, logits), adversarial)
+        return ObjectiveValue(PAIR_LOSSES[self.spec.loss](given, logits), adversarial)
 
 
 def pair_starts(

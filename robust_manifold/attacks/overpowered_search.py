@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from robust_manifold.attacks.losses import Evaluation, finite
+from robust_manifold.attacks.losses import ObjectiveValue, finite
 from robust_manifold.core import norms
 from robust_manifold.core.types import Scalar
 
@@ -43,7 +43,7 @@ class Contest(Protocol):
         """Returns both images."""
         ...
 
-    def evaluate(self, images: TwoImages) -> Evaluation:
+    def evaluate(self, images: TwoImages) -> ObjectiveValue:
         """Returns the objective, and whether the classes are as wanted."""
         ...
 
@@ -53,14 +53,16 @@ class LatentCandidate(NamedTuple):
 
     latents: Latents
     distance: Scalar
-    evaluation: Evaluation
+    evaluation: ObjectiveValue
     feasible: Bool[Array, ""]
 
     @classmethod
     def nothing(cls, latents: Latents) -> "LatentCandidate":
         """Returns latents as what anything beats."""
         low = jnp.full((), -jnp.inf, latents.dtype)
-        return cls(latents, -low, Evaluation(low, jnp.bool_(False)), jnp.bool_(False))
+        return cls(
+            latents, -low, ObjectiveValue(low, jnp.bool_(False)), jnp.bool_(False)
+        )
 
     @property
     def found(self) -> Bool[Array, "*restarts"]:
@@ -144,7 +146,7 @@ class Ascent:
         """
         images, pull_back = jax.vjp(contest.images, climb.latents)
 
-        def loss(images: TwoImages) -> tuple[Scalar, Evaluation]:
+        def loss(images: TwoImages) -> tuple[Scalar, ObjectiveValue]:
             evaluation = contest.evaluate(images)
             return evaluation.loss, evaluation
 
@@ -183,7 +185,11 @@ class Ascent:
         return optax.adam(schedule)
 
     def _candidate(
-        self, latents: Latents, images: TwoImages, evaluation: Evaluation, bound: Scalar
+        self,
+        latents: Latents,
+        images: TwoImages,
+        evaluation: ObjectiveValue,
+        bound: Scalar,
     ) -> LatentCandidate:
         distance = norms.norm(images[0] - images[1], self.norm)
         # No later loss would be higher than a NaN.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from robust_manifold.attacks.losses import (
-    Evaluation,
     Objective,
+    ObjectiveValue,
     cross_entropy,
     margin,
 )
@@ -40,7 +40,7 @@ def test_the_margin_has_a_gradient_where_cross_entropy_has_none():
 
 
 def _evaluation(loss, adversarial):
-    return Evaluation(jnp.float32(loss), jnp.bool_(adversarial))
+    return ObjectiveValue(jnp.float32(loss), jnp.bool_(adversarial))
 
 
 @pytest.mark.parametrize(

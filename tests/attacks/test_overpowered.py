@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robust_manifold import attacks
-from robust_manifold.attacks.losses import Evaluation
+from robust_manifold.attacks.losses import ObjectiveValue
 from robust_manifold.attacks.overpowered import TwoSided, pair_starts
 from robust_manifold.attacks.overpowered_many import without_bound
 from robust_manifold.core.errors import UsageError
@@ -328,8 +328,8 @@ def test_a_loss_that_was_nan_at_first_is_beaten_later():
     contest = Broken()
     worse = jnp.asarray(jnp.nan)
     contest.told = [
-        Evaluation(worse, jnp.bool_(False)),
-        Evaluation(jnp.asarray(-3.0), jnp.bool_(False)),
+        ObjectiveValue(worse, jnp.bool_(False)),
+        ObjectiveValue(jnp.asarray(-3.0), jnp.bool_(False)),
     ]
     climb = ascent.begin(jnp.zeros((1, 3)))
     climb = ascent.step(contest, jnp.float32(0.3), jnp.zeros((1, 3)), climb)
