@@ -7,6 +7,7 @@ import numpy as np
 
 from robust_manifold import defenses
 from robust_manifold.config import Column
+from robust_manifold.evaluation.attacked import shortened
 from robust_manifold.reporting import columns
 from robust_manifold.reporting.labels import adversary_label, in_prose, label_of
 from robust_manifold.reporting.tables import UNAWARE
@@ -17,7 +18,6 @@ from robust_manifold.stages.table.rows import (
     adversaries_of,
     folder_name,
     rows_of,
-    shortened,
 )
 
 _FEW = 8

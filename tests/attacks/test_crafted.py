@@ -27,9 +27,10 @@ def crafted(attack, **options):
 def test_crafted_images_print_as_one_line_with_what_they_come_to():
     made = crafted(attacks.FGSM(epsilon=0.1))
     assert made.summary() == (2, 1, pytest.approx(0.1, rel=1e-6), 1.0, 1.0, (1,))
-    assert repr(made) == str(made) == (
-        "Crafted(1 of 2 images broken (50.0 %), median distance 0.1; an image: outputs "
-        "1, gradients 1)"
+    assert repr(made) == str(made) == f"Crafted({made.summary()})"
+    assert str(made.summary()) == (
+        "1 of 2 images broken (50.0 %), median distance 0.1; an image: outputs 1, "
+        "gradients 1"
     )
 
 

@@ -5,12 +5,12 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from robust_manifold import attacks, data, defenses
 from robust_manifold.config import Column
 from robust_manifold.core.types import Params
+from robust_manifold.evaluation import attacked, cascades
 from robust_manifold.inversion import Inversion
 from robust_manifold.runtime import console
 from robust_manifold.stages.context import Context
@@ -41,9 +41,9 @@ def together(rows: Iterable[Row]) -> list[tuple[Row, ...]]:
     """
     groups: dict[Any, list[Row]] = {}
     for row in rows:
-        whole = row.attack
-        if _meets_defence(row) and isinstance(whole, attacks.Attack) and whole.budget:
-            whole = dataclasses.replace(whole, epsilon=1.0)  # type: ignore[call-arg]
+        whole: Any = row.attack
+        if _meets_defence(row):
+            whole = attacked.sort_of(whole)
         if isinstance(whole, InBall):
             whole = InBall
         groups.setdefault((whole, row.adversary, row.target), []).append(row)
@@ -129,77 +129,50 @@ class Crafting:
         """Returns what an attack makes of a defended classifier, at each budget."""
         attack, column = group[0].attack, group[0].target
         assert isinstance(attack, attacks.Attack)
-        spec: Any = group[0].spec
-        defended = self._defended(column)
-        arguments = (
-            attacks.Expectation(defended),
-            self._params(column),
+        return attacked.on_view(
+            attack,
+            [_budget(row) for row in group],
+            group[0].spec,
+            self._judged(column, part),
             data.to_float(part.images),
             part.labels,
+            **options,
         )
-        view = spec.view(column.defence, *self._networks(column)) or defended
-        options |= {
-            "view": attacks.Expectation(view, spec.samples),
-            "fixed_keys": self._fixed_keys(spec, column, part),
-            "criterion": column.defence.criterion,
-        }
-        if len(group) == 1:
-            return [attacks.craft(attack, *arguments, **options)]
-        budgets = [_budget(row) for row in group]
-        grid = attacks.craft_grid(attack, *arguments, budgets, **options)
-        return [
-            jax.tree.map(lambda leaf, place=place: leaf[place], grid)
-            for place in range(len(group))
-        ]
 
     def _on_manifold(self, row: Row, part: data.Split, options) -> attacks.Crafted:
         """Returns what is found in the generator's range."""
-        spec: Any = row.spec
         search, column = row.attack, row.target
         assert isinstance(search, OnManifold)
-        known = {field.name for field in dataclasses.fields(attacks.LatentSearch)}
-        own = {name: getattr(spec, name) for name in known if hasattr(spec, name)}
-        _, classify = self._networks(column)
         params, images = self._params(column), data.to_float(part.images)
         # Where the defence itself takes the clean images to.
         found = defend(self.context, column, params, images, part.ids).details
         assert isinstance(found, Inversion)
-        return attacks.find_on_manifold(
-            attacks.LatentSearch(**own),
-            search.norm,  # type: ignore[arg-type]
+        return attacked.on_manifold(
+            search.norm,
             search.epsilon,
-            self.context.networks.spanner,
-            classify,
-            params,
+            row.spec,
+            self._judged(column, part),
             images,
             part.labels,
-            apply=attacks.Expectation(self._defended(column)),
-            criterion=column.defence.criterion,
             latents=np.asarray(found.latent),
-            fixed_keys=self._fixed_keys(spec, column, part),
             **options,
+        )
+
+    def _judged(self, column: Column, part: data.Split) -> cascades.Judged:
+        """Returns a column with the keys of these images."""
+        context = self.context
+        return cascades.Judged(
+            column.defence,
+            context.networks.of_defences,
+            context.networks.classifier_of(column.classifier).apply,
+            self._params(column),
+            keys_of(context, column, part.ids),
         )
 
     def _params(self, column: Column) -> defenses.DefenseParams:
         if column not in self._loaded:
             self._loaded[column] = trained.load_column(self.context, column)
         return self._loaded[column]
-
-    def _networks(self, column: Column):
-        classifier = self.context.networks.classifier_of(column.classifier)
-        return self.context.networks.of_defences, classifier.apply
-
-    def _defended(self, column: Column):
-        return defenses.defended_apply(column.defence, *self._networks(column))
-
-    def _fixed_keys(self, spec, column: Column, part: data.Split) -> jax.Array | None:
-        """Returns the keys that the defence has when the images are evaluated.
-
-        None for an adversary that never sees these, but fresh ones.
-        """
-        if getattr(spec, "keys", "fixed") == "fresh":
-            return None
-        return keys_of(self.context, column, part.ids)
 
 
 def _meets_defence(row: Row) -> bool:

@@ -12,6 +12,7 @@ from robust_manifold.config import Column
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import PRNGKey
+from robust_manifold.evaluation.attacked import defence_stream
 from robust_manifold.inversion import Inversion
 from robust_manifold.stages.context import Context
 
@@ -112,5 +113,4 @@ def keys_of(context: Context, column: Column, ids: np.ndarray) -> Array:
 
 
 def _stream(context: Context, column: Column) -> PRNGKey:
-    name = defenses.registry.stream_name(column.defence.inner)
-    return context.stream(f"defence {name}")
+    return context.stream(defence_stream(column.defence))

@@ -25,8 +25,6 @@ case", follow the others in results.csv.
 """
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -36,9 +34,7 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry
 from robust_manifold.evaluation import cascades
-
-_LONGEST = 200
-"""Characters of a name of ours; file systems allow 255, with the ending."""
+from robust_manifold.evaluation.attacked import folder_name, row_stream
 
 UNDEFENDED = defenses.NoDefense()
 OBLIVIOUS, SUBSTITUTE, LATENT = "oblivious", "substitute", "latent"
@@ -117,7 +113,7 @@ class Row(NamedTuple):
         """The row's folder: clean, or target/adversary/attack."""
         if self.attack is None:
             return "clean"
-        return _path(self.target.text, self.adversary, self.name)
+        return "/".join(map(folder_name, (self.target.text, self.adversary, self.name)))
 
     @property
     def stream_name(self) -> str:
@@ -126,11 +122,7 @@ class Row(NamedTuple):
         if isinstance(self.attack, attacks.Attack):
             name = attacks.registry.stream_name(self.attack)
         adversary = _registry_of(self.adversary).stream_name(self.spec)
-        return _path(self.target.stream_name, adversary, name)
-
-
-def _path(*texts: str) -> str:
-    return "/".join(map(folder_name, texts))
+        return row_stream(self.target.stream_name, adversary, name)
 
 
 def rows(evaluation: EvaluationBlock) -> list[Row]:
@@ -328,24 +320,6 @@ def _attacks(adversary: str, evaluation: EvaluationBlock) -> list[Search]:
         if attack.norm in ("linf", "l2") and attack.budget is not None
     ]
     return list(dict.fromkeys(budgets))
-
-
-def folder_name(text: str) -> str:
-    """Returns a spec's text as the name of a folder.
-
-    >>> folder_name("pgd(epsilon=0.1, norm='l2')")
-    'pgd-epsilon=0.1-norm=l2'
-    """
-    unquoted = re.sub("['\"]", "", text)
-    return shortened(re.sub(r"[^A-Za-z0-9.=_+]+", "-", unquoted).strip("-"))
-
-
-def shortened(name: str) -> str:
-    """Returns a name that a file may have; of a long one the end is a checksum."""
-    if len(name) <= _LONGEST:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: _LONGEST - len(digest) - 1]}-{digest}"
 
 
 def adversarial_folder(row: Row) -> str:
