@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robust_manifold import data, defenses
+from robust_manifold.evaluation.cascades import in_order
 from robust_manifold.evaluation.cascades.cascade import CARRIED, CLEAN
 from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown
@@ -54,7 +55,7 @@ def _lines(context: Context, row: Row) -> Iterator[YieldLine]:
     stored = read_rounds(context, adversarial_folder(row))
     rounds = [json.loads(str(text)) for text in stored["shares"]]
     assert row.attack is not None and row.budget is not None
-    for name in _in_order([[each["member"] for each in shares] for shares in rounds]):
+    for name in in_order([[each["member"] for each in shares] for shares in rounds]):
         own = [each for shares in rounds for each in shares if each["member"] == name]
         yield YieldLine(
             trained.column_classifier(context, row.target),
@@ -69,22 +70,6 @@ def _lines(context: Context, row: Row) -> Iterator[YieldLine]:
                 for field in ("images", "broken", "forwards", "backwards", "seconds")
             ),
         )
-
-
-def _in_order(rounds: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the members of all rounds, each after those that were before it.
-
-    >>> _in_order([["a", "d"], ["a", "b", "d"]])
-    ['a', 'b', 'd']
-    """
-    order: list[str] = []
-    for names in rounds:
-        place = 0
-        for name in names:
-            if name not in order:
-                order.insert(place, name)
-            place = order.index(name) + 1
-    return order
 
 
 def _show(context: Context) -> Shown:
@@ -126,7 +111,7 @@ def _bars(context: Context, lines: pd.DataFrame) -> Iterator[tuple[str, ReportFi
             for line in lines_of(lines)
             if (line.classifier, line.defence, line.adversary) == texts
         ]
-        members = _in_order(
+        members = in_order(
             [[line.member for line in own if worked(line) or line.broken]]
         )
         yields = {

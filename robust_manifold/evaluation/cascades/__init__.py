@@ -13,7 +13,9 @@ from robust_manifold.evaluation.cascades.cascade import (
     cascade,
     exchange,
 )
+from robust_manifold.evaluation.cascades.donors import bare_network, inverted
 from robust_manifold.evaluation.cascades.effort import EFFORTS, Effort
+from robust_manifold.evaluation.cascades.joined import in_order, joined
 from robust_manifold.evaluation.cascades.judged import Judged
 from robust_manifold.evaluation.cascades.members import Donor
 from robust_manifold.evaluation.cascades.pilot import Tried
@@ -30,8 +32,12 @@ __all__ = [
     "Judged",
     "Share",
     "Tried",
+    "bare_network",
     "cascade",
     "efforts",
     "exchange",
+    "in_order",
+    "inverted",
+    "joined",
     "registry",
 ]

@@ -10,9 +10,8 @@ from typing import Any
 from robust_manifold import defenses, models
 from robust_manifold.config import Column
 from robust_manifold.core.manifold import Spanner, SpannerParams
-from robust_manifold.core.networks import ENCODER, GENERATOR, Networks
-from robust_manifold.evaluation.cascades import Donor, Judged
-from robust_manifold.inversion import GradientDescent, Restarts
+from robust_manifold.core.networks import ENCODER, GENERATOR
+from robust_manifold.evaluation import cascades
 from robust_manifold.runtime import published
 from robust_manifold.runtime.weight_files import WeightFile
 from robust_manifold.stages.context import Context
@@ -25,7 +24,7 @@ digits: of 32, at linf 0.2, those of this one broke 13 behind a full inversion o
 same generator, where those of four steps of Levenberg-Marquardt broke 6."""
 
 
-def donors_of(context: Context, column: Column) -> tuple[Donor, ...]:
+def donors_of(context: Context, column: Column) -> tuple[cascades.Donor, ...]:
     """Returns the donors of a column.
 
     They are its classifier without the defence, and that classifier behind a short
@@ -41,31 +40,18 @@ def donors_of(context: Context, column: Column) -> tuple[Donor, ...]:
     """
     classify = context.networks.classifier_of(column.classifier).apply
     params = trained.load_classifier(context, column.classifier)
-    donors = []
-    if not column.bare:
-        alone = defenses.DefenseParams({}, params)
-        judged = Judged(defenses.NoDefense(), Networks(), classify, alone)
-        donors.append(Donor("the bare network", judged, defenses.Unrolled()))
+    donors = [] if column.bare else [cascades.bare_network(classify, params)]
     spanners = [*_published(context)]
     # Only where the stage needs it, or it need not be there yet.
     if not spanners and GENERATOR in context.networks.roles_of(["attack"]):
         own = context.networks.spanner, trained.load_spanner(context)
         spanners = [("the generator", *own)]
     for name, spanner, spanned in spanners:
-        judged = Judged(
-            _SEARCHES.get(name) or _short_inversion(spanner),
-            Networks(**{GENERATOR: spanner}),
-            classify,
-            defenses.DefenseParams({GENERATOR: spanned}, params),
+        search = _SEARCHES.get(name)
+        donors.append(
+            cascades.inverted(name, spanner, spanned, classify, params, search)
         )
-        called = f"a short inversion on {name}"
-        donors.append(Donor(called, judged, defenses.Unrolled()))
     return tuple(donors)
-
-
-def _short_inversion(spanner: Spanner) -> defenses.Defense:
-    restarts = Restarts(count=1, encoded=int(spanner.encode is not None))
-    return defenses.InvertAndClassify(GradientDescent(steps=10), restarts)
 
 
 def _published(context: Context) -> Iterator[tuple[str, Spanner, SpannerParams]]:
