@@ -210,8 +210,9 @@ class Unrolled(GradientAdversary):
     rematerialise: bool = True
 
     def check_meets(self, defence) -> None:
-        """Accepts every defence: each can be differentiated as it stands."""
-        del defence
+        """Raises a `UsageError` for a defence that JAX does not see through."""
+        if isinstance(defence, Purifier) and not defence.traceable:
+            raise _refused(self, defence, "one that JAX can trace")
 
     def derivative(self, defence) -> views.Derivative:
         """See `views.Unrolling`."""

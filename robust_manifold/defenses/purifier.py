@@ -1,7 +1,7 @@
 """Defences that clean the image and classify what they have made of it."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -26,6 +26,9 @@ class Purifier(Defense):
     One that loops over many steps writes the loop with `inversion.repeated`, so that a
     derivative through it does not keep the values of all steps.
     """
+
+    traceable: ClassVar[bool] = True
+    """Whether JAX sees what it does.  A gradient then passes through it, be it zero."""
 
     @abc.abstractmethod
     def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:

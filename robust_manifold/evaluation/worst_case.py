@@ -163,7 +163,7 @@ def broken_by(rows: Sequence[Outcome], budget: Budget) -> Bool[np.ndarray, "rows
             f"the rows of {rows[0].defence!r} have {sorted(lengths)} images; allowed: "
             "equally many."
         )
-    return np.array([_inside(row, budget) & ~row.right for row in rows])
+    return np.array([inside(row, budget) & ~row.right for row in rows])
 
 
 def budgets_of(outcomes: Iterable[Outcome]) -> list[Budget]:
@@ -274,10 +274,10 @@ def _is_inside(row: Outcome, budget: Budget) -> bool:
     """
     if row.norm == budget.norm and row.epsilon is None:
         return True
-    inside, size = _inside(row, budget), row.sizes.get(budget.norm)
+    within, size = inside(row, budget), row.sizes.get(budget.norm)
     if _was_given(row, budget) or size is None:
-        return bool(inside.any())
-    return bool((inside & (np.asarray(size) > 0)).any())
+        return bool(within.any())
+    return bool((within & (np.asarray(size) > 0)).any())
 
 
 def _was_given(row: Outcome, budget: Budget) -> bool:
@@ -286,7 +286,7 @@ def _was_given(row: Outcome, budget: Budget) -> bool:
     return known and row.epsilon <= budget.epsilon  # type: ignore[operator]
 
 
-def _inside(row: Outcome, budget: Budget) -> Bool[np.ndarray, " n"]:
+def inside(row: Outcome, budget: Budget) -> Bool[np.ndarray, " n"]:
     """Returns for which images a row counts; see `broken_by`."""
     every = np.ones(len(row.right), bool)
     # By what it was given: in single precision its images may be just outside.

@@ -1,8 +1,10 @@
 """The one place that prints the user's lines: plain on a terminal, dated in a log."""
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 
 import rich.console
 from absl import flags
@@ -43,6 +45,24 @@ def setup(verbosity: int | None = None, *, primary: bool = True) -> None:
             root.removeHandler(handler)
     root.addHandler(_Lines())
     logging.captureWarnings(True)
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[None]:
+    """Prints this package's lines while inside, though no program has set it up."""
+    if LOGGER.isEnabledFor(logging.INFO):
+        yield
+        return
+    handler, level, upwards = _Lines(), LOGGER.level, LOGGER.propagate
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        LOGGER.propagate = upwards
 
 
 def info(message: str) -> None:

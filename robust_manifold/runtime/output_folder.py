@@ -28,26 +28,53 @@ class OutputFolder(Artefacts):
     there; another one is refused, unless nothing has been computed yet.
     """
 
-    def __init__(self, path: str | os.PathLike[str], request: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        request: Mapping[str, Any],
+        *,
+        name: str = "--output",
+        what: str = "command",
+    ):
         """Makes or reopens the folder, and takes its lock.
 
         Args:
           path: the folder; it is made if it does not exist.
           request: plain values by name, all on which the contents depend.
+          name: what errors call the folder.
+          what: what they call that which fills it.
 
         Raises:
           UsageError: if the folder cannot be used, is in use, holds files of another
             origin or those of another request.
         """
         path = Path(path)
-        self._lock = _locked(path)
+        self._lock = _locked(path, name, what)
         try:
             remove_partial_files(path)
             super().__init__(path)
-            _check_request(path, request, started=any(self._sums.values()))
+            self._check_request(request, name, what)
         except BaseException:
             self.close()
             raise
+
+    def _check_request(self, request: Mapping[str, Any], name: str, what: str) -> None:
+        """Stores the request at first; afterwards compares it with the stored one."""
+        file = self.path / _REQUEST
+        if not any(self._sums.values()):
+            text = json_text.dumps(request, indent=2) + "\n"
+            write_atomically(file, text.encode())
+            return
+        stored = _read_request(file, name)
+        differences = config_differences(request, stored)
+        if differences:
+            more = len(differences) - _NAMED_DIFFERENCES
+            named = "; ".join(differences[:_NAMED_DIFFERENCES])
+            named += f"; and {more} more" if more > 0 else ""
+            raise UsageError(
+                f"{self.path} holds the results of another {what} ({named}): choose "
+                f"another {name}, or give the stored values."
+            )
 
     def close(self) -> None:
         """Releases the lock."""
@@ -65,14 +92,14 @@ class OutputFolder(Artefacts):
         self.close()
 
 
-def _locked(path: Path) -> FolderLock:
+def _locked(path: Path, name: str, what: str) -> FolderLock:
     try:
         path.mkdir(parents=True, exist_ok=True)
         foreign = sorted(p.name for p in path.iterdir() if not _is_start(p.name))
         if foreign and not (path / _REQUEST).exists():
             raise UsageError(
-                f"--output is {str(path)!r}, which holds other files ({foreign[0]!r}); "
-                "allowed: a new or an empty folder, or one that this command has begun."
+                f"{name} is {str(path)!r}, which holds other files ({foreign[0]!r}); "
+                f"allowed: a new or an empty folder, or one that this {what} has begun."
             )
         return FolderLock(path)
     except FileExistsError:
@@ -80,7 +107,7 @@ def _locked(path: Path) -> FolderLock:
     except OSError as error:
         reason = error.strerror
     raise UsageError(
-        f"--output is {str(path)!r}, which cannot be used ({reason}); allowed: a "
+        f"{name} is {str(path)!r}, which cannot be used ({reason}); allowed: a "
         "folder that can be written."
     )
 
@@ -90,28 +117,10 @@ def _is_start(name: str) -> bool:
     return name == _LOCK or name.startswith(f".{_REQUEST}")
 
 
-def _check_request(path: Path, request: Mapping[str, Any], started: bool) -> None:
-    """Stores the request at first; afterwards compares it with the stored one."""
-    file = path / _REQUEST
-    if started:
-        stored = _read_request(file)
-        differences = config_differences(request, stored)
-        if differences:
-            more = len(differences) - _NAMED_DIFFERENCES
-            named = "; ".join(differences[:_NAMED_DIFFERENCES])
-            named += f"; and {more} more" if more > 0 else ""
-            raise UsageError(
-                f"{path} holds the results of another command ({named}): choose "
-                "another --output, or give the stored values."
-            )
-        return
-    write_atomically(file, (json_text.dumps(request, indent=2) + "\n").encode())
-
-
-def _read_request(file: Path) -> dict[str, Any]:
+def _read_request(file: Path, name: str) -> dict[str, Any]:
     try:
         return dict(json_text.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         raise UsageError(
-            f"{file} is missing or damaged: put it back, or choose another --output."
+            f"{file} is missing or damaged: put it back, or choose another {name}."
         ) from None

@@ -44,10 +44,12 @@ class Program(NamedTuple):
     Attributes:
       operations: how often each of the noted operations is written; loops count once.
       carries: whether some path from the image to the result passes a gradient.
+      depends: whether the result depends on the image at all.
     """
 
     operations: dict[str, int]
     carries: bool
+    depends: bool
 
 
 def scan_program(function: Callable[..., Any], image: Any, *more: Any) -> Program:
@@ -64,7 +66,8 @@ def scan_program(function: Callable[..., Any], image: Any, *more: Any) -> Progra
     found: Counter[str] = Counter()
     leaves = len(jax.tree.leaves(more))
     levels = _follow(closed.jaxpr, [_CARRIES] + [_NONE] * leaves, found)
-    return Program(dict(sorted(found.items())), _CARRIES in levels)
+    counts = dict(sorted(found.items()))
+    return Program(counts, _CARRIES in levels, max(levels, default=_NONE) > _NONE)
 
 
 def passable(program: Program, what: str) -> Check:

@@ -76,9 +76,16 @@ def styled(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+class _SelfDrawn(Figure):
+    """A figure that a notebook draws, though pyplot knows nothing of it."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self)
+
+
 def new_figure(width: float, height: float, **options: Any) -> Figure:
     """Returns an empty figure of this size in inches, bound to no window."""
-    figure = Figure(figsize=(width, height), **options)
+    figure = _SelfDrawn(figsize=(width, height), **options)
     FigureCanvasAgg(figure)
     return figure
 
