@@ -40,6 +40,10 @@ class Part(NamedTuple):
     labels: np.ndarray
     ids: np.ndarray
 
+    def take(self, place: slice) -> "Part":
+        """Returns some of them."""
+        return Part(*(array[place] for array in self))
+
 
 Tell = Callable[[float, str], None]
 """Is called with the share of a round that is done, and what is done next."""

@@ -43,6 +43,7 @@ def telling(
         with console.printed(), Progress(of, label, unit, start=start) as progress:
 
             def tell(done: int, doing: str) -> None:
-                progress.update(done, **({"by": doing} if doing else {}))
+                values: dict[str, Any] = {"by": doing} if doing else {}
+                progress.update(done, **values)
 
             yield tell

@@ -8,12 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robust_manifold import data
 from robust_manifold.config import Column, add_classifier, default_config, validate
 from robust_manifold.core.errors import UsageError
 from robust_manifold.defenses import Defended, Defense, InvertAndClassify, NoDefense
 from robust_manifold.defenses import registry as defences
+from robust_manifold.evaluation import Budget, broken_by
+from robust_manifold.findings.accuracy import cell_of
+from robust_manifold.robustness import evaluate, one_call
 from robust_manifold.stages import RUNS
-from robust_manifold.stages.table.rows import check_rows, rows, rows_of
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.rows import (
+    adversarial_folder,
+    check_rows,
+    rows,
+    rows_of,
+)
 
 INC = "invert_and_classify(solver=adam(steps=2), restarts=1)"
 FOLDER = "invert_and_classify-solver=adam-steps=2-restarts=1"
@@ -216,8 +226,12 @@ def read(work, folder):
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def test_a_run_of_adversaries(program, project):
-    work = project / "run"
+def test_a_run_of_adversaries(program, project, monkeypatch):
+    work, contexts = project / "run", []
+    run = RUNS["evaluate"]
+    monkeypatch.setitem(
+        RUNS, "evaluate", lambda context: contexts.append(context) or run(context)
+    )
     command = [f"--config={project / 'tiny.py'}", f"--workdir={work}", *SETTINGS]
     ended = program(*command)
     assert ended.code == 0, ended.error
@@ -248,6 +262,8 @@ def test_a_run_of_adversaries(program, project):
         np.testing.assert_array_equal(crafted["success"], wrong, err_msg=row)
     _check_carried(work)
     _check_worst(results)
+    monkeypatch.setattr(one_call, "audited", lambda *_: [])
+    _check_one_call(contexts[0])
 
     # One round of a group is lost: it is made again, as it was.
     lost = work / f"adversarial/{FOLDER}/straight_through/fgsm-epsilon=0.3"
@@ -258,6 +274,50 @@ def test_a_run_of_adversaries(program, project):
     assert program(*command, "--stages=attack,evaluate").code == 0
     np.testing.assert_array_equal(_images(lost), before)
     assert kept.stat().st_mtime_ns == time
+
+
+def _check_one_call(context):
+    """Holds `evaluate` to the run, image by image: the rows, and the run's key."""
+    block, column = context.experiment.evaluation, context.columns[1]
+    params = trained.load_column(context, column)
+    found = evaluate(
+        (context.networks.classifier_of(column.classifier).apply, params.classifier),
+        data.to_float(context.data.test.images),
+        context.data.test.labels,
+        defence=INC,
+        networks={
+            role: (network, params.networks[role])
+            for role, network in context.networks.of_defences.items()
+        },
+        worst_case={"attacks": block.attacks, "adversaries": block.adversaries},
+        key=context.key,
+        ids=context.data.test.ids,
+        on_progress=None,
+    )
+    every = rows_of(column, block)
+    outcomes = [cell_of(context, column, row)[1] for row in every]
+    np.testing.assert_array_equal(found.clean == 0, outcomes[0].right)
+    budgets = [Budget("linf", epsilon) for epsilon in (0.05, 0.1, 0.3)]
+    assert [each.budget for each in found.budgets] == budgets
+    stored = {
+        f"{row.adversary}, {row.name}": read(
+            context.folder.path, adversarial_folder(row)
+        )["images"]
+        for row in every
+        if row.attack and row.adversary != "latent(steps=2, restarts=1)"
+    }
+    for at in found.budgets:
+        broken = broken_by(outcomes, at.budget).any(axis=0)
+        np.testing.assert_array_equal(at.broken, broken, err_msg=str(at.budget))
+        assert 0 < broken.sum() < len(broken) or at.budget.epsilon != 0.1
+        for place, member in enumerate(at.member):
+            images = stored.get(at.shares[member].member)
+            if images is not None:
+                np.testing.assert_array_equal(at.images[place], images[place])
+    # Each adversary's rows are told by what they broke first.
+    told = [share.member for share in found.budgets[-1].shares]
+    assert told[:2] == ["clean", "oblivious, fgsm(epsilon=0.05)"]
+    assert "latent(steps=2, restarts=1), linf 0.3" in told and len(told) == 11
 
 
 def _images(path):

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from robust_manifold import defenses
+from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images, checked_key, checked_labels
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
@@ -54,6 +55,7 @@ def evaluate(
     effort: str | Effort = "standard",
     worst_case: str | Cascade | Mapping[str, Any] | None = None,
     key: PRNGKey | None = None,
+    ids: Any = None,
     on_progress: told.OnProgress = "print",
     folder: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
@@ -85,6 +87,8 @@ def evaluate(
         knows.  Otherwise its keys are fresh, as its user has them, and accuracy is a
         mean over keys.
       key: the root of all randomness; `jax.random.key(0)` by default.
+      ids: global ids [n] of the images, on which with the key their randomness depends;
+        0..n-1 by default.
       on_progress: "print" draws a bar on a terminal and writes lines with the time
         left into a log; None is silent; a function is called with
         `(done, of, doing)`.
@@ -100,9 +104,11 @@ def evaluate(
     images = checked_images(images)
     subject = subject_of(classifier, defence, networks, images, root)
     labels = checked_labels(labels, len(images), subject.judged.classes(images))
+    ids = batching.checked_ids(ids, len(images))
+    every = Part(images, labels, ids)
     wanted = asked(worst_case, epsilons, effort, subject.judged.defence)
-    with _opened(folder, subject, wanted, effort, images, labels) as store:
-        found = _rounds(subject, wanted, images, labels, store, on_progress)
+    with _opened(folder, subject, wanted, effort, every) as store:
+        found = _rounds(subject, wanted, every, store, on_progress)
         budgets = tuple(
             joined([each.budgets[place] for each in found])
             for place in range(len(found[0].budgets))
@@ -132,28 +138,26 @@ def _opened(
     subject: Subject,
     wanted: Cascade | Rows,
     effort: str | Effort,
-    images: np.ndarray,
-    labels: np.ndarray,
+    every: Part,
 ) -> Any:
     """Returns the folder, opened for this evaluation alone; nothing without one."""
     if folder is None:
         return contextlib.nullcontext()
     if not isinstance(folder, str | os.PathLike):
         raise UsageError(f"folder is {folder!r}; allowed: a path, or None.")
-    few = np.arange(min(_FEW, len(images)))
+    few = every.take(slice(_FEW))
     rows = isinstance(wanted, Rows)
     request = {
         "defence": subject.name,
         "worst_case": str(wanted) if rows else registry.to_string(wanted),
         "effort": _effort_text(effort),
-        "images": digest_of(images)[:12],
-        "labels": digest_of(labels)[:12],
+        **{name: digest_of(array)[:12] for name, array in every._asdict().items()},
         "key": digest_of(subject.key)[:12],
         "params": digest_of(subject.judged.params)[:12],
         # Of a function nothing else is known than what it does.
         "outputs": [
             [f"{value:.2e}" for value in each]
-            for each in subject.outputs(images[few], few).tolist()
+            for each in subject.outputs(few.images, few.ids).tolist()
         ],
         "version": _version(),
     }
@@ -170,21 +174,20 @@ def _version() -> str:
 def _rounds(
     subject: Subject,
     wanted: Cascade | Rows,
-    images: np.ndarray,
-    labels: np.ndarray,
+    every: Part,
     store: OutputFolder | None,
     on_progress: told.OnProgress,
 ) -> list[Round]:
     """Returns all rounds, those that were stored before as they were."""
     found: list[Round] = []
-    places = rounds_of(len(images), _ROUND)
+    places = rounds_of(len(every.labels), _ROUND)
     files = [_FILE.format(number) for number in range(len(places))]
     if store is not None:
         for file in files:
             if not store.has(file):
                 break
             found.append(stored.round_from(store.read_npz(file)))
-    begun, n = len(found), len(images)
+    begun, n = len(found), len(every.labels)
     done = places[begun].start if begun < len(places) else n
     with told.telling(on_progress, "worst case", n, "images", start=done) as tell:
         for file, place in list(zip(files, places, strict=True))[begun:]:
@@ -193,9 +196,9 @@ def _rounds(
             def within(share: float, by: str, place=place, size=size) -> None:
                 tell(place.start + int(size * share), by)
 
-            part = Part(images[place], labels[place], np.arange(n)[place])
+            pool = every.images, every.labels
             ways = _ways(found[0]) if found else None
-            each = made(subject, wanted, part, (images, labels), ways, within)
+            each = made(subject, wanted, every.take(place), pool, ways, within)
             if store is not None:
                 store.write_npz(file, stored.round_arrays(each))
             found.append(each)
