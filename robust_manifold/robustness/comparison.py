@@ -109,7 +109,7 @@ class Comparison:
     __repr__ = __str__
 
 
-def compared(evaluations: Sequence[Record]) -> Comparison:
+def compared(evaluations: Sequence[Any]) -> Comparison:
     """Returns the first of some evaluations beside each of the others.
 
     Raises:
@@ -129,7 +129,7 @@ def compared(evaluations: Sequence[Record]) -> Comparison:
     return Comparison(tuple(evaluations), names, pairs)
 
 
-def _check(first: Record, other: Record) -> None:
+def _check(first: Record, other: Any) -> None:
     if not isinstance(other, Record):
         raise UsageError(f"compare is given {other!r}; allowed: evaluations.")
     same = np.array_equal(first.clean_images, other.clean_images)

@@ -20,7 +20,7 @@ class Evaluation(Record):
     It prints as a short table, flags first; its attributes are those of `Record`.
     """
 
-    def compare(self, *others: "Evaluation") -> Comparison:
+    def compare(self, *others: Record) -> Comparison:
         """Returns several evaluations side by side, paired image by image.
 
         Args:

@@ -78,26 +78,25 @@ class Record:
         """The figures: the clean images, then each budget."""
         return (_line("", 0.0, self.clean), *map(_line_of, self.budgets))
 
-    def at(self, row: int | tuple[str, float]) -> AtBudget:
+    def at(self, row: int | str | tuple[str, float]) -> AtBudget:
         """Returns what was found at a budget.
 
         Args:
-          row: its place, or the budget itself, such as `("linf", 0.1)`.
+          row: its place, or the budget itself, as `("linf", 0.1)` or "linf 0.1".
 
         Raises:
           UsageError: if there is none.
         """
-        known: list[Any] = [tuple(each.budget) for each in self.budgets]
-        if isinstance(row, tuple) and row in known:
-            return self.budgets[known.index(row)]
-        if isinstance(row, int) and -len(known) <= row < len(known):
-            return self.budgets[row]
+        for place, each in enumerate(self.budgets):
+            texts = place, place - len(self.budgets), budget_text(each.budget)
+            if row in (*texts, tuple(each.budget)):
+                return each
+        known = ", ".join(repr(budget_text(each.budget)) for each in self.budgets)
         raise UsageError(
-            f"row is {row!r}; allowed: 0 to {len(known) - 1}, or one of "
-            f"{', '.join(map(repr, known))}."
+            f"row is {row!r}; allowed: 0 to {len(self.budgets) - 1}, or one of {known}."
         )
 
-    def images(self, row: int | tuple[str, float]) -> np.ndarray:
+    def images(self, row: int | str | tuple[str, float]) -> np.ndarray:
         """Returns the worst image that was made of each; `row` as for `at`."""
         return self.at(row).images
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from robust_manifold import defenses
 from robust_manifold.attacks import Expectation
+from robust_manifold.attacks.contract import output_of
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
@@ -148,11 +149,12 @@ def subject_of(
       UsageError: for what is no classifier, no defence or no network.
     """
     apply, params = _classifier_of(classifier)
+    # Here, before any work, a classifier is told what is wrong with it.
+    output_of(apply, params, jax.ShapeDtypeStruct(images.shape[1:], images.dtype))
     built = _defence_of(defence, images[0], key)
     bound, of_networks = _networks_of(networks)
     check_networks(built, bound)
     judged = Judged(built, bound, apply, defenses.DefenseParams(of_networks, params))
-    # Here, before any work, a classifier is told what is wrong with it.
     judged.classes(images)
     return Subject(judged, _depends_on_key(judged, images[0]), key)
 
