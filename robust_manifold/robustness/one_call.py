@@ -100,6 +100,7 @@ def evaluate(
         evaluation.
     """
     told.check(on_progress)
+    _check_folder(folder)
     root = checked_key(jax.random.key(0) if key is None else key)
     images = checked_images(images)
     subject = subject_of(classifier, defence, networks, images, root)
@@ -133,6 +134,11 @@ def _effort_text(effort: str | Effort) -> str:
     return effort if isinstance(effort, str) else efforts.to_string(effort)
 
 
+def _check_folder(folder: Any) -> None:
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder is {folder!r}; allowed: a path, or None.")
+
+
 def _opened(
     folder: Any,
     subject: Subject,
@@ -143,8 +149,6 @@ def _opened(
     """Returns the folder, opened for this evaluation alone; nothing without one."""
     if folder is None:
         return contextlib.nullcontext()
-    if not isinstance(folder, str | os.PathLike):
-        raise UsageError(f"folder is {folder!r}; allowed: a path, or None.")
     few = every.take(slice(_FEW))
     rows = isinstance(wanted, Rows)
     request = {

@@ -1,7 +1,5 @@
 """`evaluate`: closed forms, flags, resumption, and what it refuses."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import pytest
 import robust_manifold
 from robust_manifold.core.errors import UsageError
 from robust_manifold.evaluation import AUDIT_CHECKS
-from robust_manifold.robustness import audited, one_call
+from robust_manifold.robustness import audited, one_call, told
 from tests.robustness.pixels import (
     CLASSIFIER,
     EFFORT,
@@ -45,12 +43,19 @@ def evaluated(**options):
     )
 
 
-@pytest.fixture(autouse=True)
-def a_small_audit(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def a_small_audit():
     """Makes two checks alone, of a few images, and rounds of some images."""
     left_out = tuple(name for name in AUDIT_CHECKS if name not in CHECKED)
-    monkeypatch.setattr(audited, "_STANDARD", audited._Size(8, left_out))
-    monkeypatch.setattr(one_call, "_ROUND", 25)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audited, "_STANDARD", audited._Size(8, left_out))
+        patch.setattr(one_call, "_ROUND", 25)
+        yield
+
+
+@pytest.fixture(scope="module")
+def rounded():
+    return evaluated(defence=levels)
 
 
 def test_of_a_linear_classifier_exactly_those_fall_that_can():
@@ -64,8 +69,8 @@ def test_of_a_linear_classifier_exactly_those_fall_that_can():
     assert [check.verdict for check in found.audit] == ["SKIPPED", "PASS"]
 
 
-def test_a_rounding_defence_is_flagged_and_attacked_straight_through():
-    found = evaluated(defence=levels)
+def test_a_rounding_defence_is_flagged_and_attacked_straight_through(rounded):
+    found = rounded
     assert [check.name for check in found.flags] == [*CHECKED]
     # Rounding moves no boundary by more than half a level: nobody stands for long.
     logits = np.array(jax.vmap(levels)(found.images(-1))).reshape(N, 4) @ PARAMS
@@ -75,31 +80,36 @@ def test_a_rounding_defence_is_flagged_and_attacked_straight_through():
     assert "straight_through (" in found.notes[0]
 
 
-def test_out_of_jaxs_sight_the_same_defence_leaves_the_same():
-    seen, unseen = evaluated(defence=levels), evaluated(defence=levels_in_numpy)
-    for one, other in zip(seen.budgets, unseen.budgets, strict=True):
+def test_out_of_jaxs_sight_the_same_defence_leaves_the_same(rounded):
+    unseen = evaluated(defence=levels_in_numpy)
+    for one, other in zip(rounded.budgets, unseen.budgets, strict=True):
         np.testing.assert_array_equal(one.broken, other.broken)
     assert unseen.flags[0].name == CHECKED[0]
     assert unseen.notes[0].startswith("JAX cannot trace levels_in_numpy: it was")
     assert "unrolled" not in unseen.notes[1]
 
 
+ROWS = {"attacks": "fgsm(epsilon=0.1)", "adversaries": "straight_through"}
+NOISY = {"defence": noisy, "epsilons": {"linf": 0.1}}
+
+
 def test_a_random_defence_has_fresh_keys_unless_it_is_asked_otherwise():
-    fresh = evaluated(defence=noisy)
+    fresh = evaluated(**NOISY)
     assert ((fresh.clean > 0) & (fresh.clean < 1)).any()
     assert "a mean over 8 fresh keys" in fresh.notes[0]
     assert fresh.lines[1].accuracy == pytest.approx(1 - fresh.budgets[0].rate.mean())
-    known = evaluated(defence=noisy, worst_case="cascade(keys='fixed')")
-    assert set(np.unique(known.budgets[0].rate)) <= {0, 1}
+    known = evaluated(**NOISY, worst_case=ROWS)
+    assert set(np.unique(known.budgets[0].rate)) == {0, 1}
     assert "one key for each image, which the attack knew" in known.notes[0]
+    names = [share.member for share in known.budgets[0].shares]
+    assert names == ["clean", "straight_through, fgsm(epsilon=0.1)"]
 
 
 def test_keys_and_ids_are_all_that_chance_depends_on():
-    options = {"defence": noisy, "epsilons": {"linf": 0.1}}
-    first, again = evaluated(**options), evaluated(**options)
+    first, again = evaluated(**NOISY), evaluated(**NOISY)
     np.testing.assert_array_equal(first.images(0), again.images(0))
     for change in ({"key": jax.random.key(1)}, {"ids": np.arange(N) + N}):
-        other = evaluated(**options | change)
+        other = evaluated(**NOISY | change)
         assert not np.array_equal(first.budgets[0].rate, other.budgets[0].rate)
 
 
@@ -108,12 +118,10 @@ class Killed(Exception):
 
 
 def test_killed_and_called_again_it_goes_on_to_the_same(tmp_path, monkeypatch):
-    options = {"defence": noisy, "folder": tmp_path / "out"}
-    whole = evaluated(defence=noisy)
-    told: list[int] = []
+    options = NOISY | {"folder": tmp_path / "out"}
+    whole = evaluated(**NOISY)
 
     def stop(done, of, doing):
-        told.append(done)
         if done > 30:
             raise Killed
 
@@ -121,9 +129,10 @@ def test_killed_and_called_again_it_goes_on_to_the_same(tmp_path, monkeypatch):
         evaluated(**options, on_progress=stop)
     stored = sorted(path.name for path in (tmp_path / "out").glob("round*"))
     assert stored == ["round-000.npz"]
-    found = evaluated(**options, on_progress=lambda done, *_: told.append(done))
+    again: list[tuple[int, int]] = []
+    found = evaluated(**options, on_progress=lambda *done: again.append(done[:2]))
     # It goes on behind the round that was finished.
-    assert min(told[told.index(max(told[:-1])) :]) >= 25 or told[-1] <= N
+    assert min(done for done, of in again if of == N) > 25
     for name in ("clean", "clean_images", "labels"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(found, name))
     for one, other in zip(whole.budgets, found.budgets, strict=True):
@@ -171,17 +180,15 @@ def test_the_folder_of_another_evaluation_is_refused_in_a_sentence(
         assert "choose another folder" in str(error.value)
         assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="folder is 3; allowed: a path"):
-        evaluated(**few | {"folder": 3})
+        one_call._check_folder(3)
 
 
 def test_the_default_tells_of_progress_though_nothing_set_up_a_log(capsys, monkeypatch):
     monkeypatch.setattr(one_call, "audited", lambda *_: [])
     few = {"images": IMAGES[:6], "labels": LABELS[:6], "epsilons": {"linf": 0.1}}
-    with contextlib.redirect_stderr(None):
-        evaluated(**few)
-    told = capsys.readouterr()
-    assert told.out == told.err == ""
+    evaluated(**few)
+    assert capsys.readouterr() == ("", "")
     evaluated(**few, on_progress="print")
     assert "worst case  6/6 images  100 %" in capsys.readouterr().err
     with pytest.raises(UsageError, match="on_progress is 1; allowed: 'print', None"):
-        evaluated(**few, on_progress=1)
+        told.check(1)
