@@ -19,8 +19,10 @@ from robust_manifold.reporting.figures import (
 )
 from robust_manifold.reporting.figures.canvas import (
     DASHES,
+    INK,
     LINES,
     MARKERS,
+    WRONG,
     laid_out,
     new_figure,
     styled,
@@ -85,7 +87,14 @@ def plotted(evaluations: Sequence[Record], names: Sequence[str] = ()) -> Figure:
     norms = dict.fromkeys(
         line.norm for each in evaluations for line in each.lines if line.norm
     )
-    figure = new_figure(1.6 + 3.4 * len(norms), 3.4, layout="constrained")
+    figure = new_figure(1.6 + 3.4 * len(norms), 3.6, layout="constrained")
+    if not names:
+        # In the picture itself: it is pasted elsewhere without its table.
+        flagged = bool(evaluations[0].flags)
+        told = text.flag_notice(evaluations[0]) if flagged else "no flag"
+        place = {"x": 0.01, "ha": "left", "fontsize": 9}
+        heading = text.heading(evaluations[0])
+        figure.suptitle(f"{heading}\n{told}", color=WRONG if flagged else INK, **place)
     grid = figure.subplots(1, len(norms), squeeze=False, sharey=True).ravel()
     for axes, norm in zip(grid, norms, strict=True):
         for place, each in enumerate(evaluations):
@@ -148,9 +157,21 @@ def page(evaluation: Record) -> str:
         stage_seconds={"worst case": evaluation.seconds},
         config={},
         environment={**parts["versions"], "devices": provenance.device_text(parts)},
-        command="robust_manifold.evaluate(...), see evaluation.json",
+        command=_command(evaluation),
     )
     return render_html(report)
+
+
+def _command(evaluation: Record) -> str:
+    """Returns the call, as far as an evaluation knows of it."""
+    radii: dict[str, list[float]] = {}
+    for each in evaluation.budgets:
+        radii.setdefault(each.budget.norm, []).append(each.budget.epsilon)
+    defence = "" if evaluation.name == "none" else f"defence={evaluation.name}, "
+    return (
+        f"robust_manifold.evaluate(classifier, images, labels, {defence}"
+        f"epsilons={radii}, effort={evaluation.effort!r})"
+    )
 
 
 def _broken(evaluation: Record) -> Section:
@@ -159,7 +180,8 @@ def _broken(evaluation: Record) -> Section:
         share.member
         for found in evaluation.budgets
         for share in found.shares
-        if share.broken or share.forwards
+        # Attacks on donors break nothing: what they made is handed on.
+        if share.broken or (share.forwards and not share.member.startswith("attack on"))
     )
     yields = {
         name: {
@@ -232,7 +254,7 @@ def _sheets(evaluation: Record) -> list[Section]:
         stands = stands[np.argsort(-largest.margin[stands], kind="stable")]
         where = budget_label(*largest.budget)
         groups = [
-            _group(evaluation, own, places[:_SHOWN], title)
+            (title, _group(evaluation, own, places[:_SHOWN]))
             for places, title in (
                 (fell, f"Broken at {where}"),
                 (stands, f"Left at {where}, the nearest to falling first"),
@@ -242,22 +264,22 @@ def _sheets(evaluation: Record) -> list[Section]:
         if groups:
             figures += [
                 ReportFigure(
-                    group.title,
+                    title,
                     "Above an image its label; below the clean image the worst one in "
                     "each ball.",
                     to_png(projection_sheet([group], class_names=_names(evaluation))),
                 )
-                for group in groups
+                for title, group in groups
             ]
     return [Section("Images", figures=figures)] if figures else []
 
 
 def _group(
-    evaluation: Record, own: Sequence[AtBudget], places: np.ndarray, title: str
+    evaluation: Record, own: Sequence[AtBudget], places: np.ndarray
 ) -> SheetGroup:
     rows = [SheetRow("clean", evaluation.clean_images[places])]
     rows += [SheetRow(budget_label(*each.budget), each.images[places]) for each in own]
-    return SheetGroup(title, evaluation.labels[places], rows)
+    return SheetGroup("", evaluation.labels[places], rows)
 
 
 def _names(evaluation: Record) -> list[str]:
