@@ -96,7 +96,8 @@ class _Shares:
 
     def __init__(self, wanted: Cascade, subject: Subject, tell: Tell):
         views = wanted.views_of(subject.judged.defence)
-        members = [*wanted.size.members(views, subject.donors)]
+        size = wanted.size.on_bare if subject.judged.bare else wanted.size
+        members = [*size.members(views, subject.donors)]
         self._most = len(subject.donors) + len(members)
         self._tell, self._budgets = tell, list(wanted.budgets)
         self._budget: Budget | None = None

@@ -32,9 +32,10 @@ def heading(evaluation: Record) -> str:
 
 def flag_lines(evaluation: Record) -> list[str]:
     """Returns a line for each flag, or one that there is none."""
-    made = [check for check in evaluation.audit if check.verdict != "SKIPPED"]
+    made = sum(check.verdict != "SKIPPED" for check in evaluation.audit)
     flags = [f"FLAG {each.name}: {each.sentence}" for each in evaluation.flags]
-    return flags or [f"No flag: {len(made)} checks found nothing that misleads."]
+    checks = f"{made} check{'' if made == 1 else 's'}"
+    return flags or [f"No flag in {checks}, which is no proof of robustness."]
 
 
 def flag_notice(evaluation: Record) -> str:

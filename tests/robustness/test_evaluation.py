@@ -71,7 +71,7 @@ def test_it_prints_flags_figures_members_and_cost():
     without = dataclasses.replace(EVALUATION, audit=FLAGS[1:], name="none")
     first, second, *_ = str(without).splitlines()
     assert first == "no defence: 4 images, effort quick"
-    assert second == "No flag: 1 checks found nothing that misleads."
+    assert second == "No flag in 1 check, which is no proof of robustness."
 
 
 def test_in_a_notebook_it_is_a_table_and_a_picture_without_pyplot():
