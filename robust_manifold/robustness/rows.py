@@ -60,8 +60,8 @@ def by_rows(
         tell((place + 1) / len(groups), found[-1].name)
     first = Outcome("", "", "none", CLEAN, ~clean)
     rows = [_Row(UNTOUCHED, first, part.images, untouched, 0, 0, 0.0), *found]
-    told: set[int] = set()
-    budgets = tuple(_worst(rows, budget, part, told) for budget in budgets_of(wanted))
+    balls = budgets_of(wanted)
+    budgets = tuple(_worst(rows, ball, part, ball == balls[0]) for ball in balls)
     return clean.astype(float), budgets
 
 
@@ -179,10 +179,15 @@ def _stream(attack: Any) -> str:
     return f"on_manifold(epsilon={attack.epsilon!r}{norm})"
 
 
-def _worst(
-    rows: Sequence[_Row], budget: Budget, part: Part, told: set[int]
-) -> AtBudget:
-    """Returns the worst of all rows at a budget: who came first is who broke it."""
+def _worst(rows: Sequence[_Row], budget: Budget, part: Part, first: bool) -> AtBudget:
+    """Returns the worst of all rows at a budget: who came first is who broke it.
+
+    Args:
+      rows: the untouched images, then those of each attack.
+      budget: the ball.
+      part: the images.
+      first: whether the ball is the first of all.
+    """
     outcomes = [row.outcome for row in rows]
     broken = broken_by(outcomes, budget)
     within = np.array([inside(outcome, budget) for outcome in outcomes])
@@ -200,7 +205,13 @@ def _worst(
         images[better], margin[better] = row.images[better], row.verdict.margin[better]
         member[better] = len(shares)
         rate[gained] = 1
-        cost = (0, 0, 0.0) if place in told else row[4:]
-        told.add(place)
+        cost = row[4:] if _is_own(row.outcome, budget, first) else (0, 0, 0.0)
         shares.append(Share(row.name, int(left.sum()), int(gained.sum()), *cost))
     return AtBudget(budget, images, rate, margin, member, tuple(shares))
+
+
+def _is_own(outcome: Outcome, budget: Budget, first: bool) -> bool:
+    """Returns whether what a row has cost is told at a budget: it is at one alone."""
+    if outcome.epsilon is None:
+        return first
+    return (outcome.norm, outcome.epsilon) == budget
