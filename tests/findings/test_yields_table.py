@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from robust_manifold.findings.yields import _in_order
+from robust_manifold.evaluation.cascades import in_order
 from robust_manifold.findings.yields_tables import (
     FILE,
     YieldLine,
@@ -98,7 +98,7 @@ def test_known_and_fresh_keys_are_told_apart(lines):
 
 def test_members_stand_where_they_worked_in_any_round():
     rounds = [["a", "d"], ["a", "b", "d"], ["a", "c", "d", "e"]]
-    assert _in_order(rounds) == ["a", "c", "b", "d", "e"]
+    assert in_order(rounds) == ["a", "c", "b", "d", "e"]
 
 
 def test_a_pilot_tells_what_was_tried_best_first():
