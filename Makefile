@@ -6,7 +6,7 @@ WORKDIR ?= runs/mnist_quick
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart reproduce results bench test test-all lint format clean
+.PHONY: help quickstart reproduce results bench docs test test-all lint format clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,13 @@ $(VENV)/.bench: $(VENV)/.quick
 bench: $(VENV)/.bench ## Measure speed beside other libraries: ten minutes with nothing else running
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/short.py $(BENCH)
 
+$(VENV)/.docs: $(VENV)/.quick
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quick,docs]'
+	@touch $@
+
+docs: $(VENV)/.docs ## Make the site in site/; a warning, such as a dead link, is an error
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs site
+
 # Most of the time of the tests is compilation: XLA's, where of small programs faster
 # ones are not worth it, and a part each is quicker and takes fewer memory maps than
 # many; and Python's, which many processes share. `make test-all` runs what users run.
@@ -112,4 +119,4 @@ format: $(VENV)/.develop ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment and caches, but no runs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache dist build
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .import_linter_cache dist build

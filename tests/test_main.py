@@ -366,8 +366,8 @@ def test_help_is_worth_reading():
 
 
 def test_the_stages_are_told_of_where_they_are_listed():
-    readme = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-    about = readme.partition("runs every stage that has not finished")[2][:600]
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "run.md").read_text()
+    about = page.partition("runs every stage that has not finished")[2][:600]
     for stage in default_config().stages:
         assert f"`{stage}`" in about, stage
 

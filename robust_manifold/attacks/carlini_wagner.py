@@ -50,7 +50,7 @@ class CarliniWagner(SteppedAttack[Any]):
       failure of all c (tenfold, up to 10^4 times the first one) half as many are,
       and a single pixel without which all fail is kept for good.  The original goes
       on while it succeeds and has no way back.
-    * `linf`: the sum of max(|delta_i| - tau, 0) over pixels, where tau falls to 0.9
+    * `linf`: the sum of `max(|delta_i| - tau, 0)` over pixels, where tau falls to 0.9
       of the distance on success, and goes halfway back on failure of all c (tenfold,
       up to 100 times the first one), which the original does not.
 

@@ -60,7 +60,7 @@ class ElasticNetState(NamedTuple):
 class ElasticNet(SteppedAttack[ElasticNetState]):
     """Elastic-net attack, "EAD" (Chen et al. 2018): FISTA with shrinkage.
 
-    Minimises beta * |delta|_1 + |delta|_2^2 + c * max(z_y - max_j z_j + kappa, 0) and
+    Minimises `beta * |delta|_1 + |delta|_2^2 + c * max(z_y - max_j z_j + kappa, 0)` and
     searches for the constant c as `CarliniWagner` does.  A step of size
     `learning_rate`, falling with the square root of what is left of the round, is
     followed by shrinkage by `beta`: a pixel that moved less stays where it was.  As in

@@ -88,7 +88,7 @@ def frechet_distance(
 ) -> float:
     """Returns the squared Fréchet distance of the Gaussians fitted to two sets.
 
-    |mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2), with the unbiased
+    `|mean - mean'|^2 + trace(C + C' - 2 (C^1/2 C' C^1/2)^1/2)`, with the unbiased
     covariances C and C'.  The last trace is the sum of the singular values of
     C^1/2 C'^1/2, which are computed without squaring anything, so that more
     dimensions than images do no harm.  Zero for equal sets only up to rounding, and

@@ -44,7 +44,7 @@ class Model(NamedTuple):
         is of.  A draw from the prior is then of any class with equal probability,
         and no gradient leads from class to class: inversion stays in the class that
         it started in.  0 for all other models.
-      features: returns the input of the network's last dense layer, [*batch, d], as
+      features: returns the input of the network's last dense layer, `[*batch, d]`, as
         `features(params, inputs)`, in inference mode and with batch axes as for
         `apply`.
     """

@@ -1,0 +1,76 @@
+"""How Sphinx makes the site: `make docs`."""
+
+import pathlib
+import re
+
+import sphinx.addnodes
+
+project = "robust_manifold"
+html_title = "robust_manifold"
+html_theme = "furo"
+html_theme_options = {"navigation_with_keys": True}
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+# Texts of results.md, which holds them already.
+exclude_patterns = ["results/*"]
+
+# Anchors as a repository's own view makes them, so that links work in both.
+myst_heading_anchors = 3
+# Notebooks are shown as they were stored; `make test-all` runs them.
+nb_execution_mode = "off"
+
+# What single backquotes hold is code.
+default_role = "code"
+autodoc_member_order = "groupwise"
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 70
+napoleon_use_ivar = True
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PAGES = {"README": "index", "CONTRIBUTING": "contributing", "CHANGELOG": "changelog"}
+"""Texts of the repository's top folder, and the pages that include them."""
+
+
+def link_the_repository(app, doctree):
+    """Turns links to files outside of this folder to pages, or to copies of the files.
+
+    A link to a folder, of which the site has no page, becomes plain text.
+    """
+    for link in list(doctree.findall(sphinx.addnodes.pending_xref)):
+        target = link["reftarget"]
+        # Of a file in this folder, this is the path of its page; see MyST.
+        path = (_ROOT / "docs" / target).resolve()
+        if link.get("refdomain") is None:
+            # The page includes a text of the top folder, whose links begin there.
+            path = path if path.exists() else (_ROOT / target).resolve()
+        if path.stem in _PAGES and path.parent == _ROOT:
+            link["refdomain"], link["reftarget"] = "doc", _PAGES[path.stem]
+            link["reftargetid"] = link.get("reftargetid")
+        elif path.is_dir():
+            link.replace_self(link.children)
+        elif path.is_file():
+            copy = sphinx.addnodes.download_reference("", "", *link.children)
+            copy["reftarget"] = f"/../{path.relative_to(_ROOT)}"
+            link.replace_self(copy)
+
+
+def shorten(app, what, name, thing, options, signature, returned):
+    """Returns signatures with the types as the package writes them."""
+
+    def short(text):
+        text = (text or "").replace("jaxlib._jax.Array", "Array")
+        return re.sub(r"(\w+)\[Array, ''\]", r"\1", text) or None
+
+    return short(signature), short(returned)
+
+
+def setup(app):
+    """Connects both to Sphinx."""
+    # Before Sphinx gathers what is to be copied.
+    app.connect("doctree-read", link_the_repository, priority=400)
+    app.connect("autodoc-process-signature", shorten)

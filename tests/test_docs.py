@@ -1,0 +1,74 @@
+"""The pages: their examples run, their commands can be typed, their files exist."""
+
+import doctest
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+from robust_manifold import command_line
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+}
+MADE = "docs/results.md"
+"""Is made of runs that were, with the commands that were typed then."""
+EXPERIMENT = re.compile(r"(?:-m robust_manifold\.main|robust-manifold run) ([^&]+)")
+
+
+def blocks(text):
+    """Returns the code of a page, without the fences."""
+    return re.findall(r"^```\w*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    """Returns the arguments of each command that runs an experiment."""
+    lines = "".join(blocks(text)).replace("\\\n", " ").splitlines()
+    found = [match[1] for line in lines if (match := EXPERIMENT.search(line))]
+    return [shlex.split(line, comments=True) for line in found if "$" not in line]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page, text in PAGES.items() if ">>> " in text]
+)
+def test_the_examples_run(page):
+    # Fences are cut out first: to doctest one would be part of the expected output.
+    text = re.sub(r"^```.*$", "", PAGES[page], flags=re.MULTILINE)
+    test = doctest.DocTestParser().get_doctest(text, {}, page, page, 0)
+    told = []
+    results = doctest.DocTestRunner().run(test, out=told.append)
+    assert results.failed == 0, "".join(told)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page, text in PAGES.items() if commands(text) and page != MADE]
+)
+def test_the_commands_can_be_typed(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for arguments in commands(PAGES[page]):
+        values = flags.FlagValues()
+        command_line.define_flags(values)
+        # ml_collections looks for the keys that are changed there.
+        monkeypatch.setattr("sys.argv", ["main", *arguments])
+        command_line.parse(["main", *arguments], values)
+        command_line.arguments(values)
+
+
+def test_there_are_commands_to_be_typed():
+    assert sum(len(commands(text)) for text in PAGES.values()) > 20
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_what_a_page_links_to_exists(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", PAGES[page]):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_page_has_a_place_in_the_site():
+    listed = re.findall(r"^(?:.*<)?([\w/]+)>?$", PAGES["docs/index.md"], re.MULTILINE)
+    pages = {pathlib.Path(page).stem for page in PAGES if page.startswith("docs/")}
+    assert pages - {"index"} <= set(listed)
