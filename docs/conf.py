@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 
 import sphinx.addnodes
 
@@ -69,8 +70,21 @@ def shorten(app, what, name, thing, options, signature, returned):
     return short(signature), short(returned)
 
 
+def skip(app, what, name, thing, skipped, options):
+    """Skips a method of which a public base class says what it does."""
+    thing = getattr(thing, "fget", getattr(thing, "func", thing))
+    module = sys.modules.get(getattr(thing, "__module__", None) or "")
+    owner = getattr(module, getattr(thing, "__qualname__", "").rpartition(".")[0], None)
+    for base in owner.__mro__[1:] if isinstance(owner, type) else ():
+        public = sys.modules.get(".".join(base.__module__.split(".")[:2]))
+        if name in vars(base) and getattr(public, base.__name__, None) is base:
+            return True
+    return None
+
+
 def setup(app):
-    """Connects both to Sphinx."""
+    """Connects these to Sphinx."""
     # Before Sphinx gathers what is to be copied.
     app.connect("doctree-read", link_the_repository, priority=400)
     app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", skip)

@@ -15,6 +15,8 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 }
+ALONE = "docs/adapters.md"
+"""Runs in tests/test_docs_adapters.py, section by section: each has its framework."""
 MADE = "docs/results.md"
 """Is made of runs that were, with the commands that were typed then."""
 EXPERIMENT = re.compile(r"(?:-m robust_manifold\.main|robust-manifold run) ([^&]+)")
@@ -33,7 +35,7 @@ def commands(text):
 
 
 @pytest.mark.parametrize(
-    "page", [page for page, text in PAGES.items() if ">>> " in text]
+    "page", [page for page, text in PAGES.items() if ">>> " in text and page != ALONE]
 )
 def test_the_examples_run(page):
     # Fences are cut out first: to doctest one would be part of the expected output.
