@@ -9,6 +9,8 @@ import sphinx.addnodes
 project = "robust_manifold"
 html_title = "robust_manifold"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 extensions = [
     "myst_nb",
@@ -24,13 +26,15 @@ exclude_patterns = ["results/*"]
 myst_heading_anchors = 3
 # Notebooks are shown as they were stored; `make test-all` runs them.
 nb_execution_mode = "off"
+nb_merge_streams = True
 
 # What single backquotes hold is code.
 default_role = "code"
 autodoc_member_order = "groupwise"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 70
-napoleon_use_ivar = True
+# Fields of dataclasses are told as they are written, their types by the signature.
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _PAGES = {"README": "index", "CONTRIBUTING": "contributing", "CHANGELOG": "changelog"}
