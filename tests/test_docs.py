@@ -5,6 +5,8 @@ import pathlib
 import re
 import shlex
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 
@@ -15,8 +17,8 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 }
-ALONE = "docs/adapters.md"
-"""Runs in tests/test_docs_adapters.py, section by section: each has its framework."""
+ALONE = ("docs/adapters.md", "docs/evaluate.md")
+"""Run in test files of their own: frameworks may be missing, and times differ."""
 MADE = "docs/results.md"
 """Is made of runs that were, with the commands that were typed then."""
 EXPERIMENT = re.compile(r"(?:-m robust_manifold\.main|robust-manifold run) ([^&]+)")
@@ -35,7 +37,8 @@ def commands(text):
 
 
 @pytest.mark.parametrize(
-    "page", [page for page, text in PAGES.items() if ">>> " in text and page != ALONE]
+    "page",
+    [page for page, text in PAGES.items() if ">>> " in text and page not in ALONE],
 )
 def test_the_examples_run(page):
     # Fences are cut out first: to doctest one would be part of the expected output.
@@ -74,3 +77,26 @@ def test_every_page_has_a_place_in_the_site():
     listed = re.findall(r"^(?:.*<)?([\w/]+)>?$", PAGES["docs/index.md"], re.MULTILINE)
     pages = {pathlib.Path(page).stem for page in PAGES if page.startswith("docs/")}
     assert pages - {"index"} <= set(listed)
+
+
+def test_the_readme_is_short():
+    lines = PAGES["README.md"].splitlines()
+    assert len(lines) <= 150
+    cells = [cell for line in lines if line[:1] == "|" for cell in line.split("|")]
+    assert cells and max(map(len, cells)) <= 88
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(capsys):
+    def apply(params, image):
+        return image.reshape(-1) @ params
+
+    labels = np.arange(24) % 3
+    noise = np.random.default_rng(0).uniform(0.2, 0.4, (24, 4))
+    images = np.float32(noise + 0.3 * np.eye(3, 4)[labels]).reshape(24, 2, 2, 1)
+    names = {"apply": apply, "params": jnp.eye(4, 3), "images": images}
+    codes = re.findall(r"^```python\n(.*?)^```$", PAGES["README.md"], re.DOTALL | re.M)
+    assert len(codes) == 2
+    for code in codes:
+        exec(code, names | {"labels": labels})
+    assert "rounded: 24 images, effort quick\nFLAG" in capsys.readouterr().out
