@@ -36,6 +36,10 @@ maximum_signature_line_length = 70
 # Fields of dataclasses are told as they are written, their types by the signature.
 napoleon_custom_sections = [("Attributes", "params_style")]
 
+# A block that names no language is text, or what was printed.
+highlight_language = "none"
+
+_COLON = "\ufff9"
 _ROOT = pathlib.Path(__file__).parents[1]
 _PAGES = {"README": "index", "CONTRIBUTING": "contributing", "CHANGELOG": "changelog"}
 """Texts of the repository's top folder, and the pages that include them."""
@@ -86,9 +90,23 @@ def skip(app, what, name, thing, skipped, options):
     return None
 
 
+def hide_colons(app, what, name, thing, options, lines):
+    """Keeps napoleon from taking what stands before a colon for a type."""
+    if what in ("attribute", "property", "data"):
+        lines[:] = [line.replace(":", _COLON) for line in lines]
+
+
+def show_colons(app, what, name, thing, options, lines):
+    """Brings them back."""
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
 def setup(app):
     """Connects these to Sphinx."""
     # Before Sphinx gathers what is to be copied.
     app.connect("doctree-read", link_the_repository, priority=400)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)
+    # Napoleon has the priority 500.
+    app.connect("autodoc-process-docstring", hide_colons, priority=400)
+    app.connect("autodoc-process-docstring", show_colons, priority=600)
