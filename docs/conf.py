@@ -9,6 +9,7 @@ import sphinx.addnodes
 project = "robust_manifold"
 html_title = "robust_manifold"
 html_theme = "furo"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
