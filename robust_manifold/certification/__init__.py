@@ -2,5 +2,28 @@
 
 from robust_manifold.certification.codebook import Codebook, class_distances
 from robust_manifold.certification.radius import Certificates, certify
+from robust_manifold.certification.smoothing import (
+    ABSTAINED,
+    Counts,
+    Smoothed,
+    Smoothing,
+    WithoutKey,
+    count,
+    lower_share,
+    smoothed,
+)
 
-__all__ = ["Certificates", "Codebook", "certify", "class_distances"]
+__all__ = [
+    "ABSTAINED",
+    "Certificates",
+    "Codebook",
+    "Counts",
+    "Smoothed",
+    "Smoothing",
+    "WithoutKey",
+    "certify",
+    "class_distances",
+    "count",
+    "lower_share",
+    "smoothed",
+]
