@@ -1,6 +1,10 @@
 """Certificates: radii within which no step changes a prediction."""
 
-from robust_manifold.certification.codebook import Codebook, class_distances
+from robust_manifold.certification.codebook import (
+    Codebook,
+    class_distances,
+    codebook_of,
+)
 from robust_manifold.certification.radius import Certificates, certify
 from robust_manifold.certification.smoothing import (
     ABSTAINED,
@@ -23,6 +27,7 @@ __all__ = [
     "WithoutKey",
     "certify",
     "class_distances",
+    "codebook_of",
     "count",
     "lower_share",
     "smoothed",

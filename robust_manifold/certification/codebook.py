@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from robust_manifold.core.checks import checked_images, checked_labels
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.types import Params
 
 
 class Codebook(NamedTuple):
@@ -17,6 +18,25 @@ class Codebook(NamedTuple):
 
     prototypes: Float[np.ndarray, "k height width channels"]
     labels: Int[np.ndarray, " k"]
+
+
+def codebook_of(params: Params) -> Codebook:
+    """Returns the prototypes of the parameters of a model `codebook`.
+
+    Raises:
+      UsageError: for the parameters of another model.
+    """
+    prototypes = params["params"].get("prototypes")
+    if prototypes is None:
+        raise UsageError(
+            "params have no prototypes; allowed: those of the model 'codebook'."
+        )
+    prototypes = np.asarray(prototypes)
+    classes, per_class = prototypes.shape[:2]
+    return Codebook(
+        prototypes.reshape(-1, *prototypes.shape[2:]),
+        np.repeat(np.arange(classes), per_class),
+    )
 
 
 class Given(NamedTuple):

@@ -37,6 +37,7 @@ _D = _dense(784, 200) + _dense(200, 200) + _dense(200, 10)
 # Text, image shape, parameters counted by hand.
 PUBLISHED = {
     "linear": (DIGITS, _dense(784, 10)),
+    "codebook": (DIGITS, 10 * 100 * 784),
     "small_cnn": (
         DIGITS,
         _conv(5, 1, 16) + _conv(5, 16, 32) + _dense(7 * 7 * 32, 128) + _dense(128, 10),
