@@ -27,6 +27,19 @@ def test_logits_are_minus_the_squares_of_the_nearest_distances():
     np.testing.assert_allclose(one, -squared[0], rtol=1e-4)
 
 
+def test_batches_agree_and_training_changes_nothing():
+    images = jnp.asarray(IMAGES[:6])
+    nested = MODEL.apply(PARAMS, images.reshape(2, 3, *SHAPE))
+    np.testing.assert_allclose(nested.reshape(6, 3), LOGITS[:6], rtol=1e-5)
+    mapped = jax.vmap(MODEL.apply, (None, 0))(PARAMS, images)
+    np.testing.assert_allclose(mapped, LOGITS[:6], rtol=1e-5)
+    trained, params = MODEL.train(PARAMS, images, jax.random.key(1))
+    np.testing.assert_allclose(trained, LOGITS[:6], rtol=1e-5)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, PARAMS))
+    with pytest.raises(UsageError, match="no features; allowed: a dense layer"):
+        MODEL.features(PARAMS, images)
+
+
 def test_what_is_certified_is_what_classifies():
     codebook = codebook_of(PARAMS)
     distances = class_distances(codebook, IMAGES)

@@ -246,7 +246,7 @@ def program_of(model):
     return program
 
 
-@pytest.mark.parametrize("text", QUICK)
+@pytest.mark.parametrize("text", sorted(set(QUICK) - {"codebook"}))
 def test_the_contract_of_a_model(text):
     model, params = ready(text)
     program = program_of(model)
