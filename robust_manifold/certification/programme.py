@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-import scipy.sparse
 from jaxtyping import Float
 
 from robust_manifold.certification.half_space import ORDER, nearest
@@ -62,9 +61,13 @@ def solve(programme: Programme, enough: float = np.inf) -> Bounds:
     lengths = np.linalg.norm(programme.normals, axis=1)
     depth = _shares(programme.offsets, lengths)
     rows = np.argsort(-depth)[:_FIRST]
-    lower, upper, best = 0.0, np.inf, programme.inside
+    upper, best = np.inf, programme.inside
+    # One half-space may be enough, and costs little.
+    lower = max(lower_bound(programme, rows[[k]], np.ones(1)) for k in range(len(rows)))
+    if lower >= enough:
+        return Bounds(lower, upper, best)
     for _ in range(_ROUNDS):
-        solved = _solve_rows(programme, rows)
+        solved = _solve_rows(programme, rows, enough)
         lower = max(lower, lower_bound(programme, rows, solved.weights))
         # An infinite bound tells that rounding alone is left of a half-space.
         lower = min(
@@ -108,43 +111,58 @@ def lower_bound(programme: Programme, rows, weights) -> float:
     return found.distance * (1 - 4 * (programme.inside.size + 16) * unit)
 
 
-def _solve_rows(programme: Programme, rows) -> _Solved:
-    if programme.norm == "l2":
-        return _quadratic(programme, rows)
-    return _linear(programme, rows)
+def _solve_rows(programme: Programme, rows, enough: float) -> _Solved:
+    if programme.norm == "linf":
+        return _widening(programme, rows, enough)
+    return (_quadratic if programme.norm == "l2" else _linear)(programme, rows)
 
 
 def _linear(programme: Programme, rows) -> _Solved:
-    """Returns multipliers and step of the linear programme over some half-spaces."""
+    """Returns multipliers and step of the shortest in ℓ1 that some half-spaces hold."""
     normals, offsets = programme.normals[rows], programme.offsets[rows]
     n = normals.shape[1]
     # The step is the difference of two parts, each 0 or more, within the box.
-    bounds = np.stack(
-        [np.zeros(2 * n), np.concatenate([programme.high, -programme.low])], 1
-    )
-    table = np.concatenate([-normals, normals], axis=1)
-    if programme.norm == "l1":
-        cost, limits = np.ones(2 * n), -offsets
-    else:
-        each = scipy.sparse.eye_array(n)
-        longest = scipy.sparse.coo_array(-np.ones((n, 1)))
-        table = scipy.sparse.block_array(
-            [
-                [scipy.sparse.coo_array(table), scipy.sparse.coo_array((len(rows), 1))],
-                [scipy.sparse.hstack([each, each]), longest],
-            ]
-        )
-        cost = np.append(np.zeros(2 * n), 1.0)
-        limits = np.append(-offsets, np.zeros(n))
-        bounds = np.concatenate([bounds, [[0, np.inf]]])
+    ends = np.concatenate([programme.high, -programme.low])
     found = scipy.optimize.linprog(
-        cost, A_ub=table, b_ub=limits, bounds=bounds, method="highs"
+        np.ones(2 * n),
+        A_ub=np.concatenate([-normals, normals], axis=1),
+        b_ub=-offsets,
+        bounds=np.stack([np.zeros(2 * n), ends], axis=1),
     )
     if found.x is None:
         # Rounding alone can leave no step: that to the prototype always is one.
         return _Solved(np.zeros(len(rows)), programme.inside)
-    weights = -found.ineqlin.marginals[: len(rows)]
-    return _Solved(weights, found.x[:n] - found.x[n : 2 * n])
+    return _Solved(-found.ineqlin.marginals, found.x[:n] - found.x[n:])
+
+
+def _widening(programme: Programme, rows, enough: float) -> _Solved:
+    """Returns those in ℓ∞: a cube is widened until it meets all of the half-spaces.
+
+    The step in the cube that lacks least is a programme of as many rows as there are
+    half-spaces.  Its multipliers tell how wide the cube must be at least, by
+    `nearest`; that is Newton's method on a convex function, and ends after a few.  Past
+    `enough` it stops.
+    """
+    normals, offsets = programme.normals[rows], programme.offsets[rows]
+    weights, step, width = np.eye(len(rows))[0], programme.inside, 0.0
+    for _ in range(_NEWTON):
+        wider = nearest(
+            weights @ normals, weights @ offsets, programme.low, programme.high, "linf"
+        ).distance
+        if not width * (1 + 1e-9) < wider < enough:
+            break
+        width = wider
+        ends = np.clip([-width, width], programme.low[:, None], programme.high[:, None])
+        found = scipy.optimize.linprog(
+            np.append(np.zeros(len(step)), 1.0),
+            A_ub=np.append(-normals, -np.ones((len(rows), 1)), axis=1),
+            b_ub=-offsets,
+            bounds=np.append(ends, [[-np.inf, np.inf]], axis=0),
+        )
+        if found.x is None:
+            break
+        weights, step = np.maximum(-found.ineqlin.marginals, 0), found.x[:-1]
+    return _Solved(weights, step)
 
 
 def _quadratic(programme: Programme, rows) -> _Solved:
