@@ -1,6 +1,9 @@
 """A run whose classifier is a codebook, trained on its certificate."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from robust_manifold.certification import certify, codebook_of
@@ -42,6 +45,23 @@ def test_a_codebook_is_trained_stored_attacked_and_certified(program, project):
     found = certify(codebook, images, labels)
     assert found.correct.all() and (found.lower > 0.5).all()
     assert "fgsm" in (run / "results.csv").read_text()
+    lines = json.loads((run / "certificates.json").read_text())
+    assert {(line["norm"], line["box"]) for line in lines} == {
+        (norm, box) for norm in ("l2", "linf", "l1") for box in (False, True)
+    }
+    for line in lines:
+        assert line["n"] == 8 and line["changed"] == line["clean"]
+        assert line["half_space"] <= line["certified"] <= line["standing"]
+        assert line["standing"] <= line["clean"]
+    assert lines[0]["certified"] == 8
+    known = pd.read_csv(run / "results.csv").set_index("attack")
+    assert known.loc["fgsm(epsilon=0.1)", "correct"] >= next(
+        line["certified"]
+        for line in lines
+        if (line["norm"], line["box"], line["radius"]) == ("linf", True, 0.1)
+    )
+    assert "Certified accuracy" in (run / "report/table.md").read_text()
+    assert (run / "report/figures/certificates.png").stat().st_size > 0
 
 
 def test_a_killed_training_goes_on_to_the_same_codebook(program, project, monkeypatch):
