@@ -22,11 +22,7 @@ from robust_manifold.certification.programme import Programme, solve
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
 
-_DUAL_METRICS: dict[str, Any] = {
-    "linf": "cityblock",
-    "l2": "euclidean",
-    "l1": "chebyshev",
-}
+_DUAL_METRICS: dict[str, Any] = {"linf": "cityblock", "l1": "chebyshev"}
 _CHUNK = 64
 """Prototypes of other classes that are looked at together."""
 
@@ -125,9 +121,7 @@ def _asked(given: Given, label, rows, norm: Norm) -> Iterator[_Asked | None]:
     if not len(own):
         yield from [None] * len(rows)
         return
-    unit = np.finfo(np.float64).eps
-    apart = 2 * scipy.spatial.distance.cdist(own, others, _DUAL_METRICS[norm])
-    apart *= 1 + 4 * (own.shape[1] + 16) * unit
+    apart = _apart(own, others, norm)
     images = given.images[rows]
     errors = 2 * rounding(images, given.prototypes)
     own_squared = squared_distances(images, own)
@@ -140,6 +134,17 @@ def _asked(given: Given, label, rows, norm: Norm) -> Iterator[_Asked | None]:
             if right
             else None
         )
+
+
+def _apart(own, others, norm: Norm) -> Float[np.ndarray, "own others"]:
+    """Returns twice the distances in the dual norm, or a little more, never less."""
+    if norm == "l2":
+        # By products of matrices, ten times as fast.
+        error = rounding(own, others)[:, None]
+        found = np.sqrt(squared_distances(own, others) + error)
+    else:
+        found = scipy.spatial.distance.cdist(own, others, _DUAL_METRICS[norm])
+    return 2 * found * (1 + 4 * (own.shape[1] + 16) * np.finfo(np.float64).eps)
 
 
 def _radius(asked: _Asked, box: bool, exact: bool) -> _Found:
