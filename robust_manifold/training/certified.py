@@ -38,6 +38,7 @@ from robust_manifold.training.descent import descend, moving_average, remember
 from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 from robust_manifold.training.prototypes import centres
 
+_BINDING, _NEWTON = 8, 12
 _GENERATED = 100
 """Images that are generated together."""
 
@@ -69,6 +70,8 @@ class Certified(ClassifierTraining):
       others: likewise of all other classes.
       rounds: of k-means for the start; 0 starts with training images.
       average_decay: as for `CrossEntropy`, of the prototypes.
+      box: whether steps must keep pixels in [0, 1], which makes radii larger: those
+        of the few half-spaces that bind without it are measured in the box.
     """
 
     optimizer: Optimizer | str = Adam(0.01, schedule="cosine")
@@ -78,6 +81,7 @@ class Certified(ClassifierTraining):
     others: int = 60
     rounds: int = 10
     average_decay: float = 0.0
+    box: bool = False
 
     starts_from_images: ClassVar[bool] = True
 
@@ -90,6 +94,8 @@ class Certified(ClassifierTraining):
             holds = is_whole(getattr(self, field), least)
             check(holds, self, field, f"{least} or more")
         check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
+        known = not self.box or self.norm != "l1"
+        check(known, self, "box", "False where norm is l1")
 
     def start(
         self,
@@ -197,7 +203,17 @@ class Certified(ClassifierTraining):
         own_rows, other_rows = rows[own], rows[other]
         gaps = _squared(other_rows, row)[None] - _squared(own_rows, row)[:, None]
         apart = _apart(own_rows, other_rows, self.norm)
-        return jnp.min(jnp.max(gaps / (2 * apart), axis=0))
+        bounds = gaps / (2 * apart)
+        if not self.box:
+            return jnp.min(jnp.max(bounds, axis=0))
+        # The own prototype that binds, of each of the few others that bind first.
+        first = _nearest(jnp.max(bounds, axis=0), min(_BINDING, number))
+        binding = jnp.argmax(bounds[:, first], axis=0)
+        normals = 2 * (other_rows[first] - own_rows[binding])
+        within = functools.partial(_distance_in_box, row, norm=self.norm)
+        found = jax.vmap(within)(normals, gaps[binding, first])
+        free = bounds[binding, first]
+        return jnp.min(jnp.where(free > 0, found, free))
 
     def _descent(self, steps: int) -> optax.GradientTransformation:
         return as_optimizer(self.optimizer).build(steps)
@@ -234,6 +250,7 @@ class CertifiedOnManifold(Certified):
       rounds: as for `Certified`; with 0 the prototypes start as reconstructions of
         training images.
       average_decay: as for `Certified`, of the latents.
+      box: as for `Certified`.
       solver: of the inversions for the start, or its text as in a config.
       restarts: of these, their text or number.
       spanner: the generator; set by `with_spanner`.
@@ -328,3 +345,29 @@ def _apart(own, others, norm: Norm):
     sizes = jnp.abs(own[:, None] - others[None])
     found = jnp.sum(sizes, axis=2) if norm == "linf" else jnp.max(sizes, axis=2)
     return jnp.maximum(found, 1e-6)
+
+
+def _distance_in_box(row, normal, offset, *, norm: Norm):
+    """Returns the length of the smallest step with normal · step >= offset in the box.
+
+    Every pixel moves until it meets its bound; how far the others must go then is found
+    by Newton's method on a concave, piecewise linear function, which is exact after as
+    many steps as there are pieces.  See `certification.half_space.nearest`.
+    """
+    size = jnp.abs(normal)
+    room = jnp.where(normal > 0, 1 - row, row)
+    # A pixel of no size never moves; the derivative of its end would be no number.
+    divisor = jnp.where(size > 0, size, 1)
+    slopes, ends = (size**2, room / divisor) if norm == "l2" else (size, room)
+
+    def reached(time, _):
+        moving = ends > time
+        left = offset - jnp.sum(jnp.where(moving, 0, slopes * ends))
+        rest = jnp.sum(jnp.where(moving, slopes, 0))
+        return jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1), time), None
+
+    time, _ = jax.lax.scan(reached, jnp.zeros(()), length=_NEWTON)
+    if norm == "linf":
+        return time
+    step = jnp.minimum(time * size, room)
+    return jnp.sqrt(jnp.maximum(jnp.sum(step**2), 1e-12))

@@ -7,9 +7,11 @@ import pytest
 
 from robust_manifold import data, models
 from robust_manifold.certification import certify, codebook_of
+from robust_manifold.certification.half_space import nearest
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.training import Certified, CertifiedOnManifold
+from robust_manifold.training.certified import _distance_in_box
 from robust_manifold.training.prototypes import centres
 from tests.training.networks import GENERATOR, LATENT, SHAPE
 
@@ -43,6 +45,43 @@ def test_the_radius_trained_on_is_the_half_space_bound(norm):
     np.testing.assert_allclose(
         found[known.correct], known.half_space[known.correct], rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_distance_in_the_box_is_the_certificate_s(norm):
+    rng, n = np.random.default_rng(0), 30
+    for _ in range(20):
+        row = np.clip(rng.normal(0.5, 0.5, n), 0, 1)
+        normal, inside = rng.normal(size=n), rng.random(n)
+        # Half of the way to a place in the box: the half-space meets it.
+        offset = 0.5 * abs(normal @ (inside - row)) + 0.01
+        if normal @ (inside - row) < 0:
+            normal = -normal
+        known = nearest(normal, offset, -row, 1 - row, norm)
+        arguments = (jnp.asarray(each, jnp.float32) for each in (row, normal, offset))
+        found = _distance_in_box(*arguments, norm=norm)
+        if np.isfinite(known.distance):
+            np.testing.assert_allclose(found, known.distance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_with_two_prototypes_the_radius_in_the_box_is_exact(norm):
+    model = models.build("codebook(per_class=1)", image_shape=SHAPE, classes=2)
+    params = model.init(KEY)
+    images = np.round(_drawn()[0] * 2) / 2
+    labels = np.argmax(model.apply(params, jnp.asarray(images)), 1).astype(np.int32)
+    training = Certified(norm=norm, box=True)
+    prototypes = params["params"]["prototypes"]
+    radius = jax.vmap(lambda x, y: training.radius(prototypes, x, y))
+    known = certify(codebook_of(params), images, labels, norm, box=True)
+    np.testing.assert_allclose(radius(images, labels), known.lower, rtol=1e-3)
+    assert (known.lower > 1.01 * known.half_space).any()
+    slopes = jax.grad(
+        lambda w: jnp.sum(
+            jax.vmap(lambda x, y: training.radius(w, x, y))(images, labels)
+        )
+    )(prototypes)
+    assert np.isfinite(slopes).all() and (np.asarray(slopes) != 0).any()
 
 
 def test_an_image_far_from_the_border_looks_at_its_nearest_alone():
@@ -162,6 +201,10 @@ def test_what_cannot_be_trained_is_refused():
         Certified().init(linear, KEY, 5)
     with pytest.raises(UsageError, match="norm is 'l0'; allowed: linf, l2 or l1"):
         Certified(norm="l0")
+    with pytest.raises(
+        UsageError, match="box is True; allowed: False where norm is l1"
+    ):
+        Certified(norm="l1", box=True)
     with pytest.raises(UsageError, match="spanner of CertifiedOnManifold is None"):
         CertifiedOnManifold().init(MODEL, KEY, 5)
     with pytest.raises(UsageError, match="margin is 0.0; allowed: a finite numb"):
