@@ -6,6 +6,7 @@ from robust_manifold.config import STAGES, Experiment
 from robust_manifold.findings import (
     accuracy,
     audit,
+    certificates,
     convergence,
     detection,
     diagnostics,
@@ -30,6 +31,7 @@ EVERY: list[Finding] = [
     random_keys.FINDING,
     yields.FINDING,
     exchange.FINDING,
+    certificates.FINDING,
     views.FINDING,
     audit.FINDING,
     on_manifold.FINDING,

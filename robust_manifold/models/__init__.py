@@ -3,6 +3,7 @@
 # Importing a file of networks enters them in the registry.
 from robust_manifold.models import (
     classifiers,
+    codebook,
     discriminators,
     encoders,
     generators,

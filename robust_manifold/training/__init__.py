@@ -2,6 +2,11 @@
 
 # Importing a file of trainings enters them in the registry.
 from robust_manifold.training.adversarial import Adversarial
+from robust_manifold.training.certified import (
+    Certified,
+    CertifiedMetrics,
+    CertifiedOnManifold,
+)
 from robust_manifold.training.classifier import (
     ClassifierMetrics,
     ClassifierState,
@@ -42,6 +47,9 @@ __all__ = [
     "TRADES",
     "Adam",
     "Adversarial",
+    "Certified",
+    "CertifiedMetrics",
+    "CertifiedOnManifold",
     "ClassifierMetrics",
     "ClassifierState",
     "ClassifierTraining",

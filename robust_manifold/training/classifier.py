@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -33,6 +34,27 @@ class ClassifierTraining(abc.ABC):
     needs_spanner: ClassVar[bool] = False
     """Whether a generator is needed: then `with_spanner` comes first, and `init` is
     given the generator's parameters, which ride in the state."""
+
+    starts_from_images: ClassVar[bool] = False
+    """Whether `start` makes its first parameters of training images."""
+
+    def start(
+        self,
+        model: Model,
+        key: PRNGKey,
+        images: Float[np.ndarray, "n height width channels"],
+        labels: Int[np.ndarray, " n"],
+    ) -> Params | None:
+        """Returns the parameters that training images give to start with, or None.
+
+        Args:
+          model: the classifier.
+          key: of the whole training.
+          images: of the training split, pixels in [0, 1].
+          labels: their classes.
+        """
+        del model, key, images, labels
+        return None
 
     def with_spanner(self, spanner: Spanner) -> "ClassifierTraining":
         """Returns the training that uses this generator; itself if it needs none."""
@@ -170,7 +192,7 @@ class CrossEntropy(ClassifierTraining):
         if start is None:
             params = model.init(keys.stream(key, "init"))
         else:
-            params = self._fitting(model, start)
+            params = fitting(self, model, start)
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -223,19 +245,24 @@ class CrossEntropy(ClassifierTraining):
         )
         return state, descended
 
-    def _fitting(self, model: Model, start: Params) -> Params:
-        """Returns a copy of parameters that the model can take; the step donates it."""
-        try:
-            return models.from_table(model, models.to_table(start))
-        except UsageError as error:
-            raise UsageError(f"start of {type(self).__name__}: {error}") from None
-
     def _losses(
         self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
     ) -> Float[Array, " batch"]:
         targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
         targets = optax.smooth_labels(targets, self.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets)
+
+
+def fitting(training: ClassifierTraining, model: Model, start: Params) -> Params:
+    """Returns a copy of parameters that the model can take; a step donates its own.
+
+    Raises:
+      UsageError: if they do not fit.
+    """
+    try:
+        return models.from_table(model, models.to_table(start))
+    except UsageError as error:
+        raise UsageError(f"start of {type(training).__name__}: {error}") from None
 
 
 def accuracy(

@@ -238,6 +238,7 @@ def draw(model):
 
 
 UNPUBLISHED = {
+    "codebook": "its formula, in test_codebook.py",
     "linear": "its formula, in test_registry.py",
     "conv_encoder": "the same network of PyTorch's modules, in test_torch_weights.py",
     "mlp_discriminator": "its formula, in test_mlp.py",

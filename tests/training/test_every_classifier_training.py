@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from robust_manifold import models
 from robust_manifold.training import ClassifierTraining, classifier_trainings
-from tests.training.networks import linear, weights
+from tests.training.networks import SHAPE, linear, weights
 from tests.training.pairs import BATCH, KEY, MODEL, SPANNER, params_of_spanner
 
 PAIRS = "pairs=3, every=2, search=overpowered(eta=0.5, steps=5, restarts=1)"
@@ -19,20 +20,31 @@ TEXTS = [
     f"enhanced_inc({PAIRS})",
     f"overpowered_adversarial(attack=pgd(epsilon=0.1, steps=2), {PAIRS})",
 ]
+OF_CODEBOOKS = [
+    "certified(own=2, others=3)",
+    "certified_on_manifold(norm='linf', solver=adam(steps=3))",
+]
+CODEBOOK = models.build("codebook(per_class=3)", image_shape=SHAPE, classes=3)
 
 
-def _init(text, model=MODEL, steps=5, **given):
+def model_of(text):
+    return CODEBOOK if text in OF_CODEBOOKS else MODEL
+
+
+def _init(text, steps=5, **given):
     training = classifier_trainings.build(text).with_spanner(SPANNER)
     return training, training.init(
-        model, KEY, steps, spanner=params_of_spanner(), **given
+        model_of(text), KEY, steps, spanner=params_of_spanner(), **given
     )
 
 
 def test_the_list_is_whole():
-    assert {text.split("(")[0] for text in TEXTS} == set(classifier_trainings.names)
+    assert {text.split("(")[0] for text in TEXTS + OF_CODEBOOKS} == set(
+        classifier_trainings.names
+    )
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS)
 def test_texts_and_specs_are_the_same(text):
     training = classifier_trainings.build(text)
     again = classifier_trainings.build(classifier_trainings.to_string(training))
@@ -41,20 +53,21 @@ def test_texts_and_specs_are_the_same(text):
     assert classifier_trainings.to_string(classifier_trainings.build(name)) == name
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS)
 def test_steps_train_measure_and_compile_once(text):
     programs = ClassifierTraining.step._cache_size()
     for _ in range(2):
         training, state = _init(text)
-        before = weights(state.params).copy()
+        (before,) = map(np.array, jax.tree.leaves(training.train_params(state)))
         for _ in range(3):
-            state, metrics = training.step(MODEL, 5, KEY, state, *BATCH)
+            state, metrics = training.step(model_of(text), 5, KEY, state, *BATCH)
     assert ClassifierTraining.step._cache_size() - programs == 1
     assert state.step == 3
     chex.assert_tree_all_finite((state, metrics))
     chex.assert_shape(list(metrics), ())
     assert metrics._fields[:2] == ("loss", "accuracy")
-    assert not np.array_equal(weights(training.train_params(state)), before)
+    (after,) = jax.tree.leaves(training.train_params(state))
+    assert not np.array_equal(after, before)
 
 
 def test_steps_may_stand_in_a_scan():
@@ -96,7 +109,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_sentence(text):
             _init(text, start=given)
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS)
 def test_zero_steps_are_refused(text):
     with pytest.raises(ValueError, match=r"steps of \w+ is 0; allowed: 1 or more"):
         _init(text, steps=0)

@@ -2,6 +2,10 @@
 
 from robust_manifold.reporting.figures.bars import yield_bars
 from robust_manifold.reporting.figures.canvas import to_png
+from robust_manifold.reporting.figures.certified import (
+    CertifiedCurve,
+    certified_curves,
+)
 from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
     error_histogram,
@@ -30,12 +34,14 @@ from robust_manifold.reporting.figures.side_by_side import (
 )
 
 __all__ = [
+    "CertifiedCurve",
     "ProjectedImage",
     "RocCurve",
     "SheetGroup",
     "SheetRow",
     "SolverCurve",
     "accuracy_curves",
+    "certified_curves",
     "error_decades",
     "error_histogram",
     "interpolation_grid",

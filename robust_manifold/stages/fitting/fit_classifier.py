@@ -42,7 +42,16 @@ def fit(
         return trained.output(context, role)
     key, steps = context.stream(f"fit_{role}"), context.networks.classifier_steps(name)
     fitting = block.training if adapt is None else adapt(block.training)
-    validation = context.data.dataset.validation
+    dataset = context.data.dataset
+    train_split, validation = dataset.train, dataset.validation
+
+    def init():
+        arguments = given()
+        if fitting.starts_from_images and arguments.get("start") is None:
+            arguments["start"] = fitting.start(
+                model, key, data.to_float(train_split.images), train_split.labels
+            )
+        return fitting.init(model, key, steps, **arguments)
 
     def validate(params):
         if not validation.size:
@@ -53,7 +62,7 @@ def fit(
         context,
         Task(
             name=role,
-            init=lambda: fitting.init(model, key, steps, **given()),
+            init=init,
             step=lambda state, batch: fitting.step(
                 model, steps, key, state, batch.images, batch.labels
             ),

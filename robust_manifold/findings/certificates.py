@@ -1,0 +1,222 @@
+"""Certificates of codebooks: radii within which no step changes a prediction."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from robust_manifold import certification, data
+from robust_manifold.config import Column, Experiment
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.types import Params
+from robust_manifold.evaluation.intervals import wilson_interval
+from robust_manifold.findings.columns import file_of, title_of
+from robust_manifold.findings.finding import Finding, Passage, Shown
+from robust_manifold.models.codebook import Codebook
+from robust_manifold.reporting import ReportFigure, Table, figures
+from robust_manifold.reporting.columns import target_label
+from robust_manifold.reporting.labels import norm_label
+from robust_manifold.stages import Context
+from robust_manifold.stages.networks import trained
+from robust_manifold.stages.table.pace import Pace, Part
+from robust_manifold.stages.table.rounds import (
+    compute_rounds,
+    read_rounds,
+    round_paths,
+    stored_images,
+)
+
+SUMMARY = "certificates.json"
+RADII: dict[Norm, tuple[float, ...]] = {
+    "l2": (0.5, 1.0, 1.5, 1.58, 2.0, 2.5),
+    "linf": (0.05, 0.1, 0.15, 0.2, 0.3),
+    "l1": (5.0, 10.0, 12.0),
+}
+"""At which a table tells the certified accuracy; curves have all."""
+_STRETCH = 1.001
+"""A way out that is so much longer must change the class."""
+
+
+class _Setting(NamedTuple):
+    """What is certified: a column, and the steps that are allowed."""
+
+    column: Column
+    norm: Norm
+    box: bool
+
+    @property
+    def folder(self) -> str:
+        """Where its rounds lie."""
+        within = "-box" if self.box else ""
+        return f"certificates/{file_of(self.column)}/{self.norm}{within}"
+
+
+def find(context: Context) -> list[str]:
+    """Writes rounds of radii, and `certificates.json`; returns the files."""
+    settings = _settings(context)
+    folders = [setting.folder for setting in settings]
+    n = context.data.test.size
+    parts = {s: Part(n, stored=stored_images(context, [s.folder])) for s in settings}
+    with Pace("certificates", "images", parts) as pace:
+        for setting in settings:
+            name = setting.column.classifier
+            params = trained.load_classifier(context, name)
+            compute_rounds(
+                context,
+                setting.folder,
+                _certifier(setting, params),
+                pace.teller(setting, show=("norm", setting.norm)),
+            )
+    lines = [line for setting in settings for line in _lines(context, setting)]
+    context.folder.write_json(SUMMARY, lines)
+    return [*round_paths(context, folders), SUMMARY]
+
+
+def _certifier(
+    setting: _Setting, params: Params
+) -> Callable[[slice, data.Split], dict[str, np.ndarray]]:
+    """Returns what certifies one round."""
+    codebook = certification.codebook_of(params)
+
+    def certify(place: slice, part: data.Split) -> dict[str, np.ndarray]:
+        del place
+        images = data.to_float(part.images)
+        found = certification.certify(
+            codebook, images, part.labels, setting.norm, box=setting.box
+        )
+        step = found.adversarial - images
+        changed = _changes(codebook, images + _STRETCH * step, part.labels)
+        return {
+            "correct": found.correct,
+            "half_space": found.half_space,
+            "lower": found.lower,
+            "upper": found.upper,
+            "changed": changed,
+        }
+
+    return certify
+
+
+def _changes(codebook: certification.Codebook, images, labels) -> np.ndarray:
+    """Returns whether images, perhaps outside the box, are of other classes."""
+    rows = codebook.prototypes.reshape(len(codebook.labels), -1).astype(float)
+    flat = images.reshape(len(images), -1)
+    squared = np.sum(rows**2, axis=1)[None] - 2 * flat @ rows.T
+    own = codebook.labels[None] == labels[:, None]
+    nearest = np.where(own, squared, np.inf).min(axis=1)
+    return np.where(own, np.inf, squared).min(axis=1) < nearest
+
+
+def _lines(context: Context, setting: _Setting) -> list[dict[str, Any]]:
+    """Returns what certificates.json holds of a setting, a line a radius."""
+    found = read_rounds(context, setting.folder)
+    right, n = found["correct"], len(found["correct"])
+    return [
+        {
+            "column": setting.column.text,
+            "norm": setting.norm,
+            "box": setting.box,
+            "radius": radius,
+            "n": n,
+            "clean": int(right.sum()),
+            "half_space": int((right & (found["half_space"] >= radius)).sum()),
+            "certified": int((right & (found["lower"] >= radius)).sum()),
+            "standing": int((right & (found["upper"] > radius)).sum()),
+            "changed": int((right & found["changed"]).sum()),
+        }
+        for radius in RADII[setting.norm]
+    ]
+
+
+def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Table:
+    """Returns the table of certified accuracies, a line a column, norm and radius."""
+    numbers = pd.DataFrame(lines)
+    text = [
+        [
+            target_label(line["column"]),
+            f"{norm_label(line['norm'])} {line['radius']:g}",
+            "[0, 1]" if line["box"] else "any",
+            *(_share(line[key], line["n"]) for key in ("clean", "half_space")),
+            _share(line["certified"], line["n"], confidence),
+            _share(line["standing"], line["n"]),
+        ]
+        for line in lines
+    ]
+    heads = ["Column", "Radius", "Pixels", "Clean", "Half-spaces", "Certified"]
+    frame = pd.DataFrame(text, columns=[*heads, "Not broken"])
+    stretched, right = (
+        sum(line[key] for line in lines) for key in ("changed", "clean")
+    )
+    caption = (
+        f"Share of {lines[0]['n']:,} images that are right, and stay so under every "
+        "step up to the radius, with a proof: by half-spaces alone, and exactly "
+        f"({100 * confidence:g} % Wilson interval). Not broken: no such step is known. "
+        "Pixels are those that a step may lead to. Of the shortest ways out, made "
+        f"{_STRETCH:g} times as long, {100 * stretched / max(right, 1):.2f} % change "
+        "the class."
+    )
+    return Table("Certified accuracy", caption, frame, numbers)
+
+
+def _share(count: int, n: int, confidence: float | None = None) -> str:
+    shown = f"{100 * count / n:.1f} %"
+    if confidence is None:
+        return shown
+    low, high = wilson_interval(count, n, confidence)
+    return f"{shown} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _show(context: Context) -> Shown:
+    """Returns the table, and curves over all radii."""
+    lines = context.folder.read_json(SUMMARY)
+    panels: dict[str, list[figures.CertifiedCurve]] = {}
+    for setting in _settings(context):
+        found = read_rounds(context, setting.folder)
+        lower, upper = (
+            np.where(found["correct"], found[key], -1.0) for key in ("lower", "upper")
+        )
+        name = title_of(setting.column) + (", pixels in [0, 1]" if setting.box else "")
+        panel = panels.setdefault(f"radius in {norm_label(setting.norm)}", [])
+        panel.append(figures.CertifiedCurve(name, lower, upper))
+    figure = ReportFigure(
+        "Certified accuracy against the radius",
+        "Shaded: between what is proved and what is known to be broken.",
+        figures.to_png(figures.certified_curves(panels)),
+    )
+    confidence = context.experiment.evaluation.confidence
+    table = table_of(lines, confidence=confidence)
+    return Shown([table], figures=[("certificates", figure)])
+
+
+def _settings(context: Context) -> list[_Setting]:
+    return [
+        _Setting(column, norm, box)
+        for column in _columns(context.experiment)
+        for norm in RADII
+        for box in (False, True)
+    ]
+
+
+def _columns(experiment: Experiment) -> list[Column]:
+    """Returns the columns of a codebook without a defence."""
+    return [
+        column
+        for column in experiment.evaluation.columns
+        if column.bare
+        and isinstance(experiment.classifier_of(column.classifier).model, Codebook)
+    ]
+
+
+FINDING = Finding(
+    name="certificates",
+    after="evaluate",
+    wanted=lambda experiment: bool(_columns(experiment)),
+    find=find,
+    writes=(SUMMARY, "certificates/"),
+    recorded=(SUMMARY,),
+    show=_show,
+    results=lambda group: [
+        Passage("Certificates", [*group.tables_by_seed(SUMMARY, table_of)])
+    ],
+)

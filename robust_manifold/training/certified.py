@@ -1,0 +1,373 @@
+"""Training of a codebook on its own certificate."""
+
+import copy
+import dataclasses
+import functools
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from robust_manifold.core import keys
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner, SpannerParams
+from robust_manifold.core.norms import Norm
+from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.types import Image, Params, PRNGKey, Scalar
+from robust_manifold.inversion import (
+    DEFAULT_RESTARTS,
+    DEFAULT_SOLVER,
+    Restarts,
+    Solver,
+    as_restarts,
+    as_solver,
+    invert,
+)
+from robust_manifold.models import Model
+from robust_manifold.training.classifier import (
+    ClassifierState,
+    ClassifierTraining,
+    fitting,
+    registry,
+)
+from robust_manifold.training.descent import descend, moving_average, remember
+from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
+from robust_manifold.training.prototypes import centres
+
+_BINDING, _NEWTON = 8, 12
+_GENERATED = 100
+"""Images that are generated together."""
+
+
+class CertifiedMetrics(NamedTuple):
+    """What a step measures on its batch."""
+
+    loss: Scalar
+    accuracy: Scalar
+    """The share with a radius above 0."""
+    radius: Scalar
+    """The mean radius; that of a wrong image counts as 0."""
+
+
+@registry.register("certified")
+@dataclasses.dataclass(frozen=True)
+class Certified(ClassifierTraining):
+    """A codebook's training by mean(max(margin - r, 0)) of its half-space bounds r.
+
+    r = min over others j of max over own i of (‖x - w_j‖² - ‖x - w_i‖²) / 2 ‖w_i - w_j‖
+    in the dual norm (Voráček and Hein 2022); it is below 0 where the image is wrong.
+    Each image looks at its nearest prototypes alone.  Pixels stay in [0, 1].
+
+    Attributes:
+      optimizer: the optimiser, or its text as in a config.
+      margin: radius beyond which an image counts no more, plain, in `norm`.
+      norm: of the radius.
+      own: nearest prototypes of the own class that an image looks at.
+      others: likewise of all other classes.
+      rounds: of k-means for the start; 0 starts with training images.
+      average_decay: as for `CrossEntropy`, of the prototypes.
+      box: whether steps must keep pixels in [0, 1], which makes radii larger: those
+        of the few half-spaces that bind without it are measured in the box.
+    """
+
+    optimizer: Optimizer | str = Adam(0.01, schedule="cosine")
+    margin: float = 2.5
+    norm: Norm = "l2"
+    own: int = 12
+    others: int = 60
+    rounds: int = 10
+    average_decay: float = 0.0
+    box: bool = False
+
+    starts_from_images: ClassVar[bool] = True
+
+    def __post_init__(self):
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        positive = 0 < self.margin < math.inf
+        check(positive, self, "margin", "a finite number above 0")
+        check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
+        for field, least in {"own": 1, "others": 1, "rounds": 0}.items():
+            holds = is_whole(getattr(self, field), least)
+            check(holds, self, field, f"{least} or more")
+        check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
+        known = not self.box or self.norm != "l1"
+        check(known, self, "box", "False where norm is l1")
+
+    def start(
+        self,
+        model: Model,
+        key: PRNGKey,
+        images: Float[np.ndarray, "n height width channels"],
+        labels: Int[np.ndarray, " n"],
+    ) -> Params:
+        """Returns the prototypes that training images give; see `centres`."""
+        classes, per_class = _sizes(self, model)
+        found = centres(
+            images,
+            labels,
+            classes=classes,
+            per_class=per_class,
+            rounds=self.rounds,
+            key=keys.stream(key, "centres"),
+        )
+        return {"params": {"prototypes": found}}
+
+    def init(
+        self,
+        model: Model,
+        key: PRNGKey,
+        steps: int,
+        *,
+        start: Params | None = None,
+        spanner: SpannerParams | None = None,
+    ) -> ClassifierState:
+        """Returns the state before the first step; see `ClassifierTraining.init`."""
+        _sizes(self, model)
+        if steps < 1:
+            raise UsageError(
+                f"steps of {type(self).__name__} is {steps}; allowed: 1 or more."
+            )
+        begun = (
+            model.init(keys.stream(key, "init"))
+            if start is None
+            else fitting(self, model, start)
+        )
+        params, more = self._begin(begun, spanner, key)
+        return ClassifierState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            average=jax.tree.map(jnp.copy, params),
+            optimizer=remember(self._descent(steps), (params,)),
+            more=more,
+        )
+
+    def _step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: ClassifierState,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[ClassifierState, CertifiedMetrics]:
+        """One step down the gradient of the mean hinge."""
+        del model, key
+
+        def loss_of(networks):
+            (params,) = networks
+            prototypes = self._prototypes(params, state.more)
+            radius = functools.partial(self.radius, prototypes)
+            radii = jax.vmap(radius)(images, labels)
+            return jnp.mean(jnp.maximum(self.margin - radii, 0)), (networks, radii)
+
+        descended = descend(
+            loss_of, (state.params,), self._descent(steps), state.optimizer
+        )
+        (params,) = descended.networks
+        params = self._allowed(params)
+        average = moving_average(state.average, params, self.average_decay, state.step)
+        radii = descended.measured
+        measured = CertifiedMetrics(
+            descended.loss, jnp.mean(radii > 0), jnp.mean(jnp.maximum(radii, 0))
+        )
+        return state._replace(
+            step=state.step + 1,
+            params=params,
+            average=average,
+            optimizer=descended.memory,
+        ), measured
+
+    def train_params(self, state: ClassifierState) -> Params:
+        """Returns the prototypes as the model has them."""
+        return {"params": {"prototypes": self._prototypes(state.average, state.more)}}
+
+    def radius(
+        self,
+        prototypes: Float[Array, "classes per_class height width channels"],
+        image: Image,
+        label: Int[Array, ""],
+    ) -> Scalar:
+        """Returns the half-space bound of one image, from its nearest prototypes."""
+        classes, per_class = prototypes.shape[:2]
+        row, rows = image.reshape(-1), prototypes.reshape(-1, image.size)
+        # Which are near is no matter of gradients.
+        far = jax.lax.stop_gradient(jnp.sum(rows**2, axis=1) - 2 * rows @ row)
+        is_own = jnp.arange(classes * per_class) // per_class == label
+        number = min(self.others, (classes - 1) * per_class)
+        own = _nearest(jnp.where(is_own, far, jnp.inf), min(self.own, per_class))
+        other = _nearest(jnp.where(is_own, jnp.inf, far), number)
+        own_rows, other_rows = rows[own], rows[other]
+        gaps = _squared(other_rows, row)[None] - _squared(own_rows, row)[:, None]
+        apart = _apart(own_rows, other_rows, self.norm)
+        bounds = gaps / (2 * apart)
+        if not self.box:
+            return jnp.min(jnp.max(bounds, axis=0))
+        # The own prototype that binds, of each of the few others that bind first.
+        first = _nearest(jnp.max(bounds, axis=0), min(_BINDING, number))
+        binding = jnp.argmax(bounds[:, first], axis=0)
+        normals = 2 * (other_rows[first] - own_rows[binding])
+        within = functools.partial(_distance_in_box, row, norm=self.norm)
+        found = jax.vmap(within)(normals, gaps[binding, first])
+        free = bounds[binding, first]
+        return jnp.min(jnp.where(free > 0, found, free))
+
+    def _descent(self, steps: int) -> optax.GradientTransformation:
+        return as_optimizer(self.optimizer).build(steps)
+
+    def _begin(
+        self, begun: Params, spanner: SpannerParams | None, key: PRNGKey
+    ) -> tuple[Params, Any]:
+        """Returns what is trained, and what else the state carries."""
+        del spanner, key
+        return begun, ()
+
+    def _prototypes(self, params: Params, more: Any) -> Array:
+        """Returns the prototypes of what is trained."""
+        del more
+        return params["params"]["prototypes"]
+
+    def _allowed(self, params: Params) -> Params:
+        return jax.tree.map(lambda pixels: jnp.clip(pixels, 0, 1), params)
+
+
+@registry.register("certified_on_manifold")
+@dataclasses.dataclass(frozen=True)
+class CertifiedOnManifold(Certified):
+    """The same with prototypes G(z) of a generator, whose latents z are trained.
+
+    They start as the projections of what `Certified` starts with.
+
+    Attributes:
+      optimizer: as for `Certified`, on latents.
+      margin: as for `Certified`.
+      norm: as for `Certified`.
+      own: as for `Certified`.
+      others: as for `Certified`.
+      rounds: as for `Certified`; with 0 the prototypes start as reconstructions of
+        training images.
+      average_decay: as for `Certified`, of the latents.
+      box: as for `Certified`.
+      solver: of the inversions for the start, or its text as in a config.
+      restarts: of these, their text or number.
+      spanner: the generator; set by `with_spanner`.
+    """
+
+    needs_spanner: ClassVar[bool] = True
+
+    solver: Solver | str = DEFAULT_SOLVER
+    restarts: Restarts | str | int = DEFAULT_RESTARTS
+    spanner: Spanner | None = dataclasses.field(default=None, init=False, repr=False)
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "solver", as_solver(self.solver))
+        object.__setattr__(self, "restarts", as_restarts(self.restarts))
+
+    def with_spanner(self, spanner: Spanner) -> "CertifiedOnManifold":
+        """Returns the training with the generator that its prototypes are made by."""
+        training = copy.copy(self)
+        object.__setattr__(training, "spanner", spanner)
+        return training
+
+    def _begin(self, begun, spanner, key):
+        if self.spanner is None or spanner is None:
+            raise UsageError(
+                f"spanner of {type(self).__name__} is None; allowed: a generator, by "
+                "with_spanner, and its parameters, by init."
+            )
+        start = np.asarray(begun["params"]["prototypes"])
+        shape = start.shape[:2]
+        found = invert(
+            self.spanner.generate,
+            spanner.generator,
+            np.clip(start.reshape(-1, *start.shape[2:]), 0, 1),
+            key=keys.stream(key, "start"),
+            latent_shape=self.spanner.latent_shape,
+            solver=self.solver,
+            restarts=self.restarts,
+            prior=self.spanner.prior,
+            encode=self.spanner.encode,
+            encoder_params=spanner.encoder,
+        )
+        latents = jnp.asarray(found.latent).reshape(*shape, -1)
+        own = jax.tree.map(jnp.copy, spanner.generator)
+        return {"params": {"latents": latents}}, own
+
+    def _prototypes(self, params, more):
+        assert self.spanner is not None
+        latents = params["params"]["latents"]
+        # Values are computed again for the derivative: they would not fit into memory.
+        generate = jax.checkpoint(functools.partial(self.spanner.generate, more))
+        rows = latents.reshape(-1, latents.shape[-1])
+        images = jax.lax.map(generate, rows, batch_size=min(_GENERATED, len(rows)))
+        return images.reshape(*latents.shape[:2], *images.shape[1:])
+
+    def _allowed(self, params):
+        return params
+
+
+def _sizes(training: Certified, model: Model) -> tuple[int, int]:
+    """Returns the numbers of classes and of prototypes a class.
+
+    Raises:
+      UsageError: for a model that is no codebook, or one class.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    prototypes = shapes["params"].get("prototypes")
+    if prototypes is None or prototypes.shape[0] < 2:
+        raise UsageError(
+            f"{type(training).__name__} trains a model without prototypes; allowed: a "
+            "codebook, of two or more classes."
+        )
+    return prototypes.shape[:2]
+
+
+def _nearest(far, count):
+    """Returns the places of the smallest entries."""
+    return jax.lax.top_k(-far, count)[1]
+
+
+def _squared(rows, row):
+    return jnp.sum((rows - row[None]) ** 2, axis=1)
+
+
+def _apart(own, others, norm: Norm):
+    """Returns the distances [own, others] in the dual norm; above 0, and smooth."""
+    if norm == "l2":
+        squared = jnp.sum(own**2, 1)[:, None] + jnp.sum(others**2, 1)[None]
+        squared = squared - 2 * own @ others.T
+        # Of a difference that rounding has made negative or 0 there is no root.
+        return jnp.sqrt(jnp.maximum(squared, 1e-6))
+    sizes = jnp.abs(own[:, None] - others[None])
+    found = jnp.sum(sizes, axis=2) if norm == "linf" else jnp.max(sizes, axis=2)
+    return jnp.maximum(found, 1e-6)
+
+
+def _distance_in_box(row, normal, offset, *, norm: Norm):
+    """Returns the length of the smallest step with normal · step >= offset in the box.
+
+    Every pixel moves until it meets its bound; how far the others must go then is found
+    by Newton's method on a concave, piecewise linear function, which is exact after as
+    many steps as there are pieces.  See `certification.half_space.nearest`.
+    """
+    size = jnp.abs(normal)
+    room = jnp.where(normal > 0, 1 - row, row)
+    # A pixel of no size never moves; the derivative of its end would be no number.
+    divisor = jnp.where(size > 0, size, 1)
+    slopes, ends = (size**2, room / divisor) if norm == "l2" else (size, room)
+
+    def reached(time, _):
+        moving = ends > time
+        left = offset - jnp.sum(jnp.where(moving, 0, slopes * ends))
+        rest = jnp.sum(jnp.where(moving, slopes, 0))
+        return jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1), time), None
+
+    time, _ = jax.lax.scan(reached, jnp.zeros(()), length=_NEWTON)
+    if norm == "linf":
+        return time
+    step = jnp.minimum(time * size, room)
+    return jnp.sqrt(jnp.maximum(jnp.sum(step**2), 1e-12))

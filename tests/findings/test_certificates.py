@@ -1,0 +1,63 @@
+"""What a report shows of certificates."""
+
+import numpy as np
+import pytest
+
+from robust_manifold.config import default_config, validate
+from robust_manifold.core.errors import UsageError
+from robust_manifold.findings import certificates
+from robust_manifold.reporting.figures import (
+    CertifiedCurve,
+    certified_curves,
+    to_png,
+)
+
+LINE = {
+    "column": "none on free",
+    "norm": "l2",
+    "box": False,
+    "radius": 1.58,
+    "n": 200,
+    "clean": 190,
+    "half_space": 120,
+    "certified": 130,
+    "standing": 131,
+    "changed": 190,
+}
+
+
+def test_the_table_has_a_line_a_radius():
+    boxed = LINE | {"box": True, "certified": 140, "standing": 140, "changed": 189}
+    table = certificates.table_of([LINE, boxed])
+    first, second = table.text.to_numpy().tolist()
+    assert first[1:5] == ["ℓ2 1.58", "any", "95.0 %", "60.0 %"]
+    assert first[5].startswith("65.0 % [") and first[6] == "65.5 %"
+    assert second[2] == "[0, 1]" and second[5].startswith("70.0 % [")
+    assert "200 images" in table.caption and "99.74 % change" in table.caption
+    assert table.numbers["certified"].tolist() == [130, 140]
+
+
+def test_a_run_without_a_codebook_asks_for_none():
+    config = default_config()
+    assert not certificates.FINDING.wanted(validate(config))
+    config.classifier.model = "codebook(per_class=2)"
+    config.classifier.training = "certified"
+    assert certificates.FINDING.wanted(validate(config))
+    # Behind a defence the codebook's radius is not that of the column.
+    config.evaluation.defences = ("bit_depth",)
+    assert not certificates.FINDING.wanted(validate(config))
+
+
+def test_curves_end_where_no_image_is_certified():
+    lower, upper = np.array([-1.0, 0.5, 2.0]), np.array([-1.0, 0.7, 2.0])
+    curve = CertifiedCurve("free", lower, upper)
+    figure = certified_curves({"radius in ℓ2": [curve], "radius in ℓ∞": [curve]})
+    first, second = figure.axes
+    (line,) = first.lines
+    radii, shares = line.get_data()
+    assert shares[0] == pytest.approx(2 / 3) and shares[-1] == 0
+    assert shares[np.searchsorted(radii, 0.6)] == pytest.approx(1 / 3)
+    assert second.get_xlabel() == "radius in ℓ∞"
+    assert to_png(figure).startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="panels hold no certified curve"):
+        certified_curves({"radius in ℓ2": []})
