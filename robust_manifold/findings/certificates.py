@@ -1,6 +1,6 @@
 """Certificates of codebooks: radii within which no step changes a prediction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from robust_manifold.core.types import Params
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.findings.columns import file_of, title_of
 from robust_manifold.findings.finding import Finding, Passage, Shown
+from robust_manifold.findings.recorded import Group
 from robust_manifold.models.codebook import Codebook
 from robust_manifold.reporting import ReportFigure, Table, figures
 from robust_manifold.reporting.columns import target_label
@@ -208,6 +209,11 @@ def _columns(experiment: Experiment) -> list[Column]:
     ]
 
 
+def _results(group: Group) -> Iterator[Passage]:
+    if tables := [*group.tables_by_seed(SUMMARY, table_of)]:
+        yield Passage("Certificates", tables)
+
+
 FINDING = Finding(
     name="certificates",
     after="evaluate",
@@ -216,7 +222,5 @@ FINDING = Finding(
     writes=(SUMMARY, "certificates/"),
     recorded=(SUMMARY,),
     show=_show,
-    results=lambda group: [
-        Passage("Certificates", [*group.tables_by_seed(SUMMARY, table_of)])
-    ],
+    results=_results,
 )

@@ -157,13 +157,17 @@ def _results(group: Group) -> Iterator[Passage]:
         yield Passage("What columns lend each other", tables)
 
 
-def exchange_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+def exchange_table(
+    lines: Sequence[Mapping[str, Any]], *, confidence: float = 0.95
+) -> Table:
     """Returns what is left of each column before and after the exchange.
 
     Args:
       lines: what exchange.json holds: each with its "column", "norm", "epsilon" and the
         numbers "n", "before", "after" and "by" (a number by member).
+      confidence: of the page; here are counts alone.
     """
+    del confidence
     texts = list(dict.fromkeys(line["column"] for line in lines))
     names = dict(zip(texts, target_labels(texts), strict=True))
     text = pd.DataFrame(

@@ -12,6 +12,7 @@ import pytest
 from robust_manifold import models
 from robust_manifold.config import Column, add_classifier, default_config, validate
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import SpannerParams
 from robust_manifold.defenses import BitDepth, NoDefense
 from robust_manifold.runtime.weight_files import WeightFile
 from robust_manifold.stages.context import Context
@@ -333,8 +334,9 @@ def files(monkeypatch):
     }
     monkeypatch.setattr(donors.published, "names", lambda: list(found))
     monkeypatch.setattr(donors.published, "read", found.get)
-    for name in ("load_classifier", "load_spanner"):
-        monkeypatch.setattr(donors.trained, name, lambda *_: None)
+    loaded = {"load_classifier": None, "load_spanner": SpannerParams(None, None)}
+    for name, params in loaded.items():
+        monkeypatch.setattr(donors.trained, name, lambda *_, params=params: params)
     return found
 
 
