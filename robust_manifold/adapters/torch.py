@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array
 
 from robust_manifold.adapters.classifier import Classifier, checked, checked_shape
 from robust_manifold.adapters.inference import check_kind, framework
 from robust_manifold.attacks.contract import first_line, stateful
+from robust_manifold.core.callbacks import called
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params
 
@@ -186,28 +186,10 @@ def _array(tensor: Any, like: np.ndarray) -> np.ndarray:
     return tensor.detach().cpu().double().numpy().astype(like.dtype)
 
 
-def _called(function: Any, shape: jax.ShapeDtypeStruct, *arrays: _Image) -> Array:
-    """Returns what a function of NumPy arrays gives; under vmap it is called once."""
-
-    def fill(context: Any, out: Any, *arrays: Any) -> None:
-        del context
-        np.asarray(out)[...] = function(*map(np.asarray, arrays))
-
-    def on_cpu(*arrays: _Image) -> Any:
-        return buffer_callback(fill, shape, vmap_method="broadcast_all")(*arrays)
-
-    def elsewhere(*arrays: _Image) -> Any:
-        return jax.pure_callback(function, shape, *arrays, vmap_method="broadcast_all")
-
-    # On a CPU, pure_callback copies what it hands over in the very threads that wait
-    # for the function: where there are no others it never ends.
-    return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=elsewhere)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _logits(network: _Torch, image: _Image) -> Array:
     shape = jax.ShapeDtypeStruct((network.classes,), image.dtype)
-    return _called(network.forward, shape, image)
+    return called(network.forward, shape, image)
 
 
 def _with_image(network: _Torch, image: _Image) -> tuple[Array, _Image]:
@@ -216,7 +198,7 @@ def _with_image(network: _Torch, image: _Image) -> tuple[Array, _Image]:
 
 def _gradient(network: _Torch, image: _Image, cotangent: Array) -> tuple[Array]:
     shape = jax.ShapeDtypeStruct(image.shape, image.dtype)
-    return (_called(network.backward, shape, image, cotangent),)
+    return (called(network.backward, shape, image, cotangent),)
 
 
 _logits.defvjp(_with_image, _gradient)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robust_manifold.attacks.contract import first_line
+from robust_manifold.core.callbacks import called
 from robust_manifold.core.errors import UsageError
 from robust_manifold.defenses import Purified, Purifier
 
@@ -57,38 +58,31 @@ class OpaqueDefence(Purifier):
     def purify(self, key, networks, image) -> Purified:
         """Returns what the function makes of the image."""
         del networks
-        words = jax.random.key_data(key) if self.keyed else jnp.zeros(0, jnp.uint32)
-        return Purified(_called(self.function, words, image))
+        words = (jax.random.key_data(key),) if self.keyed else ()
+        return Purified(_purified(self.function, image, *words))
 
     def __str__(self) -> str:
         return name_of(self.function)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _called(function: Callable[..., Any], words: jax.Array, image: jax.Array):
-    return jax.pure_callback(
-        functools.partial(_each, function),
-        jax.ShapeDtypeStruct(image.shape, image.dtype),
-        words,
-        image,
-        # One call for all images of a program, and no program inside of a program.
-        vmap_method="broadcast_all",
-    )
+def _purified(function: Callable[..., Any], image: jax.Array, *words: jax.Array):
+    shape = jax.ShapeDtypeStruct(image.shape, image.dtype)
+    return called(functools.partial(_each, function), shape, image, *words)
 
 
-@_called.defjvp
-def _called_jvp(function, primals, tangents):
-    return _called(function, *primals), jnp.zeros_like(tangents[1])
+@_purified.defjvp
+def _purified_jvp(function, primals, tangents):
+    return _purified(function, *primals), jnp.zeros_like(tangents[0])
 
 
-def _each(function: Callable[..., Any], words: Any, images: Any) -> np.ndarray:
+def _each(function: Callable[..., Any], images: Any, *words: Any) -> np.ndarray:
     """Returns what the function makes of each image, in NumPy alone."""
-    # Copies: a function may write into its argument, and ours are read-only.
-    images, words = np.array(images), np.asarray(words)
+    # A copy: a function may write into its argument, and ours is read-only.
+    images = np.array(images)
     made = np.empty_like(images)
     for place in np.ndindex(images.shape[:-3]):
-        given = (words[place],) if words.shape[-1] else ()
-        made[place] = function(*given, images[place])
+        made[place] = function(*(each[place] for each in words), images[place])
     return made
 
 
