@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.evaluation import Budget
 from robust_manifold.evaluation.audits.check import sign_test
 from robust_manifold.robustness.record import Line, Record, budget_text
 
@@ -15,15 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-CLEAN = Budget("", 0.0)  # type: ignore[arg-type]
-"""Stands for the clean images."""
-
 
 class Pair(NamedTuple):
-    """Two evaluations at one budget, on the same images.
+    """Two evaluations at one budget, or untouched, on the same images.
 
     Attributes:
-      budget: the ball; of the clean images that without a norm.
       first: the figures of the first.
       other: those of the other.
       only_first: images that are broken in the first alone, or under more keys there.
@@ -32,7 +27,6 @@ class Pair(NamedTuple):
         two-sided.
     """
 
-    budget: Budget
     first: Line
     other: Line
     only_first: int
@@ -63,8 +57,8 @@ class Comparison:
                 {
                     "first": self.names[0],
                     "other": name,
-                    "norm": pair.budget.norm,
-                    "epsilon": pair.budget.epsilon,
+                    "norm": pair.first.norm,
+                    "epsilon": pair.first.epsilon,
                     "n": pair.first.n,
                     "accuracy_first": pair.first.accuracy,
                     "accuracy_other": pair.other.accuracy,
@@ -92,7 +86,7 @@ class Comparison:
             rows = [(*heads, f"only {name} falls", "p")]
             rows += [
                 (
-                    budget_text(pair.budget),
+                    budget_text(pair.first),
                     f"{100 * pair.first.accuracy:.1f} %",
                     f"{100 * pair.other.accuracy:.1f} %",
                     str(pair.only_first),
@@ -141,33 +135,30 @@ def _check(first: Record, other: Any) -> None:
 
 
 def _pairs(first: Record, other: Record, name: str) -> tuple[Pair, ...]:
-    """Returns two evaluations at each common budget."""
-    rates = [
-        {CLEAN: each.clean, **{found.budget: found.rate for found in each.budgets}}
+    """Returns two evaluations at each common budget, the clean images first."""
+    known, others = (
+        {
+            (line.norm, line.epsilon): (line, rate)
+            for line, rate in zip(
+                each.lines, (each.clean, *(at.rate for at in each.budgets)), strict=True
+            )
+        }
         for each in (first, other)
-    ]
-    lines = [
-        {Budget(line.norm, line.epsilon): line for line in each.lines}  # type: ignore[arg-type]
-        for each in (first, other)
-    ]
-    common = [budget for budget in rates[0] if budget in rates[1]]
-    if common == [CLEAN]:
+    )
+    common = [budget for budget in known if budget in others]
+    if len(common) == 1:
         raise UsageError(
             f"compare is given {name!r}, which has no budget in common with the first; "
             "allowed: one or more."
         )
-    return tuple(
-        _pair(*(each[budget] for each in lines), *(each[budget] for each in rates))
-        for budget in common
-    )
+    return tuple(_pair(*known[budget], *others[budget]) for budget in common)
 
 
-def _pair(first: Any, other: Any, rate: Any, others: Any) -> Pair:
+def _pair(first: Line, rate: np.ndarray, other: Line, others: np.ndarray) -> Pair:
     only_first, only_other = int((rate > others).sum()), int((others > rate).sum())
     more, fewer = max(only_first, only_other), min(only_first, only_other)
     p = min(1.0, 2 * sign_test(more, fewer))
-    budget = Budget(first.norm, first.epsilon)
-    return Pair(budget, first, other, only_first, only_other, p)
+    return Pair(first, other, only_first, only_other, p)
 
 
 def _names(evaluations: Sequence[Record]) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def test_several_are_paired_image_by_image():
     found = EVALUATION.compare(other(budgets=budgets), other(clean=rates[0]))
     first, second = found.pairs
     assert found.names == ("levels", "other (1)", "other (2)")
-    assert [tuple(pair.budget) for pair in first] == [("", 0.0), ("linf", 0.1)]
+    assert [pair.first[:2] for pair in first] == [("", 0.0), ("linf", 0.1)]
     assert (first[1].only_first, first[1].only_other) == (1, 2)
     assert first[1].p == 1.0 and first[0].p == 1.0
     assert (second[0].only_first, second[0].only_other) == (1, 0)
