@@ -31,7 +31,7 @@ from robust_manifold.models import Model
 from robust_manifold.training.classifier import (
     ClassifierState,
     ClassifierTraining,
-    fitting,
+    begun,
     registry,
 )
 from robust_manifold.training.descent import descend, moving_average, remember
@@ -127,16 +127,8 @@ class Certified(ClassifierTraining):
     ) -> ClassifierState:
         """Returns the state before the first step; see `ClassifierTraining.init`."""
         _sizes(self, model)
-        if steps < 1:
-            raise UsageError(
-                f"steps of {type(self).__name__} is {steps}; allowed: 1 or more."
-            )
-        begun = (
-            model.init(keys.stream(key, "init"))
-            if start is None
-            else fitting(self, model, start)
-        )
-        params, more = self._begin(begun, spanner, key)
+        first = begun(self, model, key, steps, start)
+        params, more = self._begin(first, spanner, key)
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -219,11 +211,11 @@ class Certified(ClassifierTraining):
         return as_optimizer(self.optimizer).build(steps)
 
     def _begin(
-        self, begun: Params, spanner: SpannerParams | None, key: PRNGKey
+        self, first: Params, spanner: SpannerParams | None, key: PRNGKey
     ) -> tuple[Params, Any]:
         """Returns what is trained, and what else the state carries."""
         del spanner, key
-        return begun, ()
+        return first, ()
 
     def _prototypes(self, params: Params, more: Any) -> Array:
         """Returns the prototypes of what is trained."""
@@ -273,13 +265,13 @@ class CertifiedOnManifold(Certified):
         object.__setattr__(training, "spanner", spanner)
         return training
 
-    def _begin(self, begun, spanner, key):
+    def _begin(self, first, spanner, key):
         if self.spanner is None or spanner is None:
             raise UsageError(
                 f"spanner of {type(self).__name__} is None; allowed: a generator, by "
                 "with_spanner, and its parameters, by init."
             )
-        start = np.asarray(begun["params"]["prototypes"])
+        start = np.asarray(first["params"]["prototypes"])
         shape = start.shape[:2]
         found = invert(
             self.spanner.generate,

@@ -185,14 +185,7 @@ class CrossEntropy(ClassifierTraining):
     ) -> ClassifierState:
         """Returns the state before the first step; see `ClassifierTraining.init`."""
         del spanner
-        if steps < 1:
-            raise UsageError(
-                f"steps of {type(self).__name__} is {steps}; allowed: 1 or more."
-            )
-        if start is None:
-            params = model.init(keys.stream(key, "init"))
-        else:
-            params = fitting(self, model, start)
+        params = begun(self, model, key, steps, start)
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -251,6 +244,27 @@ class CrossEntropy(ClassifierTraining):
         targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
         targets = optax.smooth_labels(targets, self.label_smoothing)
         return optax.softmax_cross_entropy(logits, targets)
+
+
+def begun(
+    training: ClassifierTraining,
+    model: Model,
+    key: PRNGKey,
+    steps: int,
+    start: Params | None,
+) -> Params:
+    """Returns the parameters before the first step; see `ClassifierTraining.init`.
+
+    Raises:
+      UsageError: for no step, and for a start that does not fit the model.
+    """
+    if steps < 1:
+        raise UsageError(
+            f"steps of {type(training).__name__} is {steps}; allowed: 1 or more."
+        )
+    if start is None:
+        return model.init(keys.stream(key, "init"))
+    return fitting(training, model, start)
 
 
 def fitting(training: ClassifierTraining, model: Model, start: Params) -> Params:
