@@ -68,7 +68,8 @@ def test_channels_first():
 )
 def test_normalised(mean, std):
     apply, params = adapters.normalised((flat, WEIGHTS), mean, std)
-    expected = flat(WEIGHTS, (np.asarray(IMAGE) - np.array(mean)) / np.array(std))
+    moments = np.float32(mean), np.float32(std)
+    expected = flat(WEIGHTS, (np.asarray(IMAGE) - moments[0]) / moments[1])
     np.testing.assert_allclose(apply(params, IMAGE), expected, rtol=1e-5)
 
 
