@@ -95,10 +95,7 @@ class _Shares:
     """Tells how much of a cascade's work is done by the members that have worked."""
 
     def __init__(self, wanted: Cascade, subject: Subject, tell: Tell):
-        views = wanted.views_of(subject.judged.defence)
-        size = wanted.size.on_bare if subject.judged.bare else wanted.size
-        members = [*size.members(views, subject.donors)]
-        self._most = len(subject.donors) + len(members)
+        self._most = wanted.most_shares(subject.judged.defence, subject.donors)
         self._tell, self._budgets = tell, list(wanted.budgets)
         self._budget: Budget | None = None
         self._count = 0

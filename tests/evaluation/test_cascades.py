@@ -330,11 +330,12 @@ def test_what_others_lend_breaks_as_it_is_and_as_a_start():
 
 
 def test_a_bare_network_gets_the_steps_of_auto_attack():
-    whole = EFFORTS["standard"].on_bare
+    whole = EFFORTS["standard"].against(defenses.NoDefense())
     assert (whole.steps, whole.aimed_steps, whole.all_steps) == (100, 100, 100)
     assert (whole.boundary_steps, whole.queries) == (100, 5000)
     # What an effort leaves out stays out.
-    few = EFFORTS["quick"].on_bare
+    assert EFFORTS["standard"].against(Rounding()) == EFFORTS["standard"]
+    few = EFFORTS["quick"].against(defenses.NoDefense())
     assert (few.all_steps, few.boundary_steps, few.queries) == (0, 0, 200)
 
 

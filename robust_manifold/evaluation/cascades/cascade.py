@@ -267,6 +267,7 @@ class _Cascade:
     on_share: Callable[[Budget, Share], None] | None
 
     def __post_init__(self):
+        self._effort = self.effort.against(self.judged.defence)
         key = keys.stream(self.key, "clean")
         self._clean = self.judged.judge(self.images, self.labels, self.ids, key)
         self._basins = nearest_of_another_class(self.images, self.labels, *self.pool)
@@ -322,7 +323,7 @@ class _Cascade:
         donated: dict[str, np.ndarray] = {}
         for donor in self.donors:
             shares.append(self._ask(donor, budget, standing, donated))
-        for member in self._own_effort.members(views, self.donors):
+        for member in self._effort.members(views, self.donors):
             self._work(member, budget, standing, donated, shares)
         return self._ended(budget, standing, shares)
 
@@ -334,13 +335,9 @@ class _Cascade:
     ) -> AtBudget:
         """Returns what comes of images that were made against others."""
         standing, shares = self._begun()
-        for member in (*map(Handed, offered), Climb(view, self._own_effort.steps)):
+        for member in (*map(Handed, offered), Climb(view, self._effort.steps)):
             self._work(member, budget, standing, offered, shares)
         return self._ended(budget, standing, shares)
-
-    @property
-    def _own_effort(self) -> Effort:
-        return self.effort.on_bare if self.judged.bare else self.effort
 
     def _begun(self) -> tuple[_Standing, list[Share]]:
         """Returns the clean images, and who has fallen already."""

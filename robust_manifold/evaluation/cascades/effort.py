@@ -55,12 +55,14 @@ class Effort:
         fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
         check(fits, self, "dampings", "shares above 0 and below 1, as in (0.001,)")
 
-    @property
-    def on_bare(self) -> "Effort":
-        """The effort on a classifier without a defence: about that of AutoAttack.
+    def against(self, defence: defenses.Defense) -> "Effort":
+        """Returns the effort against a defence.
 
-        Its passes are the cheapest that there are, so it gets more of them.
+        The passes of a classifier without one are the cheapest that there are: it gets
+        more of them, about those of AutoAttack.
         """
+        if not isinstance(defence, defenses.NoDefense):
+            return self
         aimed = 2 * self.aimed_steps
         return dataclasses.replace(
             self,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from robust_manifold.core.norms import Norm
@@ -9,6 +10,7 @@ from robust_manifold.core.spec import Registry, check
 from robust_manifold.defenses import Adversary, Defense
 from robust_manifold.evaluation.cascades.effort import Effort, effort_of
 from robust_manifold.evaluation.cascades.judged import views_of
+from robust_manifold.evaluation.cascades.members import Donor
 from robust_manifold.evaluation.worst_case import Budget
 
 registry: Registry["Cascade"] = Registry("worst case")
@@ -70,6 +72,11 @@ class Cascade:
     def views_of(self, defence: Defense) -> tuple[Adversary, ...]:
         """Returns the adversaries that are tried on a defence."""
         return views_of(defence, self.size.dampings)
+
+    def most_shares(self, defence: Defense, donors: Sequence[Donor]) -> int:
+        """Returns how many times a cascade tells of its work at a budget, at most."""
+        members = self.size.against(defence).members(self.views_of(defence), donors)
+        return len(donors) + sum(1 for _ in members)
 
     @property
     def each(self) -> tuple["Cascade", ...]:

@@ -140,8 +140,7 @@ class _Told:
         column: Column,
         donors: Sequence[cascades.Donor],
     ):
-        members = spec.size.members(spec.views_of(column.defence), donors)
-        self._most = len(donors) + len([*members])
+        self._most = spec.most_shares(column.defence, donors)
         self._tell, self._n = tell, n
         self._budget: Budget | None = None
         self._shares = 0

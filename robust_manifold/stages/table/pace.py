@@ -157,7 +157,7 @@ def cost_of_row(context: Context, row: Row) -> float:
         projected = defenses.classifying_passes(defence, size)
         return projected + defenses.latent_search_passes(spec, defence, size)
     if isinstance(row.spec, cascades.Cascade):
-        effort = row.spec.size.on_bare if row.target.bare else row.spec.size
+        effort = row.spec.size.against(row.target.defence)
         # Away from the label from two starts, and to three classes: most fall sooner.
         asked = 2 * effort.steps + 3 * effort.aimed_steps
         asked *= effort.samples if row.spec.keys == "fresh" else 1
