@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -21,6 +21,33 @@ from robust_manifold.evaluation.cascades import Judged
 
 _LONGEST = 200
 """Characters of a name of ours; file systems allow 255, with the ending."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ball:
+    """What an adversary is given that brings its own attacks: a budget."""
+
+    epsilon: float
+    norm: Norm = "linf"
+
+    kind: ClassVar[str]
+
+    @property
+    def budget(self) -> float:
+        """The radius, as `attacks.Attack.budget`."""
+        return self.epsilon
+
+    @property
+    def text(self) -> str:
+        """The search in the ball, as an attack is written."""
+        norm = "" if self.norm == "linf" else f", norm={self.norm!r}"
+        return f"{self.kind}(epsilon={self.epsilon!r}{norm})"
+
+
+class OnManifold(Ball):
+    """What the adversary `latent` is given."""
+
+    kind = "on_manifold"
 
 
 def row_stream(target: str, adversary: str, attack: str) -> str:

@@ -10,6 +10,7 @@ from robust_manifold import attacks, defenses
 from robust_manifold.core import keys
 from robust_manifold.evaluation import Budget, Outcome, sizes
 from robust_manifold.evaluation.attacked import (
+    OnManifold,
     on_manifold,
     on_view,
     row_stream,
@@ -74,7 +75,7 @@ def _groups(wanted: Rows) -> list[tuple[Any, list[Any]]]:
             groups += [(adversary, [attack]) for attack in fitting]
         elif isinstance(adversary, defenses.Latent):
             balls = dict.fromkeys(
-                Budget(attack.norm, attack.budget)
+                OnManifold(attack.budget, attack.norm)
                 for attack in fitting
                 if attack.norm in ("linf", "l2") and attack.budget is not None
             )
@@ -99,9 +100,7 @@ def _made_rows(
     seconds = (time.perf_counter() - start) / len(group)
     rows = []
     for attack, each in zip(group, crafted, strict=True):
-        norm, epsilon = attack.norm, getattr(attack, "budget", None)
-        if isinstance(attack, Budget):
-            epsilon = attack.epsilon
+        norm, epsilon = attack.norm, attack.budget
         images = np.asarray(each.images)
         outputs = subject.outputs(images, part.ids)
         found = subject.judged.verdict([outputs], part.labels)
@@ -115,7 +114,7 @@ def _made_rows(
 
 
 def _text(attack: Any) -> str:
-    if isinstance(attack, Budget):
+    if isinstance(attack, OnManifold):
         return f"{attack.norm} {attack.epsilon:g}"
     return attacks.registry.to_string(attack)
 
@@ -173,10 +172,9 @@ def _target(subject: Subject) -> str:
 
 def _stream(attack: Any) -> str:
     """Returns what a run calls the stream of an attack, or of a search in a ball."""
-    if not isinstance(attack, Budget):
-        return attacks.registry.stream_name(attack)
-    norm = "" if attack.norm == "linf" else f", norm={attack.norm!r}"
-    return f"on_manifold(epsilon={attack.epsilon!r}{norm})"
+    if isinstance(attack, OnManifold):
+        return attack.text
+    return attacks.registry.stream_name(attack)
 
 
 def _worst(rows: Sequence[_Row], budget: Budget, part: Part, first: bool) -> AtBudget:

@@ -4,7 +4,8 @@ import pytest
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config.column import columns
-from robust_manifold.stages.table.rows import OnManifold, Row
+from robust_manifold.evaluation.attacked import OnManifold
+from robust_manifold.stages.table.rows import Row
 
 COLUMNS = {
     "none": "none",

@@ -11,6 +11,7 @@ from robust_manifold import attacks, data, defenses
 from robust_manifold.config import Column
 from robust_manifold.core.types import Params
 from robust_manifold.evaluation import attacked, cascades
+from robust_manifold.evaluation.attacked import OnManifold
 from robust_manifold.inversion import Inversion
 from robust_manifold.runtime import console
 from robust_manifold.stages.context import Context
@@ -24,7 +25,6 @@ from robust_manifold.stages.table.rows import (
     OBLIVIOUS,
     SUBSTITUTE,
     InBall,
-    OnManifold,
     Row,
     kind_of,
 )

@@ -24,48 +24,24 @@ The worst case over all rows is no row of images: its lines, with the adversary 
 case", follow the others in results.csv.
 """
 
-import dataclasses
 from collections.abc import Collection, Iterator
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from robust_manifold import attacks, defenses
 from robust_manifold.config import Column, EvaluationBlock
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry
 from robust_manifold.evaluation import cascades
-from robust_manifold.evaluation.attacked import folder_name, row_stream
+from robust_manifold.evaluation.attacked import (
+    Ball,
+    OnManifold,
+    folder_name,
+    row_stream,
+)
 
 UNDEFENDED = defenses.NoDefense()
 OBLIVIOUS, SUBSTITUTE, LATENT = "oblivious", "substitute", "latent"
 CASCADE = "cascade"
-
-
-@dataclasses.dataclass(frozen=True)
-class Ball:
-    """What an adversary is given that brings its own attacks: a budget."""
-
-    epsilon: float
-    norm: Norm = "linf"
-
-    kind: ClassVar[str]
-
-    @property
-    def budget(self) -> float:
-        """The radius, as `attacks.Attack.budget`."""
-        return self.epsilon
-
-    @property
-    def text(self) -> str:
-        """The search in the ball, as an attack is written."""
-        norm = "" if self.norm == "linf" else f", norm={self.norm!r}"
-        return f"{self.kind}(epsilon={self.epsilon!r}{norm})"
-
-
-class OnManifold(Ball):
-    """What the adversary `latent` is given."""
-
-    kind = "on_manifold"
 
 
 class InBall(Ball):
