@@ -10,8 +10,9 @@ from robust_manifold.findings import Group, Run
 from robust_manifold.findings.accuracy_tables import adversaries_table, headline_table
 from robust_manifold.findings.measures_table import measures_table
 from robust_manifold.reporting import Table
-from robust_manifold.reporting.columns import target_label, target_labels
+from robust_manifold.reporting.columns import column_of, target_label, target_labels
 from robust_manifold.reporting.labels import NO_DEFENCE
+from robust_manifold.reporting.tables import lines_of
 from robust_manifold.reporting.wide import turned
 
 _ROW = ("defence", "adversary", "attack", "norm", "epsilon", "n")
@@ -21,7 +22,8 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
     """Yields the tables of several groups together, of the first seed of each.
 
     Groups that cannot be told apart by their arguments are left out.  Nothing is
-    yielded unless two or more are left and all of them measured the same in one way.
+    yielded unless two or more are left, and all of them measured the same in one way
+    or one column each.
     """
     names = [group.first.argument for group in groups]
     shown = [
@@ -29,6 +31,9 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
     ]
     runs = [group.first for group in shown]
     if len(runs) < 2 or len({_way(run) for run in runs}) > 1:
+        return
+    alike = len({_rows(run) for run in runs}) == 1
+    if not alike and not all(_of_one_column(run) for run in runs):
         return
 
     def have(name: str) -> bool:
@@ -38,7 +43,7 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
     head = f"Seed {runs[0].seed} of each. " if several else ""
     confidence = shown[0].confidence
     if have("results.csv") and have("worst_cases.csv"):
-        tables = _defences(runs, confidence)
+        tables = _defences(runs, confidence) if alike else _columns(runs, confidence)
     elif have("measures.csv") and not have("results.csv"):
         tables = iter([_generators(runs, confidence)])
     else:
@@ -49,15 +54,46 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
 
 def _way(run: Run) -> tuple[Any, ...]:
     """Returns how a run measured: what differs in it is not to be compared."""
-    rows: frozenset[tuple[str, ...]] = frozenset()
-    if "results.csv" in run.files:
-        lines = run.lines("results.csv", evaluation.read_results)
-        # As text: a budget that there is none of is not equal to itself.
-        texts = lines[[*_ROW]].astype(str).to_numpy().tolist()
-        rows = frozenset(map(tuple, texts))
     splits = run.json("data.json")
     digest = splits["test"]["sha256"] if splits else ""
-    return run.seed, run.config["evaluation"]["confidence"], digest, rows
+    return run.seed, run.config["evaluation"]["confidence"], digest
+
+
+def _rows(run: Run) -> frozenset[tuple[str, ...]]:
+    """Returns the rows that a run measured, each with its number of images."""
+    if "results.csv" not in run.files:
+        return frozenset()
+    lines = run.lines("results.csv", evaluation.read_results)
+    # As text: a budget that there is none of is not equal to itself.
+    rows = lines[[*_ROW]].to_numpy().tolist()
+    return frozenset(tuple(map(str, row)) for row in rows)
+
+
+def _of_one_column(run: Run) -> bool:
+    """Returns whether a run has one column, so that its argument is a name of it."""
+    if "results.csv" not in run.files:
+        return False
+    lines = run.lines("results.csv", evaluation.read_results)
+    return len(set(map(column_of, lines_of(lines)))) == 1
+
+
+def _columns(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
+    """Yields the accuracies of runs of one column each, with their numbers of images.
+
+    A column is named by the defence and the run's argument.
+    """
+    heads, results, lines = {}, [], []
+    for run in runs:
+        own = run.lines("results.csv", evaluation.read_results)
+        heads[run.argument] = f"{run.argument} (n = {own['n'].max():,})"
+        results.append(own.assign(classifier=run.argument))
+        worst = run.lines("worst_cases.csv", evaluation.read_adversary_lines)
+        lines.append(worst.assign(classifier=run.argument))
+    told = " Columns: runs of their own, named by the argument of the experiment."
+    for make, frames in ((headline_table, results), (adversaries_table, lines)):
+        frame = pd.concat(frames, ignore_index=True)
+        table = turned(make(frame, confidence=confidence, labels=heads))
+        yield table._replace(caption=table.caption + told)
 
 
 def _generators(runs: Sequence[Run], confidence: float) -> Table:

@@ -39,7 +39,7 @@ STATUS = {
 SPLITS = {"train": {"examples": 5000}, "test": {"examples": 100, "sha256": "ab" * 32}}
 
 
-def outcomes(right=RIGHT, rows=ROWS, classifier="small_cnn"):
+def outcomes(right=RIGHT, rows=ROWS, classifier="small_cnn", n=N):
     """Returns the outcomes of each column: its first images are right."""
     return [
         evaluation.Outcome(
@@ -47,10 +47,10 @@ def outcomes(right=RIGHT, rows=ROWS, classifier="small_cnn"):
             defence=defence,
             adversary=adversary,
             attack=attack,
-            right=np.arange(N) < count,
+            right=np.arange(n) < count,
             norm=norm,
             epsilon=epsilon,
-            sizes={} if epsilon is None else {norm: np.full(N, epsilon)},
+            sizes={} if epsilon is None else {norm: np.full(n, epsilon)},
         )
         for defence, counts in right.items()
         for (attack, adversary, norm, epsilon), count in zip(rows, counts, strict=True)
@@ -67,7 +67,7 @@ def lines_of(found, worst=True):
             attack=row.attack,
             norm=row.norm,
             epsilon=row.epsilon,
-            labels=np.ones(N, int),
+            labels=np.ones(len(row.right), int),
             predictions=row.right.astype(int),
         )
         for row in found

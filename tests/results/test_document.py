@@ -463,3 +463,30 @@ def test_without_a_defence_nothing_stands_side_by_side(make_run, page, lines):
 
     text = page(*manifolds(make_run, lines, off=1, made=(bare, bare)))
     assert "### Side by side" not in text
+
+
+def test_runs_of_one_column_each_stand_side_by_side(make_run, page, row_of, lines):
+    def defended(right):
+        return lines({INC: right[INC]})
+
+    def bare(right):
+        return lines({"none": right["none"]}, n=200)
+
+    runs = manifolds(make_run, lines, ("inc", "robust"), made=(defended, bare))
+    found, _, by_adversary = together(page(*runs)).partition("**Accuracy by adversary")
+    assert row_of(found, "Budget")[1:] == [
+        "Invert and Classify, inc (n = 100)",
+        "No defence, robust (n = 200)",
+    ]
+    shares = [cell.split()[0] for cell in row_of(found, "Clean")[1:]]
+    assert shares == ["95.0", "48.5"]
+    assert row_of(by_adversary, "ℓ∞ ε=0.1", "Oblivious")[-1].startswith("30.0 %")
+    assert "named by the argument of the experiment" in found
+
+
+def test_runs_of_several_columns_that_differ_stand_apart(make_run, page, lines):
+    def other(right):
+        return lines({"none": right["none"], "other()": right[INC]})
+
+    text = page(*manifolds(make_run, lines, made=(lines, other)))
+    assert "### Side by side" not in text
