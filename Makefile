@@ -27,17 +27,18 @@ $(VENV)/.develop: $(VENV)/.quick
 quickstart: $(VENV)/.quick ## Train, attack, defend and report on 5,000 real digits
 	$(BIN)/python -m robust_manifold.main --config=experiments/mnist_quick.py --workdir=$(WORKDIR)
 
-# All runs that docs/results.md tells of, the paper's table first and last what needs
+# All runs that the pages of results tell of, the paper's table first and last what needs
 # CelebA. A run that was stopped goes on where it was, and a finished one is not started
 # again unless its file changes. SEEDS are those of mnist, all else has seed 0.
 BUDGET ?= small
 SEEDS ?= 0 1 2
+COLUMNS := none robust inc defense_gan enhanced inc_robust inc_fresh
 MANIFOLDS := wgan_gp conv_vae vae
 GENERATORS := minimax non_saturating wgan_gp hinge vae conv_vae
 # Experiments with budgets say so in the head of their get_config.
 BUDGETED := $(notdir $(basename $(shell grep -l '^def get_config.budget' experiments/*.py)))
-EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan mnist_adaptive \
-  $(MANIFOLDS:%=mnist_manifolds:%) $(GENERATORS:%=mnist_generators:%) mnist_patch:digits \
+EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan \
+  $(COLUMNS:%=mnist_adaptive:%) $(MANIFOLDS:%=mnist_manifolds:%) $(GENERATORS:%=mnist_generators:%) mnist_patch:digits \
   celeba_gender mnist_patch:faces
 
 # Of NAME or NAME:ARGUMENT, and of a seed.
@@ -71,10 +72,10 @@ ifneq ($(filter reproduce,$(MAKECMDGOALS)),)
   endif
 endif
 
-reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full), then write docs/results.md
+reproduce: $(RUNS:%=%/.reproduced) ## Run all experiments (BUDGET=small or full), then write the pages of results
 	$(BIN)/python -m robust_manifold.results --record $(RUNS)
 
-results: $(VENV)/.quick ## Write docs/results.md anew from the records in docs/results/records
+results: $(VENV)/.quick ## Write the pages of results anew from the records in docs/results/records
 	$(BIN)/python -m robust_manifold.results
 
 # On Linux, PyTorch brings gigabytes of CUDA, unless PIP_EXTRA_INDEX_URL names its index

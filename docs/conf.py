@@ -20,8 +20,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
-# Texts of results.md, which holds them already.
-exclude_patterns = ["results/*"]
+# Texts that the pages of results hold already.
+exclude_patterns = ["results/words/*", "results/records/*"]
 
 # Anchors as a repository's own view makes them, so that links work in both.
 myst_heading_anchors = 3
@@ -69,6 +69,12 @@ def link_the_repository(app, doctree):
             link.replace_self(copy)
 
 
+def leave_out_of_the_sidebar(app, name, source):
+    """Lets the pages of results stand in no table of contents: one page links them."""
+    if name.startswith("results/"):
+        source[0] = f"---\norphan: true\n---\n{source[0]}"
+
+
 def shorten(app, what, name, thing, options, signature, returned):
     """Returns signatures with the types as the package writes them."""
 
@@ -106,6 +112,7 @@ def setup(app):
     """Connects these to Sphinx."""
     # Before Sphinx gathers what is to be copied.
     app.connect("doctree-read", link_the_repository, priority=400)
+    app.connect("source-read", leave_out_of_the_sidebar)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)
     # Napoleon has the priority 500.

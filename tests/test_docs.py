@@ -21,6 +21,10 @@ ALONE = ("docs/adapters.md", "docs/evaluate.md")
 """Run in test files of their own: frameworks may be missing, and times differ."""
 MADE = "docs/results.md"
 """Is made of runs that were, with the commands that were typed then."""
+LONGEST = {MADE: 200} | {
+    str(path.relative_to(ROOT)): 400 for path in ROOT.glob("docs/results/*.md")
+}
+"""In lines: the front page is read at once, another one in a sitting."""
 EXPERIMENT = re.compile(r"(?:-m robust_manifold\.main|robust-manifold run) ([^&]+)")
 
 
@@ -100,3 +104,8 @@ def test_the_code_of_the_readme_runs(capsys):
     for code in codes:
         exec(code, names | {"labels": labels})
     assert "rounded: 24 images, effort quick\nFLAG" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", LONGEST)
+def test_a_page_is_no_longer_than_its_readers_have_time_for(page):
+    assert len((ROOT / page).read_text().splitlines()) <= LONGEST[page]

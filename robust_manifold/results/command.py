@@ -1,29 +1,31 @@
-r"""Makes docs/results.md from finished runs, the same bytes from the same runs.
+r"""Makes docs/results.md, and a page for each experiment, from finished runs.
 
   python -m robust_manifold.results
 
-makes the page anew from the records in docs/results/records, and
+makes the pages anew from the records in docs/results/records, and
 
   python -m robust_manifold.results --record runs/mnist-0 runs/mnist-1
 
 first takes up the records of these run folders: configs, versions, times and measured
 lines, some hundred kilobytes at most.  `--check` writes nothing and says whether the
-page is what the records give.  With run folders but without --record, the page is made
-from these alone.
+pages are what the records give, to the last byte.  With run folders but without
+--record, they are made from these alone.
 
-What the page says in words about an experiment stands in docs/results/NAME.md, after
-experiments/NAME.py.  Exit codes: 0 done; 1 the page is not what --check expects; 2 a
-mistake in the command, or a run that cannot be used.
+What a page says in words about an experiment stands in docs/results/words/NAME.md,
+after experiments/NAME.py, and its first paragraph on the front page, too, with
+docs/results/words/front.md.  Exit codes: 0 done; 1 a page is not what --check expects;
+2 a mistake in the command, or a run that cannot be used.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Group, Run
-from robust_manifold.results.document import document
+from robust_manifold.reporting.figures import to_png
+from robust_manifold.results.document import FRONT, MARK, PICTURE, pages
+from robust_manifold.results.front import front_columns, front_figure
 from robust_manifold.results.groups import differences, group_runs
 from robust_manifold.results.page import read_page
 from robust_manifold.results.records import read_records, read_run, record
@@ -40,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--record", action="store_true", help="take up their records")
     parser.add_argument("--check", action="store_true", help="write nothing; compare")
-    parser.add_argument("--docs", default="docs", help="the folder of the page")
+    parser.add_argument("--docs", default="docs", help="the folder of the pages")
     given = parser.parse_args(argv)
-    page = Path(given.docs) / "results.md"
-    records = Path(given.docs) / "results" / "records"
+    docs = Path(given.docs)
+    records = docs / "results" / "records"
     try:
         if given.record and (given.check or not given.runs):
             other = "with --check" if given.check else "without a run"
@@ -52,19 +54,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = _with_records(own, records) if given.record or not own else own
         known = read_page()
         groups = group_runs(runs, known.order)
-        text = document(groups, _texts(Path(given.docs) / "results"), known).encode()
+        made = pages(groups, _texts(docs / "results" / "words"), known)
         if given.check:
-            return _check(page, text)
-        # Nothing is recorded before all of it has given a page.
+            return _check(docs, made)
+        _refuse_to_replace(docs, made)
+        # Nothing is recorded before all of it has given its pages.
         for run in own if given.record else ():
             _tell_replaced(run, records)
             record(run, records)
-        write_atomically(page, text)
+        _write(docs, made)
+        if columns := front_columns(groups, known.front):
+            write_atomically(docs / PICTURE, to_png(front_figure(columns)))
     except UsageError as error:
         return _refuse(error)
     except OSError as error:
         return _refuse(storage.refused(error, given.docs))
-    print(f"{page}: {_count(groups, 'experiment')}, {_count(runs, 'run')}")
+    counts = ", ".join(
+        (
+            _count({group.first.experiment for group in groups}, "experiment"),
+            _count(runs, "run"),
+            _count(made, "page"),
+        )
+    )
+    print(f"{docs / FRONT}: {counts}")
     return 0
 
 
@@ -73,16 +85,50 @@ def _refuse(error: UsageError) -> int:
     return 2
 
 
-def _check(page: Path, text: bytes) -> int:
-    """Says so if the page is not the text, and returns the exit code."""
-    if page.is_file() and page.read_bytes() == text:
-        return 0
-    print(
-        f"robust_manifold: {page} is not up to date: run "
-        "python -m robust_manifold.results.",
-        file=sys.stderr,
-    )
-    return 1
+def _write(docs: Path, made: Mapping[str, str]) -> None:
+    """Writes the pages, and removes those of which there is no record any more."""
+    for name, text in made.items():
+        write_atomically(docs / name, text.encode())
+    for page in _stale(docs, made):
+        page.unlink()
+
+
+def _check(docs: Path, made: Mapping[str, str]) -> int:
+    """Names the first page that is not as it should be, and returns the exit code."""
+    wrong = [
+        docs / name
+        for name, text in made.items()
+        if not (docs / name).is_file() or (docs / name).read_bytes() != text.encode()
+    ]
+    for page in [*wrong, *_stale(docs, made)][:1]:
+        print(
+            f"robust_manifold: {page} is not up to date: run "
+            "python -m robust_manifold.results.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _refuse_to_replace(docs: Path, made: Mapping[str, str]) -> None:
+    """Raises if a page would take the place of what was written by hand."""
+    for page in (docs / name for name in made if name != FRONT):
+        if page.is_file() and not _is_made(page):
+            raise UsageError(
+                f"{page} was not made by this command; allowed: words about an "
+                f"experiment in {page.parent / 'words'}."
+            )
+
+
+def _stale(docs: Path, made: Mapping[str, str]) -> list[Path]:
+    """Returns pages that were made of records which are no more."""
+    found = sorted((docs / "results").glob("*.md"))
+    others = [page for page in found if page.relative_to(docs).as_posix() not in made]
+    return [page for page in others if _is_made(page)]
+
+
+def _is_made(page: Path) -> bool:
+    return page.read_bytes().startswith(MARK.encode())
 
 
 def _with_records(own: Sequence[Run], records: Path) -> list[Run]:
@@ -113,7 +159,7 @@ def _tell_replaced(run: Run, records: Path) -> None:
         print(f"{old.folder}: replaces a record of another config ({found[0]})")
 
 
-def _count(things: Sequence[Any], name: str) -> str:
+def _count(things: Sized, name: str) -> str:
     return f"{len(things)} {name}{'s' if len(things) > 1 else ''}"
 
 

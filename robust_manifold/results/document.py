@@ -1,8 +1,6 @@
-"""The Markdown page of all results: a pure function of runs and of texts about them."""
+"""The Markdown pages of results: a pure function of runs and of texts about them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import pandas as pd
 
 from robust_manifold import evaluation
 from robust_manifold.findings import EVERY, Group, Passage
@@ -11,6 +9,7 @@ from robust_manifold.reporting.tables import escape_markdown, markdown_caption
 from robust_manifold.results.beside import beside_table, published_table
 from robust_manifold.results.command_lines import command_line
 from robust_manifold.results.facts import ends_of, facts_table, times_table
+from robust_manifold.results.front import front_columns, front_table
 from robust_manifold.results.groups import differences
 from robust_manifold.results.origins import trained_config
 from robust_manifold.results.page import Page
@@ -18,11 +17,15 @@ from robust_manifold.results.side_by_side import side_by_side
 from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
-_HEAD = """\
-# Results
-
-Made by `python -m robust_manifold.results` from the records in `docs/results/records/`.
-Only the words under “What it says” are written by hand, in `docs/results/NAME.md`.
+FRONT = "results.md"
+SOURCES = "results/sources.md"
+PICTURE = "images/worst_cases.png"
+_PICTURED = "What attacks leave of each defence, without knowing of it and knowing it"
+MARK = "<!-- Made by python -m robust_manifold.results. -->\n"
+"""How each page begins, so that no other file is taken for one."""
+_MADE = """\
+Made by `python -m robust_manifold.results` from the [records](results/records). Only
+the words in `docs/results/words` are written by hand.
 
 Accuracy counts images that are classified right; a worst case counts those that are
 right untouched and under every stored attack inside the budget. Budgets are on pixels
@@ -31,22 +34,83 @@ defence: what stands under it is no evidence against one that does.
 """
 _NOTHING = Page()
 _NO_WORDS = "Nothing has been written about this experiment yet."
+_FOLDED = 60
+"""Lines of tables that a page shows behind one fold."""
 
 
-def document(
+def pages(
     groups: Sequence[Group], texts: Mapping[str, str], page: Page = _NOTHING
-) -> str:
-    """Returns the page.
+) -> dict[str, str]:
+    """Returns the pages by their files, relative to the folder of documents.
+
+    The front page comes first; then each experiment has one, and each of its arguments
+    if there are several; last are the sources of published figures.
 
     Args:
-      groups: in the order of the page; see `group_runs`.
-      texts: what was written by hand, by the name of an experiment.
-      page: published figures, and where they come from.
+      groups: in the order of the pages; see `group_runs`.
+      texts: what was written by hand, by the name of an experiment; "front" is that of
+        the front page.
+      page: published figures, where they come from, and what the front page shows.
     """
-    parts = [_HEAD, _contents(groups)]
-    for experiment, own in _by_experiment(groups).items():
-        parts += _section(own, texts.get(experiment, ""), page)
-    return "\n".join([*parts, *_published(page)])
+    experiments = _by_experiment(groups)
+    parts = {FRONT: _front(experiments, texts, page)}
+    for name, own in experiments.items():
+        files = _files(own)
+        words = texts.get(name, "")
+        parts[f"results/{name}.md"] = _page(own, files, words, page)
+        if len(own) > 1:
+            for place, (file, group) in enumerate(zip(files, own, strict=True)):
+                parts[f"results/{file}"] = _alone(group, own[:place], page)
+    if page.sources:
+        parts[SOURCES] = _published(page)
+    return {name: "\n".join([MARK, *own]) for name, own in parts.items()}
+
+
+def _files(groups: Sequence[Group]) -> list[str]:
+    """Returns the file of each group of an experiment that has several."""
+    files: list[str] = []
+    for group in groups:
+        run = group.first
+        name = run.name.removesuffix(f"-{run.seed}")
+        again = sum(file.startswith(f"{name}.") for file in files)
+        own = f".{again + 1}" if again or not run.argument else ""
+        files.append(f"{name}{own}.md")
+    return files
+
+
+def _front(
+    experiments: Mapping[str, Sequence[Group]], texts: Mapping[str, str], page: Page
+) -> Iterator[str]:
+    """Yields the front page: what was found, and where it stands."""
+    yield "# Results\n"
+    if words := texts.get("front", "").strip():
+        yield f"{words}\n"
+    groups = [group for own in experiments.values() for group in own]
+    if columns := front_columns(groups, page.front):
+        yield f"## The worst case\n\n![{_PICTURED}]({PICTURE})\n"
+        yield _markdown(front_table(columns))
+    yield "## Experiments\n"
+    for name, own in experiments.items():
+        titles = list(dict.fromkeys(group.first.config["title"] for group in own))
+        title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
+        yield f"### [{name}](results/{name}.md){title}\n"
+        first, *_ = (texts.get(name, "").strip() or _NO_WORDS).split("\n\n")
+        yield f"{first}\n\n{_spent(own)}\n"
+    yield f"## How these pages are made\n\n{_MADE}"
+    if page.sources:
+        yield f"[Sources]({SOURCES}): the published figures that stand beside ours.\n"
+
+
+def _spent(groups: Sequence[Group]) -> str:
+    """Returns the seeds and the time of an experiment's runs, in a line."""
+    seeds = sorted({seed for group in groups for seed in group.seeds})
+    runs = [run for group in groups for run in group.runs]
+    spent = sum(sum(run.status["stage_seconds"].values()) for run in runs)
+    many = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
+    named = (
+        f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    )
+    return f"*{many}, {named}, {duration(spent)}*"
 
 
 def _by_experiment(groups: Iterable[Group]) -> dict[str, list[Group]]:
@@ -56,42 +120,39 @@ def _by_experiment(groups: Iterable[Group]) -> dict[str, list[Group]]:
     return found
 
 
-def _contents(groups: Iterable[Group]) -> str:
-    """Returns the table of experiments: what they are, their seeds and their time."""
-    lines = [
-        {
-            "Experiment": _name(group),
-            "What it is": group.first.config["title"],
-            "Seeds": ", ".join(map(str, group.seeds)),
-            "Time, all seeds": duration(
-                sum(sum(r.status["stage_seconds"].values()) for r in group.runs)
-            ),
-        }
-        for group in groups
-    ]
-    frame = pd.DataFrame(lines)
-    return _markdown(Table("", "", frame, frame, names=3))
-
-
-def _section(groups: Sequence[Group], words: str, page: Page) -> Iterator[str]:
-    """Yields the section of an experiment: words first, then each group's figures."""
+def _page(
+    groups: Sequence[Group], files: Sequence[str], words: str, page: Page
+) -> Iterator[str]:
+    """Yields an experiment's page: words first, then figures or where they stand."""
     first = groups[0].first
     titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
     title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
-    yield f"## {first.experiment}{title}\n"
+    yield f"# {first.experiment}{title}\n"
     if first.purpose:
         yield f"{first.purpose}\n"
-    yield f"### What it says\n\n{words.strip() or _NO_WORDS}\n"
+    yield f"## What it says\n\n{words.strip() or _NO_WORDS}\n"
     if together := [*side_by_side(groups)]:
         tables = "\n".join(map(_markdown, together))
-        yield f"### Side by side\n\n{tables}"
-    for place, group in enumerate(groups):
-        level = "###"
-        if len(groups) > 1:
-            level = "####"
-            yield f"### {_name(group)}, {place + 1} of {len(groups)}\n"
-            yield from _differing(group, groups[:place])
-        yield from _figures(group, level, page)
+        yield f"## Side by side\n\n{tables}"
+    if len(groups) == 1:
+        yield from _figures(groups[0], page)
+        return
+    yield "## Its runs\n"
+    yield from (
+        f"* [{_name(group)}]({file}), {_spent([group]).strip('*')}"
+        for file, group in zip(files, groups, strict=True)
+    )
+    yield ""
+
+
+def _alone(group: Group, before: Sequence[Group], page: Page) -> Iterator[str]:
+    """Yields the page of one group of several of an experiment."""
+    run = group.first
+    title = f": {run.config['title']}" if run.config["title"] else ""
+    yield f"# {_name(group)}{title}\n"
+    yield f"[{run.experiment}]({run.experiment}.md) has what it says.\n"
+    yield from _differing(group, before)
+    yield from _figures(group, page)
 
 
 def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
@@ -102,9 +163,9 @@ def _differing(group: Group, before: Sequence[Group]) -> Iterator[str]:
         yield f"Not averaged with the one above, from which it differs:\n\n{phrases}\n"
 
 
-def _figures(group: Group, level: str, page: Page) -> Iterator[str]:
+def _figures(group: Group, page: Page) -> Iterator[str]:
     """Yields how a group's runs were made, and what they measured."""
-    yield f"{level} How it was run\n"
+    yield "## How it was run\n"
     # Calls that differ in what no result depends on are one command.
     commands = "\n".join(
         dict.fromkeys(
@@ -115,12 +176,12 @@ def _figures(group: Group, level: str, page: Page) -> Iterator[str]:
     )
     yield f"```\n{commands}\n```\n"
     yield _markdown(facts_table(group))
-    yield _folded("Time of each stage", [times_table(group)])
+    yield _folded("Time of each stage", [times_table(group)], group)
     for passage in _passages(group, page):
-        yield f"{level} {passage.heading}\n"
+        yield f"## {passage.heading}\n"
         yield from map(_markdown, passage.tables)
         for words, tables in passage.folded.items():
-            yield _folded(words, tables)
+            yield _folded(words, tables, group)
 
 
 def _passages(group: Group, page: Page) -> Iterator[Passage]:
@@ -141,19 +202,29 @@ def _passages(group: Group, page: Page) -> Iterator[Passage]:
         yield from finding.results(group)
 
 
-def _folded(words: str, tables: Iterable[Table]) -> str:
-    inside = "\n".join(map(_markdown, tables))
+def _folded(words: str, tables: Sequence[Table], group: Group) -> str:
+    """Returns tables behind a fold, as many as a page has room for."""
+    shown, lines = [], 0
+    for table in tables:
+        lines += len(table.text)
+        if shown and lines > _FOLDED:
+            break
+        shown.append(table)
+    inside = "\n".join(map(_markdown, shown))
+    if left := len(tables) - len(shown):
+        more = f"{left} tables more are" if left > 1 else "1 table more is"
+        names = ", ".join(f"[{run.name}](records/{run.name})" for run in group.runs)
+        inside += f"\n{more} in the record: {names}.\n"
     return f"<details><summary>{words}</summary>\n\n{inside}\n</details>\n"
 
 
 def _published(page: Page) -> Iterator[str]:
     """Yields the figures of each source, whether ours stand beside them or not."""
-    if page.sources:
-        yield "## Sources\n"
+    yield "# Sources\n"
     for name, words in page.sources.items():
         own = [figure for figure in page.published if figure.source == name]
-        yield f"**{name}**: {words}.\n"
-        yield _folded(f"Its figures ({len(own)})", [published_table(own)])
+        yield f"## {name}\n\n{words[:1].upper()}{words[1:]}.\n"
+        yield _markdown(published_table(own))
 
 
 def _name(group: Group) -> str:

@@ -43,11 +43,13 @@ class Page(NamedTuple):
       order: names of experiments in the order of the page; all others follow by name.
       sources: what each source of published figures is, by its name.
       published: the figures.
+      front: what each column of the front page's table is, by the name of its run.
     """
 
     order: Sequence[str] = ()
     sources: dict[str, str] = {}
     published: Sequence[Published] = ()
+    front: dict[str, str] = {}
 
 
 def read_page() -> Page:
@@ -62,4 +64,5 @@ def read_page() -> Page:
             for source in told["sources"]
             for figure in source["figures"]
         ],
+        told["front"],
     )

@@ -125,12 +125,30 @@ def ended(tmp_path, capsys):
 
 @pytest.fixture
 def page(ended, tmp_path):
-    """Returns a function that makes the page of runs and returns its text."""
+    """Returns a function that makes the pages of runs and returns their text.
+
+    The front page is not among them; `front` makes it.
+    """
 
     def make(*arguments):
         code, _, error = ended(*arguments)
         assert (code, error) == (0, "")
-        return (tmp_path / "docs" / "results.md").read_text()
+        return "".join(
+            path.read_text()
+            for path in sorted((tmp_path / "docs/results").glob("*.md"))
+        )
+
+    return make
+
+
+@pytest.fixture
+def front(ended, tmp_path):
+    """Returns a function that makes the front page of runs and returns its text."""
+
+    def make(*arguments):
+        code, _, error = ended(*arguments)
+        assert (code, error) == (0, "")
+        return (tmp_path / "docs/results.md").read_text()
 
     return make
 

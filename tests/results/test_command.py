@@ -29,13 +29,13 @@ def test_records_give_the_same_page_as_the_runs_do(make_run, page, tmp_path):
 
 def test_check_tells_whether_the_page_is_that_of_the_records(make_run, ended, tmp_path):
     assert ended("--record", make_run())[0] == 0
-    file = tmp_path / "docs" / "results.md"
+    file = tmp_path / "docs/results/mnist.md"
     assert ended("--check") == (0, "", "")
     file.write_text(file.read_text().replace("97.0 %", "99.0 %"))
     edited = file.read_bytes()
     code, out, error = ended("--check")
     assert (code, out) == (1, "")
-    assert "results.md is not up to date: run python" in error
+    assert "mnist.md is not up to date: run python" in error
     assert error.count("\n") == 1 and file.read_bytes() == edited
     file.unlink()
     assert ended("--check")[0] == 1 and not file.exists()
@@ -56,12 +56,12 @@ def test_a_record_is_replaced_whole(make_run, ended, tmp_path):
 
 
 def test_words_are_those_of_the_experiments_file(make_run, page, tmp_path):
-    folder = tmp_path / "docs" / "results"
+    folder = tmp_path / "docs" / "results" / "words"
     folder.mkdir(parents=True)
     (folder / "mnist.md").write_text("It holds.\n")
     (folder / "other.md").write_text("Not here.\n")
     text = page(make_run())
-    assert "### What it says\n\nIt holds.\n" in text and "Not here" not in text
+    assert "## What it says\n\nIt holds.\n" in text and "Not here" not in text
     other = status_of("experiments/gan_1d.py")
     assert "Nothing has been written" in page(make_run("b", status=other))
 
@@ -228,7 +228,7 @@ def test_a_recording_that_was_killed_leaves_the_old_record(
         ended("--record", changed)
     assert ended("--check") == (0, "", "")
     assert ended("--record", changed)[0] == 0
-    assert "90.0 %" in (tmp_path / "docs" / "results.md").read_text()
+    assert "90.0 %" in (tmp_path / "docs/results/mnist.md").read_text()
     records = tmp_path / "docs" / "results" / "records"
     assert [path.name for path in records.iterdir()] == ["mnist-0"]
 
@@ -254,7 +254,7 @@ def test_a_replacement_that_was_killed_loses_no_record(
         ended("--record", changed)
     assert ended("--check") == (0, "", "")
     assert ended("--record", changed)[0] == 0
-    assert "90.0 %" in (tmp_path / "docs" / "results.md").read_text()
+    assert "90.0 %" in (tmp_path / "docs/results/mnist.md").read_text()
     records = tmp_path / "docs" / "results" / "records"
     assert [path.name for path in records.iterdir()] == ["mnist-0"]
 
@@ -287,5 +287,26 @@ def test_the_package_runs_as_a_program(make_run, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("robust_manifold.results", run_name="__main__")
     assert stopped.value.code == 0
-    assert capsys.readouterr().out == "docs/results.md: 1 experiment, 1 run\n"
+    assert capsys.readouterr().out == "docs/results.md: 1 experiment, 1 run, 3 pages\n"
     assert (tmp_path / "docs" / "results.md").exists()
+
+
+def test_pages_of_no_record_are_removed_and_words_are_not(make_run, ended, tmp_path):
+    run, pages = make_run(), tmp_path / "docs/results"
+    assert ended("--record", run)[0] == 0
+    (pages / "old.md").write_bytes((pages / "mnist.md").read_bytes())
+    (pages / "mine.md").write_text("Words.\n")
+    assert "old.md is not up to date" in ended("--check")[2]
+    assert ended()[0] == 0 and ended("--check")[0] == 0
+    assert not (pages / "old.md").exists() and (pages / "mine.md").exists()
+
+
+def test_words_where_a_page_belongs_are_not_replaced(make_run, ended, tmp_path):
+    words = tmp_path / "docs/results/mnist.md"
+    words.parent.mkdir(parents=True)
+    words.write_text("Words.\n")
+    one_sentence(
+        ended("--record", make_run()), "mnist.md was not made by this", "words"
+    )
+    assert words.read_text() == "Words.\n"
+    assert not (words.parent / "records").exists()

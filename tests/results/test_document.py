@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ INC = "invert_and_classify(restarts=4)"
 
 def test_a_run_is_shown_with_how_it_was_made(make_run, page, row_of):
     text = page(make_run())
-    assert "## mnist: A table" in text
+    assert "# mnist: A table" in text
     assert (
         "```\nTFDS_DATA_DIR=... python -m robust_manifold.main "
         "--config=experiments/mnist.py \\\n"
@@ -46,7 +47,7 @@ def test_several_seeds_are_a_mean_and_a_spread(make_run, page, row_of, lines):
         for seed, right in enumerate([(95, 90, 70), (98, 84, 70), (95, 93, 70)])
     ]
     text = page(*runs)
-    accuracy = text.partition("### Accuracy")[2]
+    accuracy = text.partition("## Accuracy")[2]
     shown = accuracy.partition("<details>")[0]
     assert row_of(shown, "FGSM ε=0.1")[2] == "89.0 % [84.0, 93.0]"
     assert row_of(shown, "FGSM ε=0.1")[1] == "60.0 % [60.0, 60.0]"
@@ -64,7 +65,7 @@ def test_several_seeds_are_a_mean_and_a_spread(make_run, page, row_of, lines):
 def test_other_configs_are_not_averaged(make_run, page):
     more = {"evaluation": {"confidence": 0.95, "examples": 200}}
     text = page(make_run("a"), make_run("b", seed=1, config=more))
-    assert text.count("#### Accuracy") == 2
+    assert text.count("## Accuracy") == 2
     assert "* `evaluation.examples is 200, there 100`" in text or (
         "* `evaluation.examples is 100, there 200`" in text
     )
@@ -117,7 +118,7 @@ def test_taken_networks_count_by_how_they_were_trained(
     assert page() == text
     # Neither what is known to be another training nor what is not known.
     text = page("--record", *runs)
-    assert "mean over the seeds" in text and text.count("#### Accuracy") == 3
+    assert "mean over the seeds" in text and text.count("## Accuracy") == 3
     assert "classifier of longer (trained with another duration)" in text
     assert '* `classifier.duration is "9 epochs", there "6 epochs"`' in text
 
@@ -203,15 +204,14 @@ def test_published_networks_are_named_where_they_were_used(make_run, page, row_o
     assert "taken over" not in page(make_run("b", config=unused))
 
 
-def test_experiments_stand_in_one_order(make_run, page):
+def test_experiments_stand_in_one_order(make_run, front):
     def of(name):
         return {"command": ["main.py", f"--config=experiments/{name}.py"]}
 
     names = ("zebra", "celeba_gender", "ant", "mnist")
-    text = page(*(make_run(name, status=of(name)) for name in names))
-    heads = [line for line in text.splitlines() if line.startswith("## ")]
-    assert [head.split(":")[0] for head in heads] == [
-        *("## mnist", "## celeba_gender", "## ant", "## zebra", "## Sources")
+    text = front(*(make_run(name, status=of(name)) for name in names))
+    assert re.findall(r"^### \[(\w+)\]\(results/\1.md\)", text, re.MULTILINE) == [
+        *("mnist", "celeba_gender", "ant", "zebra")
     ]
 
 
@@ -232,7 +232,7 @@ def test_large_results_show_adversaries_and_fold_attacks(make_run, page, row_of,
         ("pgd(epsilon=4.0, norm='l2')", "straight_through", "l2", 4.0),
     )
     text = page(make_run(files=lines({"defense_gan": (97, 90, 40)}, rows)))
-    shown = text.partition("### Accuracy")[2].partition("<details>")[0]
+    shown = text.partition("## Accuracy")[2].partition("<details>")[0]
     assert row_of(shown, "ℓ2 ε=4", "Oblivious")[2].startswith("90.0 %")
     assert row_of(shown, "", "Worst case")[2].startswith("40.0 %")
     assert "<summary>Every attack of every adversary</summary>" in text
@@ -309,7 +309,7 @@ def test_what_the_stages_stored_is_shown(make_run, page, row_of):
     assert row_of(text, "Invert and Classify", "ℓ2 ε=1.5")[2:] == [
         *("12 of 100", "75.0 % [46.8, 91.1]", "25.0 % [8.9, 53.2]")
     ]
-    assert "### Attacked images that others released" in text
+    assert "## Attacked images that others released" in text
     assert row_of(text, "No defence", "50.0 % [40.0, 60.0]")[3] == "12 of 100"
     assert row_of(text, "No defence", "1") == ["No defence", "1", "1", "0"]
     assert "<summary>What was flagged (1)</summary>" in text
@@ -330,7 +330,7 @@ def test_runs_of_one_dimension_show_their_convergence(make_run, page, row_of):
     total = row_of(text, "Total variation of generator and data")
     assert total[1:] == ["0.0100", "0.0300", "0.0200"]
     assert "after 9 steps" in text
-    assert "### Accuracy" not in text and "Intervals" not in text
+    assert "## Accuracy" not in text and "Intervals" not in text
 
 
 MEASURED = evaluation.GeneratorMeasures(
@@ -357,7 +357,7 @@ def test_generators_of_one_experiment_stand_side_by_side(make_run, page, row_of)
         )
         for name, error in (("wgan", 0.25), ("vae", 0.125))
     ]
-    text = page(*runs).partition("### Side by side")[2].partition("### gen")[0]
+    text = page(*runs).partition("## Side by side")[2].partition("## Its runs")[0]
     assert row_of(text, "Measure")[1:] == ["vae", "wgan"]
     found = row_of(text, "Error, mean ↓")[1:]
     assert [cell.split()[0] for cell in found] == ["0.12500", "0.25000"]
@@ -385,7 +385,7 @@ def manifolds(make_run, lines, arguments=("f0", "f1"), seeds=(0, 0), **changes):
 
 def together(text):
     """The part of the page in which several arguments stand side by side."""
-    return text.partition("### Side by side")[2].partition("### manifolds")[0]
+    return text.partition("## Side by side")[2].partition("## Its runs")[0]
 
 
 def test_defences_of_one_experiment_stand_side_by_side(make_run, page, row_of, lines):
@@ -440,7 +440,7 @@ OTHER_IMAGES = {"data.json": {"train": SIZE, "test": SIZE | {"sha256": "cd" * 32
 )
 def test_what_cannot_be_compared_stands_apart(make_run, page, lines, changed):
     text = page(*manifolds(make_run, lines, **changed))
-    assert "### Side by side" not in text and text.count("#### Accuracy") == 2
+    assert "## Side by side" not in text and text.count("## Accuracy") == 2
 
 
 def test_other_attacks_of_one_budget_stand_apart(make_run, page, lines):
@@ -454,7 +454,7 @@ def test_other_attacks_of_one_budget_stand_apart(make_run, page, lines):
         return lines(right, rows=rows)
 
     text = page(*manifolds(make_run, lines, made=(lines, others)))
-    assert "### Side by side" not in text
+    assert "## Side by side" not in text
 
 
 def test_without_a_defence_nothing_stands_side_by_side(make_run, page, lines):
@@ -462,7 +462,7 @@ def test_without_a_defence_nothing_stands_side_by_side(make_run, page, lines):
         return lines({"none": right["none"]})
 
     text = page(*manifolds(make_run, lines, off=1, made=(bare, bare)))
-    assert "### Side by side" not in text
+    assert "## Side by side" not in text
 
 
 def test_runs_of_one_column_each_stand_side_by_side(make_run, page, row_of, lines):
@@ -489,4 +489,55 @@ def test_runs_of_several_columns_that_differ_stand_apart(make_run, page, lines):
         return lines({"none": right["none"], "other()": right[INC]})
 
     text = page(*manifolds(make_run, lines, made=(lines, other)))
-    assert "### Side by side" not in text
+    assert "## Side by side" not in text
+
+
+def test_the_front_page_has_what_readers_ask_for(make_run, front, lines, row_of):
+    def column(argument, right, defence):
+        command = ["main.py", f"--config=experiments/mnist_adaptive.py:{argument}"]
+        found = lines({defence: right})
+        return make_run(argument, files=found, status={"command": command})
+
+    text = front(column("none", (97, 60, 0), "none"), column("inc", (95, 90, 70), INC))
+    assert row_of(text, "Defence")[1:] == ["n", "Clean", "ℓ∞ ε=0.1"]
+    assert row_of(text, "No defence")[1:] == ["100", "97.0", "60.0"]
+    (told,) = re.findall(r"^\| Invert and Classify.*", text, re.MULTILINE)
+    assert [cell.strip() for cell in told.split("|")[2:-1]] == [
+        *("100", "95.0", "90.0 → 90.0")
+    ]
+
+
+def test_the_front_page_says_the_first_paragraph(make_run, front, page, tmp_path):
+    words = tmp_path / "docs/results/words"
+    words.mkdir(parents=True)
+    (words / "front.md").write_text("What holds?\n")
+    (words / "mnist.md").write_text("It holds.\n\nUp to 0.1.\n")
+    text = front("--record", make_run())
+    assert "What holds?" in text and "It holds." in text and "Up to" not in text
+    assert "It holds.\n\nUp to 0.1." in page()
+
+
+def test_long_folds_name_the_record(make_run, page):
+    errors = np.linspace(0, 1, 100)
+    detected = [
+        evaluation.summarise_detection(
+            classifier="small_cnn",
+            defence=f"invert_and_classify(restarts={restarts})",
+            adversary="oblivious",
+            attack=f"pgd(epsilon=0.1, steps={steps})",
+            right=np.ones(100, bool),
+            errors=errors + 0.5,
+            validation=errors,
+            false_positive_rate=0.05,
+            clean=errors,
+            norm="linf",
+            epsilon=0.1,
+        )
+        for restarts in (1, 2, 3)
+        for steps in range(1, 41)
+    ]
+    text = page(
+        make_run(files={"detection.csv": evaluation.detection_to_csv(detected)})
+    )
+    told = "2 tables more are in the record: [mnist-0](records/mnist-0)"
+    assert told in text and text.count("40 steps") == 1

@@ -6,6 +6,7 @@ from robust_manifold.reporting.figures.certified import (
     CertifiedCurve,
     certified_curves,
 )
+from robust_manifold.reporting.figures.claims import Claim, claims_and_worst_cases
 from robust_manifold.reporting.figures.curves import (
     accuracy_curves,
     error_histogram,
@@ -35,6 +36,7 @@ from robust_manifold.reporting.figures.side_by_side import (
 
 __all__ = [
     "CertifiedCurve",
+    "Claim",
     "ProjectedImage",
     "RocCurve",
     "SheetGroup",
@@ -42,6 +44,7 @@ __all__ = [
     "SolverCurve",
     "accuracy_curves",
     "certified_curves",
+    "claims_and_worst_cases",
     "error_decades",
     "error_histogram",
     "interpolation_grid",
