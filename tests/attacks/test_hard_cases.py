@@ -34,6 +34,7 @@ from robust_manifold.attacks import (
     ElasticNet,
     HopSkipJump,
     MomentumPGD,
+    Parsimonious,
     Patch,
     RandFGSM,
     SigmaZero,
@@ -119,6 +120,7 @@ ROWS = {
         Row(JSMA(gamma=1.0, classes="all"), 2.0, "up", left_out=("two rivals alike",)),
     ],
     "momentum_pgd": [Row(MomentumPGD(1.0)), Row(MomentumPGD(1.0, "l2"))],
+    "parsimonious": [Row(Parsimonious(1.0))],
     # The sticker may change as it likes what it covers: there is no distance.
     "patch": [
         Row(Patch(MASK, transformations="transformations()", steps=60), reach=MASK)
