@@ -76,6 +76,7 @@ ROWS = {
         # With two rivals alike the ratio is -1 wherever the label leads.
         Row(APGD(1.0, steps=20, loss="dlr"), left_out=("two rivals alike",)),
         Row(APGD(1.0, steps=20, loss="targeted_dlr")),
+        Row(APGD(1.0, "l2", steps=20, decay=0.75)),
     ],
     "auto_attack": [
         Row(AutoAttack(1.0, version="rand", steps=20)),
