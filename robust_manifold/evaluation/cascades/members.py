@@ -287,6 +287,31 @@ class Scores(Member):
         return crafted(attack, None, trial, None)
 
 
+@dataclasses.dataclass(frozen=True)
+class Corners(Member):
+    """The parsimonious attack on the defended classifier, from the worst image so far.
+
+    Where a defence rounds, the last values that a search by a gradient, or by random
+    squares, cannot tell apart are found by asking about each.
+    """
+
+    queries: int
+
+    @property
+    def name(self) -> str:
+        """The attack."""
+        return f"parsimonious, {self.queries} queries from the worst so far"
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether the ball has corners, and one image has one output."""
+        return trial.budget.norm == "linf" and trial.judged.keys is not None
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the images of local search."""
+        attack = attacks.Parsimonious(trial.budget.epsilon, self.queries)
+        return crafted(attack, None, trial, trial.best)
+
+
 def crafted(
     attack: Attack,
     adversary: defenses.Adversary | None,
