@@ -43,6 +43,7 @@ from robust_manifold.attacks.overpowered_many import (
     find_neighbours,
     find_pairs,
 )
+from robust_manifold.attacks.parsimonious import Parsimonious
 from robust_manifold.attacks.patch import Patch
 from robust_manifold.attacks.physical import PhysicalSuccess, physical_success
 from robust_manifold.attacks.projected_gradient import BIM, PGD
@@ -90,6 +91,7 @@ __all__ = [
     "PAIR_LOSSES",
     "Pair",
     "Pairs",
+    "Parsimonious",
     "Passes",
     "Patch",
     "PhysicalSuccess",

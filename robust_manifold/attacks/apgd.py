@@ -129,6 +129,8 @@ class APGDState(NamedTuple):
     """The peak's, at the last checkpoint."""
     entries: Int[Array, ""]
     """How many entries the peak, or the start, changes: l1 steps move fewer."""
+    memory: Any = ()
+    """The gradients of the steps before, each of one length; () without `decay`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +184,9 @@ class APGD(SteppedAttack[APGDState]):
     targets: int = 9
     """How many classes `targeted_dlr` goes for: those of the clean image's highest
     logits, the label's aside.  A targeted attack has one."""
+    decay: float = 0.0
+    """What is left, after a step, of the gradients before it: a step goes along their
+    sum, in which the noise of a random classifier averages out.  0 is the paper's."""
 
     def __post_init__(self):
         check_epsilon(self)
@@ -191,6 +196,7 @@ class APGD(SteppedAttack[APGDState]):
         check(is_whole(self.restarts, 1), self, "restarts", "1 or more")
         check(0 < self.rho < 1, self, "rho", "between 0 and 1")
         check(is_whole(self.targets, 1), self, "targets", "1 or more")
+        check(0 <= self.decay < 1, self, "decay", "0 or more and below 1")
 
     @property
     def iterations(self) -> int:
@@ -248,6 +254,7 @@ class APGD(SteppedAttack[APGDState]):
             reduced=jnp.bool_(True),
             loss_at_checkpoint=lowest,
             entries=jnp.int32(0),
+            memory=jnp.zeros_like(image) if self.decay else (),
         )
 
     def step(self, problem: Problem, key: PRNGKey, state: APGDState) -> APGDState:
@@ -266,6 +273,8 @@ class APGD(SteppedAttack[APGDState]):
         evaluation, gradient = self._objective(problem, target).evaluate_with_gradient(
             image
         )
+        if self.decay:
+            gradient = self.decay * state.memory + _of_one_length(gradient)
         counted = state.found.better_of(Candidate(image, evaluation))
         reached = Peak(image, gradient, evaluation.loss)
         state = state._replace(
@@ -286,7 +295,8 @@ class APGD(SteppedAttack[APGDState]):
         share = jnp.where(now.first, 1, _MOMENTUM).astype(image.dtype)
         moved = self._moved(problem, epsilon, state, image, gradient, share)
         following = jnp.where(now.last, self._next(problem, key, now, state), moved)
-        return state._replace(image=following, previous=image)
+        memory = gradient if self.decay else ()
+        return state._replace(image=following, previous=image, memory=memory)
 
     def ended(self, state: APGDState) -> Bool[Array, ""]:
         """Returns whether an adversarial image has been met."""
@@ -355,6 +365,7 @@ class APGD(SteppedAttack[APGDState]):
             reduced=jnp.bool_(True),
             loss_at_checkpoint=lowest,
             entries=_entries(state.image - problem.image),
+            memory=jnp.zeros_like(state.image) if self.decay else (),
         )
 
     def _checked(
@@ -405,6 +416,11 @@ class APGD(SteppedAttack[APGDState]):
         change = project(image + state.step_size * direction) - image
         last = image - state.previous
         return project(image + share * change + (1 - share) * last)
+
+
+def _of_one_length(gradient: Image) -> Image:
+    size = jnp.mean(jnp.abs(gradient))
+    return gradient / jnp.where(size > 0, size, 1)
 
 
 def _sparse_direction(gradient: Image, image: Image, entries: Int[Array, ""]) -> Image:

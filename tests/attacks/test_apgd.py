@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import APGD, Problem, apgd, craft, registry
+from robust_manifold.attacks import APGD, Expectation, Problem, apgd, craft, registry
 from robust_manifold.core.criterion import Targeted
 from robust_manifold.core.errors import UsageError
 from tests.attacks.hard_cases import most
@@ -360,3 +360,26 @@ def test_pixels_of_one_slope_do_not_hold_up_an_l1_search():
         key=jax.random.key(0),
     )
     np.testing.assert_allclose(made.logits[:, 1], 0.9 * 8, rtol=1e-5)
+
+
+def test_noise_of_the_gradient_averages_out_over_the_steps():
+    """Of w.x with noise on w: what is gained of that which the ball has to give."""
+    weights = np.random.default_rng(0).normal(size=(8, 8, 1)).astype(np.float32)
+
+    def noisy(params, image, key):
+        drawn = weights + params * jax.random.normal(key, weights.shape)
+        return jnp.stack([0.0, jnp.sum(drawn * (image - 0.5)) - 100])
+
+    images = np.full((8, 8, 8, 1), 0.5, np.float32)
+    gained = {}
+    for decay in (0.0, 0.75):
+        attack = APGD(0.1, steps=50, decay=decay)
+        labels = np.zeros(8, int)
+        made = craft(attack, Expectation(noisy), 4.0, images, labels, key=KEY)
+        moved = (weights[None] * (np.asarray(made.images) - images)).sum((1, 2, 3))
+        gained[decay] = float(moved.mean() / (0.1 * np.abs(weights).sum()))
+    assert gained[0.75] > gained[0.0] + 0.1, gained
+    # Without noise nothing is lost by it.
+    sure = craft(attack, Expectation(noisy), 0.0, images, labels, key=KEY)
+    best = images + 0.1 * np.sign(weights)[None]
+    np.testing.assert_allclose(sure.images, best, atol=1e-6)

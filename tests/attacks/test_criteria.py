@@ -22,6 +22,7 @@ from robust_manifold.attacks import (
     ElasticNet,
     HopSkipJump,
     MomentumPGD,
+    Parsimonious,
     Patch,
     RandFGSM,
     SigmaZero,
@@ -87,6 +88,7 @@ BUDGETED = [
     Square(0.1, queries=1000),
     SPSA(0.1, steps=20, samples=32),
     AutoAttack(0.1, steps=10, queries=50),
+    Parsimonious(0.1),
 ]
 NEAREST = {
     CarliniWagner(): 1.02,
@@ -227,6 +229,7 @@ STARTED = [
     FMN("l0", steps=5),
     HopSkipJump(queries=30, starts=5),
     MomentumPGD(0.2, steps=5),
+    Parsimonious(0.2, 10),
     PGD(0.2, steps=5, restarts=2),
     PGD(0.5, "l2", steps=5),
     PGD(1.0, "l1", steps=5),

@@ -27,6 +27,7 @@ from robust_manifold.attacks import (
     ElasticNet,
     HopSkipJump,
     MomentumPGD,
+    Parsimonious,
     Patch,
     RandFGSM,
     SigmaZero,
@@ -65,6 +66,7 @@ CASES = {
         MomentumPGD(0.1),
         MomentumPGD(0.4, "l2", restarts=2, random_start=True),
     ],
+    "parsimonious": [Parsimonious(0.1, queries=200)],
     "patch": [Patch("square(size=0.6)", steps=20, samples=2, evaluation_samples=2)],
     "pgd": [
         PGD(0.1, steps=10, restarts=2),
@@ -85,7 +87,7 @@ NEAREST = [spec for spec in ALL if spec.budget is None and spec.family != "physi
 FIRST = [specs[0] for specs in CASES.values()]
 """One of each: what is compiled anew for a property is tested on these alone."""
 SCALE_FREE = [spec for spec in ALL if getattr(spec, "loss", "") != "ce"]
-LATE = (CarliniWagner, HopSkipJump, Patch, Square)
+LATE = (CarliniWagner, HopSkipJump, Parsimonious, Patch, Square)
 """Attacks whose state may hold the clean or the first image for the first steps."""
 KEY = jax.random.key(3)
 TILE = 8

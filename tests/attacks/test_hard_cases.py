@@ -34,6 +34,7 @@ from robust_manifold.attacks import (
     ElasticNet,
     HopSkipJump,
     MomentumPGD,
+    Parsimonious,
     Patch,
     RandFGSM,
     SigmaZero,
@@ -75,6 +76,7 @@ ROWS = {
         # With two rivals alike the ratio is -1 wherever the label leads.
         Row(APGD(1.0, steps=20, loss="dlr"), left_out=("two rivals alike",)),
         Row(APGD(1.0, steps=20, loss="targeted_dlr")),
+        Row(APGD(1.0, "l2", steps=20, decay=0.75)),
     ],
     "auto_attack": [
         Row(AutoAttack(1.0, version="rand", steps=20)),
@@ -119,6 +121,7 @@ ROWS = {
         Row(JSMA(gamma=1.0, classes="all"), 2.0, "up", left_out=("two rivals alike",)),
     ],
     "momentum_pgd": [Row(MomentumPGD(1.0)), Row(MomentumPGD(1.0, "l2"))],
+    "parsimonious": [Row(Parsimonious(1.0))],
     # The sticker may change as it likes what it covers: there is no distance.
     "patch": [
         Row(Patch(MASK, transformations="transformations()", steps=60), reach=MASK)

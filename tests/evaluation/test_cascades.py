@@ -350,3 +350,37 @@ def test_the_nearest_boundaries_are_found():
     reach = 0.1 * np.sqrt(0.3)
     np.testing.assert_array_equal(found.broken, distance < reach)
     assert "nearest boundaries" in found.shares[-1].member
+
+
+def test_corners_are_found_where_gradients_lead_both_values_the_same_way():
+    # Rounded, one of two values has to rise alone; by the gradient both do or none.
+    def apart(params, image):
+        value = (image[0, 0, 0] - 0.5) * (image[0, 1, 0] - 0.5)
+        return linear((jnp.zeros(SHAPE), -value), image)
+
+    judged = Judged(defenses.BitDepth(1), Networks(), apart, DefenseParams({}, ()))
+    images, labels = np.full((3, *SHAPE), 0.4, np.float32), np.ones(3, int)
+    found = {}
+    for queries in (0, 20):
+        found[queries] = cascade(
+            _keyed(judged, 3),
+            images,
+            labels,
+            [Budget("linf", 0.2), Budget("l2", 0.2)],
+            key=KEY,
+            effort=dataclasses.replace(TINY, corner_queries=queries),
+            views=[defenses.StraightThrough()],
+        ).budgets
+    assert not found[0][0].broken.any()
+    linf, l2 = found[20]
+    assert linf.broken.all()
+    assert linf.shares[-1].member == "parsimonious, 20 queries from the worst so far"
+    # A ball without corners has no such member.
+    assert not any("parsimonious" in share.member for share in l2.shares)
+
+
+def test_corners_are_for_defences_whose_queries_are_cheap():
+    effort = dataclasses.replace(TINY, corner_queries=20)
+    assert effort.against(Rounding()).corner_queries == 20
+    for other in (defenses.NoDefense(), defenses.InvertAndClassify()):
+        assert effort.against(other).corner_queries == 0

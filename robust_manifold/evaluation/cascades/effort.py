@@ -9,6 +9,7 @@ from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
     Boundary,
     Climb,
+    Corners,
     Donor,
     Handed,
     Member,
@@ -33,6 +34,7 @@ class Effort:
       pilot: images that the ways to differentiate are tried on.
       samples: keys a step, against a defence whose keys are fresh.
       boundary_steps: of a search for the boundary of each other class; 0 for none.
+      corner_queries: of local search among the corners of an linf ball; 0 for none.
     """
 
     steps: int
@@ -44,6 +46,7 @@ class Effort:
     pilot: int
     samples: int
     boundary_steps: int = 0
+    corner_queries: int = 0
 
     def __post_init__(self):
         for field in ("steps", "views", "pilot", "samples"):
@@ -52,6 +55,8 @@ class Effort:
         for field in ("aimed_steps", "all_steps", "queries", "boundary_steps"):
             whole = is_whole(getattr(self, field), 0)
             check(whole, self, field, "a whole number, 0 or more")
+        some = self.corner_queries == 0 or is_whole(self.corner_queries, 3)
+        check(some, self, "corner_queries", "a whole number, 3 or more; or 0")
         fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
         check(fits, self, "dampings", "shares above 0 and below 1, as in (0.001,)")
 
@@ -61,6 +66,9 @@ class Effort:
         The passes of a classifier without one are the cheapest that there are: it gets
         more of them, about those of AutoAttack.
         """
+        if isinstance(defence, defenses.ProjectionDefense):
+            # Each query is an inversion, and its gradients lead on.
+            return dataclasses.replace(self, corner_queries=0)
         if not isinstance(defence, defenses.NoDefense):
             return self
         aimed = 2 * self.aimed_steps
@@ -72,6 +80,8 @@ class Effort:
             boundary_steps=aimed if self.all_steps else self.boundary_steps,
             # Where its gradients are masked, a short random search finds little.
             queries=max(self.queries, _QUERIES) if self.all_steps else self.queries,
+            # All that corners add is beside gradients that are no guide.
+            corner_queries=0,
         )
 
     def members(
@@ -101,12 +111,16 @@ class Effort:
             yield Boundary(first, self.boundary_steps)
         if self.queries:
             yield Scores(self.queries)
+        if self.corner_queries:
+            yield Corners(self.corner_queries)
 
 
 EFFORTS = {
     "quick": Effort(20, 20, 1, 0, 200, (1e-3,), 16, 2),
-    "standard": Effort(50, 50, 2, 20, 500, (1e-3, 1e-1), 32, 4),
-    "thorough": Effort(100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8),
+    "standard": Effort(50, 50, 2, 20, 500, (1e-3, 1e-1), 32, 4, corner_queries=1500),
+    "thorough": Effort(
+        100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8, 0, 5000
+    ),
 }
 """The efforts by their names."""
 

@@ -24,6 +24,10 @@ _NEAREST, _ALL = 3, 9
 _AIMED_FROM = 4
 """Fewest classes with which the aimed loss is another than the margin."""
 
+_DECAY = 0.75
+"""Of the gradients of the steps before, where each step draws new keys: the noise of
+their sum is that of seven times the draws."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Donor:
@@ -202,7 +206,10 @@ class Climb(Member):
         image that still stands: such images take all of the steps.
         """
         starts, fresh = self._start_of(trial), trial.judged.keys is None
-        attack = self.attack(trial.budget, stop=not fresh)
+        # A projection's keys are starts of its search, no noise on the image.
+        projects = isinstance(trial.judged.defence, defenses.ProjectionDefense)
+        decay = _DECAY if fresh and not projects else 0.0
+        attack = self.attack(trial.budget, stop=not fresh, decay=decay)
         made = crafted(attack, self.adversary, trial, starts)
         if fresh:
             return made
@@ -218,9 +225,9 @@ class Climb(Member):
         )
         return made.with_part(stuck, again)
 
-    def attack(self, budget: Budget, *, stop: bool) -> attacks.APGD:
+    def attack(self, budget: Budget, *, stop: bool, decay: float = 0.0) -> attacks.APGD:
         """Returns the attack on each image."""
-        own: dict[str, Any] = {"steps": self.steps, "stop": stop}
+        own: dict[str, Any] = {"steps": self.steps, "stop": stop, "decay": decay}
         if self.aim != "away":
             targets = _NEAREST if self.aim == "nearest" else _ALL
             own |= {"loss": "targeted_dlr", "targets": targets}
@@ -278,6 +285,31 @@ class Scores(Member):
         norm, epsilon = trial.budget
         attack = attacks.Square(epsilon, norm, queries=self.queries)
         return crafted(attack, None, trial, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corners(Member):
+    """The parsimonious attack on the defended classifier, from the worst image so far.
+
+    Where a defence rounds, the last values that a search by a gradient, or by random
+    squares, cannot tell apart are found by asking about each.
+    """
+
+    queries: int
+
+    @property
+    def name(self) -> str:
+        """The attack."""
+        return f"parsimonious, {self.queries} queries from the worst so far"
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether the ball has corners, and one image has one output."""
+        return trial.budget.norm == "linf" and trial.judged.keys is not None
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the images of local search."""
+        attack = attacks.Parsimonious(trial.budget.epsilon, self.queries)
+        return crafted(attack, None, trial, trial.best)
 
 
 def crafted(
