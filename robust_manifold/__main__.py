@@ -9,6 +9,7 @@ from robust_manifold.version import __version__
 # The command, its module, and what it is for.
 COMMANDS = {
     "run": ("main", "train, attack, defend and report an experiment"),
+    "evaluate": ("robustness.command", "say what a classifier is worth under attack"),
     "project": ("project", "project images onto the range of a run's generator"),
     "weights": ("weights", "show, export, import and publish networks"),
     "compare": ("compare", "set the generators of several runs side by side"),

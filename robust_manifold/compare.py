@@ -1,6 +1,6 @@
 r"""Sets the generators of several runs side by side, in one table of their measures.
 
-  python -m robust_manifold.compare runs/minimax runs/wgan_gp --format=md
+  robust-manifold compare runs/minimax runs/wgan_gp --format=md
 
 reads the file measures.csv of each run folder, which the stage `measure` writes, and
 prints the table; a column is called after its folder. Exit codes: 0 done; 2 a mistake
@@ -65,7 +65,7 @@ def table_of(folders: Sequence[str | os.PathLike[str]]) -> Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table and returns the exit code; 2 for a mistake of the user."""
-    parser = Parser(prog="python -m robust_manifold.compare", description=__doc__)
+    parser = Parser(prog="robust-manifold compare", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     parser.add_argument(
         "--format", choices=list(FORMATS), default="console", help="of the table"

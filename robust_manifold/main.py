@@ -1,6 +1,6 @@
 r"""Trains, attacks, defends and reports one experiment.
 
-  python -m robust_manifold.main --config=mnist_quick
+  robust-manifold run --config=mnist_quick
 
 runs those stages of the experiment that have not finished yet, of:
 
@@ -12,7 +12,7 @@ diagnostics.csv for further work.
 
 Any key of the config can be changed on the command line:
 
-  python -m robust_manifold.main --config=mnist_quick \
+  robust-manifold run --config=mnist_quick \
       --workdir=runs/stronger --config.evaluation.examples=200 \
       --config.evaluation.attacks="('pgd(epsilon=0.2, steps=100)',)"
 

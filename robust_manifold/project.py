@@ -1,6 +1,6 @@
 r"""Projects a user's images onto the range of a trained run's generator.
 
-  python -m robust_manifold.project --run=runs/mnist_quick --input=photos \
+  robust-manifold project --run=runs/mnist_quick --input=photos \
       --output=projected
 
 searches the folder `photos`, its sub-folders too, for PNG and JPEG files, and finds the
@@ -65,7 +65,7 @@ SKIPPED = 1
 def _parser() -> Parser:
     solver = inversion.registry.to_string(inversion.DEFAULT_SOLVER)
     restarts = inversion.restarts_registry.to_string(inversion.DEFAULT_RESTARTS)
-    parser = Parser(prog="python -m robust_manifold.project", description=__doc__)
+    parser = Parser(prog="robust-manifold project", description=__doc__)
     parser.add_argument("--run", required=True, help="the workdir of the run")
     parser.add_argument("--input", required=True, help="a folder or an .npz file")
     parser.add_argument("--output", required=True, help="a folder, made if needed")

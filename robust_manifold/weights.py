@@ -1,20 +1,20 @@
 r"""Weights in and out: shows, exports and imports the parameters of networks.
 
-  python -m robust_manifold.weights export --run=runs/mnist_quick \
+  robust-manifold weights export --run=runs/mnist_quick \
       --model=classifier --output=classifier.safetensors
-  python -m robust_manifold.weights show classifier.safetensors
-  python -m robust_manifold.weights import --from_torch=state_dict.npz \
+  robust-manifold weights show classifier.safetensors
+  robust-manifold weights import --from_torch=state_dict.npz \
       --model=wong_cnn --output=wong.npz
 
 A file is read back by the config's classifier.weights, generator.weights,
 encoder.weights or networks.ROLE.weights. With --to_torch, export writes names and
 layouts of a PyTorch state dict;
 
-  python -m robust_manifold.weights torch --model=wong_cnn
+  robust-manifold weights torch --model=wong_cnn
 
 shows the nn.Sequential that such a state dict belongs to, and that import expects.
 
-  python -m robust_manifold.weights publish --run=runs/mnist --model=generator \
+  robust-manifold weights publish --run=runs/mnist --model=generator \
       --name=mnist_dcgan
 
 writes a network into the folder pretrained, with a model card from the run's records.
@@ -153,7 +153,7 @@ def _natural(name: str) -> list[Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m robust_manifold.weights", description=__doc__)
+    parser = Parser(prog="robust-manifold weights", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     file = "a file .npz or .safetensors"
 

@@ -1,6 +1,8 @@
 """The command `robust-manifold`: what it lists, what it runs, and what it refuses."""
 
+import importlib
 import importlib.util
+import pathlib
 import runpy
 import subprocess
 import sys
@@ -56,12 +58,32 @@ def test_a_command_is_a_module_that_is_run_with_what_follows(name, called):
     assert importlib.util.find_spec(module)
 
 
+@pytest.mark.parametrize("name", [n for n in console.COMMANDS if n != "run"])
+def test_the_help_of_a_command_has_its_name_as_it_is_typed(name, capsys):
+    module = importlib.import_module(f"robust_manifold.{console.COMMANDS[name][0]}")
+    if name == "results":
+        module = importlib.import_module("robust_manifold.results.command")
+    with pytest.raises(SystemExit) as ending:
+        module.main(["--help"])
+    out, _ = capsys.readouterr()
+    assert ending.value.code == 0
+    assert out.startswith(f"usage: robust-manifold {name} ")
+    # In what follows, too.
+    assert f"\n  robust-manifold {name}" in out and "python -m" not in out
+
+
+def test_the_help_of_a_run_has_its_name_as_it_is_typed():
+    origin = importlib.util.find_spec("robust_manifold.main").origin
+    text = pathlib.Path(origin).read_text()
+    assert "\n  robust-manifold run --config=" in text and "python -m" not in text
+
+
 def test_an_unknown_command_is_one_sentence(called):
     code, out, error, ran = called("prject", "--help")
     assert (code, out, ran) == (2, "", [])
     assert error == (
-        "robust_manifold: Unknown command 'prject'; known: compare, project, results, "
-        "run, weights. Did you mean 'project'?\n"
+        "robust_manifold: Unknown command 'prject'; known: compare, evaluate, project, "
+        "results, run, weights. Did you mean 'project'?\n"
     )
 
 

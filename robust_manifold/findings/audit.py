@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
-from robust_manifold import attacks, data, defenses, evaluation, models
+from robust_manifold import attacks, data, defenses, evaluation
 from robust_manifold.attacks.random import outputs_of
 from robust_manifold.config import Column
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED
-from robust_manifold.core.manifold import Spanner
-from robust_manifold.core.networks import GENERATOR, Networks
-from robust_manifold.core.types import Image, Latent, Params, PRNGKey
+from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.evaluation import Check
 from robust_manifold.evaluation.audits import (
     DEFAULT_ATTACK,
@@ -30,6 +28,7 @@ from robust_manifold.evaluation.audits import (
     strength,
 )
 from robust_manifold.evaluation.audits.check import skipped
+from robust_manifold.evaluation.audits.projecting import projection_of
 from robust_manifold.findings.audit_attacks import (
     Attacked,
     active,
@@ -46,7 +45,6 @@ from robust_manifold.findings.audit_rows import (
 )
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.recorded import Group
-from robust_manifold.inversion import Inversion
 from robust_manifold.reporting import Notice, Section, Table, label_of, target_label
 from robust_manifold.reporting.columns import target_labels
 from robust_manifold.runtime import Interrupted, devices
@@ -61,15 +59,10 @@ SUMMARY = "audit.json"
 Tell = Callable[[int, int], None]
 """Called with (checks made, all that are computed anew of a column)."""
 
-_Params = Mapping[str, Params]
-"""The parameters of a defence's networks, by role."""
-
 STEPS = 20
 """At most, of an attack that is made anew."""
 _KEYS = 3
 """Fresh keys that a random defence is asked with."""
-_LATENTS = 32
-"""At most, that are looked for in their own images."""
 
 _ATTACKING = {strength.STRENGTH, binarisation.ACTIVE}
 """They attack a column as it is attacked in the table; see `audit_attacks`."""
@@ -247,19 +240,6 @@ def _of_defended(
     )
     key = context.stream(f"audit {column.stream_name}")
     attacked = attacked_by(context, column, rows)
-    projection = None
-    if isinstance(column.defence, defenses.ProjectionDefense):
-        latents = models.sample_latents(
-            context.networks.generator,
-            keys.stream(key, "latents"),
-            min(part.size, _LATENTS),
-        )
-        projection = evaluation.Projection(
-            _Projecting(column.defence, networks),
-            _Generating(context.networks.spanner),
-            params.networks,
-            np.asarray(latents),
-        )
     images = data.to_float(part.images)
     checks = evaluation.audit(
         defended,
@@ -271,7 +251,9 @@ def _of_defended(
         criterion=column.defence.criterion,
         view=view_of(context, column, attacked.adversary, classifier.apply),
         undefended=_undefended(context, column, params),
-        projection=projection,
+        projection=projection_of(
+            column.defence, networks, params.networks, key=key, examples=part.size
+        ),
         checks=_wanted(context, column) - _ATTACKING,
         examples=part.size,
         on_check=tell,
@@ -327,26 +309,6 @@ class _Bare:
 
     def __call__(self, params: defenses.DefenseParams, image: Image) -> Array:
         return self.classify(params.classifier, image)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Projecting:
-    """A defence's projection as a function of parameters, hashed by value."""
-
-    defence: defenses.ProjectionDefense
-    networks: Networks
-
-    def __call__(self, params: _Params, key: PRNGKey, image: Image) -> Inversion:
-        networks = self.networks.bind(params)
-        return self.defence.purify(key, networks, image).details
-
-
-@dataclasses.dataclass(frozen=True)
-class _Generating:
-    spanner: Spanner
-
-    def __call__(self, params: _Params, latent: Latent) -> Image:
-        return self.spanner.generate(params[GENERATOR].generator, latent)
 
 
 _NOTE = (

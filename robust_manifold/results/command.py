@@ -1,10 +1,10 @@
 r"""Makes docs/results.md, and a page for each experiment, from finished runs.
 
-  python -m robust_manifold.results
+  robust-manifold results
 
 makes the pages anew from the records in docs/results/records, and
 
-  python -m robust_manifold.results --record runs/mnist-0 runs/mnist-1
+  robust-manifold results --record runs/mnist-0 runs/mnist-1
 
 first takes up the records of these run folders: configs, versions, times and measured
 lines, some hundred kilobytes at most.  `--check` writes nothing and says whether the
@@ -36,7 +36,7 @@ from robust_manifold.runtime.artefacts import write_atomically
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes or checks the page and returns the exit code."""
-    parser = Parser(prog="python -m robust_manifold.results", description=__doc__)
+    parser = Parser(prog="robust-manifold results", description=__doc__)
     parser.add_argument(
         "runs", nargs="*", metavar="RUN", help="a finished run's folder"
     )
@@ -103,7 +103,7 @@ def _check(docs: Path, made: Mapping[str, str]) -> int:
     for page in [*wrong, *_stale(docs, made)][:1]:
         print(
             f"robust_manifold: {page} is not up to date: run "
-            "python -m robust_manifold.results.",
+            "robust-manifold results.",
             file=sys.stderr,
         )
         return 1

@@ -64,7 +64,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             raise
         raise UsageError(
             f"{folder} is not as it was recorded ({error}); allowed: records that "
-            "python -m robust_manifold.results --record RUN writes."
+            "robust-manifold results --record RUN writes."
         ) from None
 
 
@@ -88,7 +88,7 @@ def read_records(folder: Path, replaced: Collection[str] = ()) -> list[Run]:
     if not found and not replaced:
         raise UsageError(
             f"{folder} holds no record; allowed: 1 or more, written by "
-            "python -m robust_manifold.results --record RUN."
+            "robust-manifold results --record RUN."
         )
     return [read_run(path) for path in found if path.name not in replaced]
 

@@ -12,6 +12,7 @@ from robust_manifold.attacks import Expectation
 from robust_manifold.core import keys
 from robust_manifold.core.types import Image, Logits, Params
 from robust_manifold.evaluation import AUDIT_CHECKS, Budget, Check, Network, audit
+from robust_manifold.evaluation.audits.projecting import projection_of
 from robust_manifold.evaluation.cascades import NORMS, Cascade, Effort
 from robust_manifold.evaluation.cascades.effort import effort_of
 from robust_manifold.robustness import told
@@ -70,6 +71,7 @@ def audited(
     attack, adversary = _strongest(subject, wanted, first, effort_of(effort))
     judged = subject.judged
     samples = effort_of(effort).samples
+    key = keys.stream(subject.key, "audit")
 
     def seen(apply: Any, samples: int = 1) -> Any:
         return Expectation(apply, samples) if subject.random else Keyless(apply)
@@ -88,11 +90,18 @@ def audited(
             judged.params,
             images,
             labels,
-            key=keys.stream(subject.key, "audit"),
+            key=key,
             attack=attack,
             criterion=judged.criterion,
             view=view,
             undefended=undefended,
+            projection=projection_of(
+                judged.defence,
+                judged.networks,
+                judged.params.networks,
+                key=key,
+                examples=size.examples,
+            ),
             checks=names,
             examples=size.examples,
             on_check=lambda done, of: tell(done, ""),
