@@ -132,7 +132,7 @@ class _Torch:
         if image.shape != self.image_shape:
             raise UsageError(
                 f"an image has the shape {image.shape}; allowed: {self.image_shape}, "
-                "the image_shape of this classifier."
+                "the image_shape of this classifier, channels last."
             )
         return _logits(self, image)
 

@@ -230,7 +230,7 @@ def pure(name: str) -> Iterator[None]:
         raise known from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Returns an error's kind and the first line of what it says, shortened."""
     line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     if len(line) > _LONGEST:

@@ -179,7 +179,7 @@ def _line(path: Path, error: BaseException) -> str:
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename) == path
+        if Path(frame.filename).resolve() == path.resolve()
     ]
     if isinstance(error, SyntaxError):
         lines.append(error.lineno)

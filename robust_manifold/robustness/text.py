@@ -27,7 +27,9 @@ def heading(evaluation: Record) -> str:
     """Returns what was evaluated, on how many images, and how hard."""
     behind = "no defence" if evaluation.name == "none" else evaluation.name
     n = len(evaluation.labels)
-    return f"{behind}: {n:,} image{'s' if n > 1 else ''}, effort {evaluation.effort}"
+    own = evaluation.effort.startswith("effort(")
+    effort = evaluation.effort if own else f"effort {evaluation.effort}"
+    return f"{behind}: {n:,} image{'s' if n > 1 else ''}, {effort}"
 
 
 def flag_lines(evaluation: Record) -> list[str]:

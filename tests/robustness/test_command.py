@@ -26,6 +26,7 @@ def evaluation(name="levels"):
         {more}
     }}
 """
+PLAIN = FILE.format(more="")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def called(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(command.devices, "initialise", lambda: None)
 
-    def call(*arguments, text=FILE.format(more="")):
+    def call(*arguments, text=PLAIN):
         (tmp_path / "mine.py").write_text(text)
         capsys.readouterr()
         try:
@@ -70,10 +71,8 @@ def asked(called, monkeypatch):
 def test_it_prints_stores_and_goes_on(called, tmp_path, monkeypatch):
     monkeypatch.setattr(audited, "audit", lambda *given, **options: [])
     ended = called("mine.py")
-    assert (ended.code, ended.out.split("\n")[0]) == (
-        0,
-        "levels: 60 images, effort effort(3, 0, 1, 0, 0, (0.001,), 8, 2)",
-    )
+    assert ended.code == 0
+    assert ended.out.startswith("levels: 60 images, effort(steps=3, aimed_steps=0, ")
     folder = tmp_path / "evaluations" / "mine"
     assert {"report.html", "round-000.npz"} <= {each.name for each in folder.iterdir()}
     found = robust_manifold.Evaluation.load(folder)

@@ -66,6 +66,9 @@ def test_of_a_linear_classifier_exactly_those_fall_that_can():
         assert 0 < at.broken.sum() < N
         assert np.abs(at.images - IMAGES).max() <= epsilon + 1e-6
         assert sum(share.broken for share in at.shares) == at.broken.sum()
+        # Without a defence there is one gradient alone, and no way through to be named.
+        names = [share.member for share in at.shares]
+        assert "its gradient, 6 steps from the worst so far" in names
     assert [check.verdict for check in found.audit] == ["SKIPPED", "PASS"]
 
 
