@@ -66,10 +66,12 @@ def test_the_help_of_a_command_has_its_name_as_it_is_typed(name, capsys):
     with pytest.raises(SystemExit) as ending:
         module.main(["--help"])
     out, _ = capsys.readouterr()
+    lines = out.splitlines()
     assert ending.value.code == 0
     assert out.startswith(f"usage: robust-manifold {name} ")
     # In what follows, too.
     assert f"\n  robust-manifold {name}" in out and "python -m" not in out
+    assert max(map(len, lines)) <= 88
 
 
 def test_the_help_of_a_run_has_its_name_as_it_is_typed():

@@ -13,8 +13,9 @@ dict of arguments of `robust_manifold.evaluate`:
           "defence": rounded,
       }
 
-classifier, images and labels are needed; {optional} may be
-left out. mine.py:ARGUMENT calls evaluation("ARGUMENT"), where a file has variants.
+classifier, images and labels are needed; with them may come
+{optional}.
+mine.py:NAME calls evaluation("NAME"), where a file has variants.
 
 The figures are printed, flags first. The folder holds report.html for reading, and
 evaluation.npz, evaluation.json, lines.csv and plot.png; `Evaluation.load` reads it.
