@@ -102,8 +102,7 @@ def _check(docs: Path, made: Mapping[str, str]) -> int:
     ]
     for page in [*wrong, *_stale(docs, made)][:1]:
         print(
-            f"robust_manifold: {page} is not up to date: run "
-            "robust-manifold results.",
+            f"robust_manifold: {page} is not up to date: run robust-manifold results.",
             file=sys.stderr,
         )
         return 1
