@@ -16,6 +16,7 @@ from robust_manifold.certification.smoothing import (
     lower_share,
     smoothed,
 )
+from robust_manifold.certification.smoothing import registry as smoothings
 
 __all__ = [
     "ABSTAINED",
@@ -31,4 +32,5 @@ __all__ = [
     "count",
     "lower_share",
     "smoothed",
+    "smoothings",
 ]

@@ -20,13 +20,18 @@ from jaxtyping import Array, Float, Int
 from robust_manifold.core import batching, keys
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.spec import check, is_whole
+from robust_manifold.core.spec import Registry, check, is_whole
 from robust_manifold.core.types import Image, Params, PRNGKey
 
 ABSTAINED = -1
 """The prediction where no class is sure enough."""
 
 
+registry: Registry["Smoothing"] = Registry("smoothing")
+"""The one name that configs write smoothing by."""
+
+
+@registry.register("smoothing")
 @dataclasses.dataclass(frozen=True)
 class Smoothing:
     """How a classifier is smoothed; the defaults are those published.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from robust_manifold import attacks, defenses, evaluation, inversion
+from robust_manifold import attacks, certification, defenses, evaluation, inversion
 from robust_manifold.attacks import Attack
 from robust_manifold.config.column import Column, columns
 from robust_manifold.config.components import (
@@ -183,6 +183,12 @@ class EvaluationBlock(Block):
         "whether what a cascade leaves of a column then meets the images made against "
         "the other columns: as they are, and as starts; it counts in no other table",
     )
+    smoothing: tuple[certification.Smoothing, ...] = key(
+        (),
+        "noise under which every column votes, with a certificate, as in "
+        "smoothing(sigma=0.5, n=100000), one line each; (): none",
+        each(certification.smoothings),
+    )
     substitute: SubstituteTraining = key(
         "substitute",
         "how that network is trained, as in substitute(seeds=150, rounds=6, step=0.1)",
@@ -215,7 +221,7 @@ class EvaluationBlock(Block):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
-        for field in ("attacks", "adversaries", "given"):
+        for field in ("attacks", "adversaries", "given", "smoothing"):
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
         texts = tuple(column.text for column in self.columns)

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from robust_manifold import attacks, defenses, inversion, models, training
+from robust_manifold import (
+    attacks,
+    certification,
+    defenses,
+    inversion,
+    models,
+    training,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry
 from robust_manifold.data import attacked_registry
@@ -32,6 +39,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     attacked_registry,
     cascades.registry,
     cascades.efforts,
+    certification.smoothings,
 )
 """Every component that a config can name."""
 

@@ -48,6 +48,11 @@ class DefendedApply:
     def __post_init__(self):
         check_networks(self.defence, self.networks)
 
+    @property
+    def tiled(self) -> bool:
+        """Whether it searches over many steps; see `core.batching.map_examples`."""
+        return self.defence.tiled
+
     def __call__(self, params: DefenseParams, image: Image, key: PRNGKey) -> Logits:
         """Returns the defended logits."""
         networks = self.networks.bind(params.networks)

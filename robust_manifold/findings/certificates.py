@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robust_manifold import certification, data
+from robust_manifold import certification, data, evaluation
 from robust_manifold.config import Column, Experiment
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import Params
 from robust_manifold.evaluation.intervals import wilson_interval
-from robust_manifold.findings.columns import file_of, title_of
+from robust_manifold.findings.accuracy import RESULTS
+from robust_manifold.findings.columns import file_of, texts_of, title_of
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.recorded import Group
 from robust_manifold.models.codebook import Codebook
-from robust_manifold.reporting import ReportFigure, Table, figures
-from robust_manifold.reporting.columns import target_label
-from robust_manifold.reporting.labels import norm_label
+from robust_manifold.reporting import ReportFigure, Table, figures, tables
+from robust_manifold.reporting.columns import column_of, target_label
+from robust_manifold.reporting.labels import CLEAN, norm_label
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table.pace import Pace, Part
@@ -171,23 +172,55 @@ def _share(count: int, n: int, confidence: float | None = None) -> str:
 def _show(context: Context) -> Shown:
     """Returns the table, and curves over all radii."""
     lines = context.folder.read_json(SUMMARY)
-    panels: dict[str, list[figures.CertifiedCurve]] = {}
+    panels: dict[Norm, list[figures.CertifiedCurve]] = {}
     for setting in _settings(context):
         found = read_rounds(context, setting.folder)
         lower, upper = (
             np.where(found["correct"], found[key], -1.0) for key in ("lower", "upper")
         )
         name = title_of(setting.column) + (", pixels in [0, 1]" if setting.box else "")
-        panel = panels.setdefault(f"radius in {norm_label(setting.norm)}", [])
-        panel.append(figures.CertifiedCurve(name, lower, upper))
+        # Attacks stay in the box.
+        left = _left(context, setting.column, setting.norm) if setting.box else []
+        curve = figures.CertifiedCurve(name, lower, upper, left)
+        panels.setdefault(setting.norm, []).append(curve)
+    for column in context.experiment.evaluation.columns:
+        if column not in _columns(context.experiment):
+            for norm, panel in panels.items():
+                if left := _left(context, column, norm):
+                    empty = np.zeros(0)
+                    name = title_of(column)
+                    panel.append(figures.CertifiedCurve(name, empty, empty, left))
     figure = ReportFigure(
         "Certified accuracy against the radius",
-        "Shaded: between what is proved and what is known to be broken.",
-        figures.to_png(figures.certified_curves(panels)),
+        "Solid: proved. Dashed: what the attacks of the table leave, also of columns "
+        "without a certificate. Shaded: between what is proved and what is known to "
+        "be broken.",
+        figures.to_png(
+            figures.certified_curves(
+                {
+                    f"radius in {norm_label(norm)}": curves
+                    for norm, curves in panels.items()
+                }
+            )
+        ),
     )
     confidence = context.experiment.evaluation.confidence
     table = table_of(lines, confidence=confidence)
     return Shown([table], figures=[("certificates", figure)])
+
+
+def _left(context: Context, column: Column, norm: Norm) -> list[tuple[float, float]]:
+    """Returns radii, 0 first, and the shares of images that attacks within each left.
+
+    Empty where no attack was made in a norm.
+    """
+    results = evaluation.read_results(context.folder.read_text(RESULTS))
+    texts = texts_of(context, column)
+    own = [row for row in tables.lines_of(results) if column_of(row) == texts]
+    worst = [row for row in own if not tables.is_single(row) and row.norm == norm]
+    clean = [(0.0, row.accuracy) for row in own if row.attack == CLEAN]
+    found = [(row.epsilon, row.accuracy) for row in worst]
+    return [*clean, *found] if found else []
 
 
 def _settings(context: Context) -> list[_Setting]:

@@ -38,7 +38,7 @@ from robust_manifold.training.descent import descend, moving_average, remember
 from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 from robust_manifold.training.prototypes import centres
 
-_BINDING, _NEWTON = 8, 12
+_BINDING, _NEWTON = 4, 10
 _GENERATED = 100
 """Images that are generated together."""
 
@@ -72,16 +72,20 @@ class Certified(ClassifierTraining):
       average_decay: as for `CrossEntropy`, of the prototypes.
       box: whether steps must keep pixels in [0, 1], which makes radii larger: those
         of the few half-spaces that bind without it are measured in the box.
+      blur: standard deviation, in pixels, of the Gaussian that prototypes are blurred
+        by: neighbouring pixels then move together, which keeps a large codebook from
+        learning the noise of its few images a prototype; 0: none.
     """
 
     optimizer: Optimizer | str = Adam(0.01, schedule="cosine")
     margin: float = 2.5
     norm: Norm = "l2"
-    own: int = 12
-    others: int = 60
+    own: int = 8
+    others: int = 24
     rounds: int = 10
     average_decay: float = 0.0
     box: bool = False
+    blur: float = 0.0
 
     starts_from_images: ClassVar[bool] = True
 
@@ -96,6 +100,7 @@ class Certified(ClassifierTraining):
         check(0 <= self.average_decay < 1, self, "average_decay", "0 to below 1")
         known = not self.box or self.norm != "l1"
         check(known, self, "box", "False where norm is l1")
+        check(0 <= self.blur < math.inf, self, "blur", "a finite number, 0 or more")
 
     def start(
         self,
@@ -175,7 +180,9 @@ class Certified(ClassifierTraining):
 
     def train_params(self, state: ClassifierState) -> Params:
         """Returns the prototypes as the model has them."""
-        return {"params": {"prototypes": self._prototypes(state.average, state.more)}}
+        prototypes = self._prototypes(state.average, state.more)
+        # Weights of a blur may add up to more than 1 by rounding.
+        return {"params": {"prototypes": jnp.clip(prototypes, 0, 1)}}
 
     def radius(
         self,
@@ -184,28 +191,41 @@ class Certified(ClassifierTraining):
         label: Int[Array, ""],
     ) -> Scalar:
         """Returns the half-space bound of one image, from its nearest prototypes."""
-        classes, per_class = prototypes.shape[:2]
         row, rows = image.reshape(-1), prototypes.reshape(-1, image.size)
-        # Which are near is no matter of gradients.
-        far = jax.lax.stop_gradient(jnp.sum(rows**2, axis=1) - 2 * rows @ row)
-        is_own = jnp.arange(classes * per_class) // per_class == label
-        number = min(self.others, (classes - 1) * per_class)
-        own = _nearest(jnp.where(is_own, far, jnp.inf), min(self.own, per_class))
-        other = _nearest(jnp.where(is_own, jnp.inf, far), number)
-        own_rows, other_rows = rows[own], rows[other]
-        gaps = _squared(other_rows, row)[None] - _squared(own_rows, row)[:, None]
-        apart = _apart(own_rows, other_rows, self.norm)
-        bounds = gaps / (2 * apart)
+        # Which pair binds is no matter of gradients, and it alone has one.
+        other, own = self._pair(
+            jax.lax.stop_gradient(rows), row, label, prototypes.shape[1]
+        )
+        gap = jnp.sum((row - rows[other]) ** 2) - jnp.sum((row - rows[own]) ** 2)
+        free = gap / (2 * _apart(rows[own][None], rows[other][None], self.norm)[0, 0])
         if not self.box:
-            return jnp.min(jnp.max(bounds, axis=0))
+            return free
+        normal = 2 * (rows[other] - rows[own])
+        return jnp.where(
+            free > 0, _distance_in_box(row, normal, gap, norm=self.norm), free
+        )
+
+    def _pair(self, rows, row, label, per_class: int):
+        """Returns the places of the other and the own prototype whose bound counts."""
+        far = jnp.sum(rows**2, axis=1) - 2 * rows @ row
+        own_far = jax.lax.dynamic_slice_in_dim(far, label * per_class, per_class)
+        is_own = jnp.arange(len(rows)) // per_class == label
+        own = _nearest(own_far, min(self.own, per_class)) + label * per_class
+        number = min(self.others, len(rows) - per_class)
+        others = _nearest(jnp.where(is_own, jnp.inf, far), number)
+        gaps = far[others][None] - far[own][:, None]
+        bounds = gaps / (2 * _apart(rows[own], rows[others], self.norm))
         # The own prototype that binds, of each of the few others that bind first.
         first = _nearest(jnp.max(bounds, axis=0), min(_BINDING, number))
         binding = jnp.argmax(bounds[:, first], axis=0)
-        normals = 2 * (other_rows[first] - own_rows[binding])
-        within = functools.partial(_distance_in_box, row, norm=self.norm)
-        found = jax.vmap(within)(normals, gaps[binding, first])
-        free = bounds[binding, first]
-        return jnp.min(jnp.where(free > 0, found, free))
+        radii = bounds[binding, first]
+        if self.box:
+            normals = 2 * (rows[others[first]] - rows[own[binding]])
+            within = functools.partial(_distance_in_box, row, norm=self.norm)
+            found = jax.vmap(within)(normals, gaps[binding, first])
+            radii = jnp.where(radii > 0, found, radii)
+        least = jnp.argmin(radii)
+        return others[first[least]], own[binding[least]]
 
     def _descent(self, steps: int) -> optax.GradientTransformation:
         return as_optimizer(self.optimizer).build(steps)
@@ -220,7 +240,11 @@ class Certified(ClassifierTraining):
     def _prototypes(self, params: Params, more: Any) -> Array:
         """Returns the prototypes of what is trained."""
         del more
-        return params["params"]["prototypes"]
+        images = params["params"]["prototypes"]
+        if not self.blur:
+            return images
+        down, right = (_blurring(side, self.blur) for side in images.shape[2:4])
+        return jnp.einsum("ah,bw,klhwc->klabc", down, right, images)
 
     def _allowed(self, params: Params) -> Params:
         return jax.tree.map(lambda pixels: jnp.clip(pixels, 0, 1), params)
@@ -243,6 +267,7 @@ class CertifiedOnManifold(Certified):
         training images.
       average_decay: as for `Certified`, of the latents.
       box: as for `Certified`.
+      blur: 0, since a blurred image may leave the generator's range.
       solver: of the inversions for the start, or its text as in a config.
       restarts: of these, their text or number.
       spanner: the generator; set by `with_spanner`.
@@ -256,6 +281,7 @@ class CertifiedOnManifold(Certified):
 
     def __post_init__(self):
         super().__post_init__()
+        check(not self.blur, self, "blur", "0")
         object.__setattr__(self, "solver", as_solver(self.solver))
         object.__setattr__(self, "restarts", as_restarts(self.restarts))
 
@@ -318,13 +344,16 @@ def _sizes(training: Certified, model: Model) -> tuple[int, int]:
     return prototypes.shape[:2]
 
 
+def _blurring(side: int, deviation: float) -> Float[np.ndarray, "side side"]:
+    """Returns the matrix that blurs a row of pixels; its own rows add up to 1."""
+    places = np.arange(side) / deviation
+    weights = np.exp(-((places[:, None] - places[None]) ** 2) / 2)
+    return (weights / np.sum(weights, axis=1, keepdims=True)).astype(np.float32)
+
+
 def _nearest(far, count):
     """Returns the places of the smallest entries."""
     return jax.lax.top_k(-far, count)[1]
-
-
-def _squared(rows, row):
-    return jnp.sum((rows - row[None]) ** 2, axis=1)
 
 
 def _apart(own, others, norm: Norm):
@@ -344,7 +373,8 @@ def _distance_in_box(row, normal, offset, *, norm: Norm):
 
     Every pixel moves until it meets its bound; how far the others must go then is found
     by Newton's method on a concave, piecewise linear function, which is exact after as
-    many steps as there are pieces.  See `certification.half_space.nearest`.
+    many steps as there are pieces.  The last of its steps alone has a derivative, which
+    is that of the whole.  See `certification.half_space.nearest`.
     """
     size = jnp.abs(normal)
     room = jnp.where(normal > 0, 1 - row, row)
@@ -352,13 +382,17 @@ def _distance_in_box(row, normal, offset, *, norm: Norm):
     divisor = jnp.where(size > 0, size, 1)
     slopes, ends = (size**2, room / divisor) if norm == "l2" else (size, room)
 
-    def reached(time, _):
+    def reached(time, slopes, ends, offset):
         moving = ends > time
         left = offset - jnp.sum(jnp.where(moving, 0, slopes * ends))
         rest = jnp.sum(jnp.where(moving, slopes, 0))
-        return jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1), time), None
+        return jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1), time)
 
-    time, _ = jax.lax.scan(reached, jnp.zeros(()), length=_NEWTON)
+    held = jax.lax.stop_gradient((slopes, ends, offset))
+    time = jax.lax.fori_loop(
+        0, _NEWTON - 1, lambda _, time: reached(time, *held), jnp.zeros((), row.dtype)
+    )
+    time = reached(time, slopes, ends, offset)
     if norm == "linf":
         return time
     step = jnp.minimum(time * size, room)

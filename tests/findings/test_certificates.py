@@ -58,6 +58,22 @@ def test_curves_end_where_no_image_is_certified():
     assert shares[0] == pytest.approx(2 / 3) and shares[-1] == 0
     assert shares[np.searchsorted(radii, 0.6)] == pytest.approx(1 / 3)
     assert second.get_xlabel() == "radius in ℓ∞"
+    # Attacks take more than is known without them: the truth lies in what is shaded.
+    attacked = [(0.0, 0.7), (0.6, 0.5), (1.8, 0.4)]
+    network = CertifiedCurve("network", np.zeros(0), np.zeros(0), attacked)
+    both = certified_curves({"l2": [curve._replace(attacked=attacked), network]})
+    (axes,) = both.axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["free", "network"]
+    radii, left = axes.lines[0].get_data()
+    assert left[np.searchsorted(radii, [0.1, 0.59, 0.61, 1.9])].tolist() == [
+        0.7,
+        0.7,
+        0.5,
+        0.4,
+    ]
+    shaded = axes.collections[0].get_paths()[0].vertices
+    assert shaded[np.isclose(shaded[:, 0], radii[150]), 1].max() == 0.5
     assert to_png(figure).startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="panels hold no certified curve"):
         certified_curves({"radius in ℓ2": []})

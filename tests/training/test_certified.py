@@ -232,3 +232,31 @@ def test_digits_are_certified_farther_after_some_seconds():
         rows = rng.integers(0, len(labels), 128)
         state, _ = training.step(model, steps, KEY, state, images[rows], labels[rows])
     assert share(training.train_params(state)) > share(start) + 0.03
+
+
+def test_blurred_prototypes_are_those_of_a_gaussian_and_stay_in_range():
+    model = models.build("codebook(per_class=2)", image_shape=(9, 7, 1), classes=2)
+    sharp = np.zeros((2, 2, 9, 7, 1), np.float32)
+    sharp[0, 0, 4, 3], sharp[1] = 1.0, 1.0
+    start = {"params": {"prototypes": sharp}}
+    training = Certified(blur=0.6, optimizer="momentum(10.0, momentum=0.0)")
+    state = training.init(model, KEY, 3, start=start)
+    found = np.asarray(training.train_params(state)["params"]["prototypes"])
+    # Of a point in the middle the Gaussian is left; of white, white.
+    weights = np.exp(-((np.arange(-3, 4) / 0.6) ** 2) / 2)
+    weights /= weights.sum()
+    np.testing.assert_allclose(
+        found[0, 0, 1:8, :, 0], np.outer(weights, weights), atol=1e-6
+    )
+    np.testing.assert_allclose(found[1], 1, rtol=1e-6)
+    images = np.random.default_rng(0).random((6, 9, 7, 1), np.float32)
+    state, _ = training.step(model, 3, KEY, state, images, np.arange(6) % 2)
+    moved = np.asarray(training.train_params(state)["params"]["prototypes"])
+    assert (moved != found).any() and moved.min() >= 0 and moved.max() <= 1
+
+
+def test_what_the_manifold_does_not_hold_is_refused():
+    with pytest.raises(UsageError, match="blur is 0.5; allowed: 0"):
+        CertifiedOnManifold(blur=0.5)
+    with pytest.raises(UsageError, match="blur is -1"):
+        Certified(blur=-1)

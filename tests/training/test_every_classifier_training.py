@@ -17,11 +17,13 @@ TEXTS = [
     "adversarial(attack=pgd(epsilon=0.1, steps=2))",
     "trades(epsilon=0.1, steps=2)",
     "fast_fgsm(epsilon=0.1)",
+    "noisy(sigma=0.2)",
     f"enhanced_inc({PAIRS})",
     f"overpowered_adversarial(attack=pgd(epsilon=0.1, steps=2), {PAIRS})",
 ]
 OF_CODEBOOKS = [
     "certified(own=2, others=3)",
+    "certified(own=2, others=3, box=True, blur=0.5)",
     "certified_on_manifold(norm='linf', solver=adam(steps=3))",
 ]
 CODEBOOK = models.build("codebook(per_class=3)", image_shape=SHAPE, classes=3)

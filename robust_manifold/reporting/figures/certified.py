@@ -19,12 +19,15 @@ class CertifiedCurve(NamedTuple):
     Attributes:
       name: in the legend.
       lower: radius of each image within which it is certified; below 0 if it is wrong.
+        Empty for a classifier without a certificate.
       upper: length at which it is known to fall, likewise.
+      attacked: radii, and the share of images that attacks within each have left.
     """
 
     name: str
     lower: Float[np.ndarray, " n"]
     upper: Float[np.ndarray, " n"]
+    attacked: Sequence[tuple[float, float]] = ()
 
 
 @styled
@@ -51,15 +54,26 @@ def certified_curves(panels: Mapping[str, Sequence[CertifiedCurve]]) -> Figure:
 
 
 def _draw(axes: Axes, curves: Sequence[CertifiedCurve]) -> None:
-    ends = [*(np.max(curve.lower, initial=0) for curve in curves)]
+    ends = [np.max(curve.lower, initial=0) for curve in curves]
+    ends += [radius for curve in curves for radius, _ in curve.attacked]
     radii = np.linspace(0, 1.05 * max(*ends, 1e-3), 400)
     for place, curve in enumerate(curves):
-        colour = LINES[place % len(LINES)]
-        shares = [
-            np.mean(each[None] >= radii[:, None], axis=1)
-            for each in (curve.lower, curve.upper)
-        ]
-        axes.fill_between(radii, *shares, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(radii, shares[0], color=colour, label=curve.name)
+        colour, proved = LINES[place % len(LINES)], len(curve.lower) > 0
+        known = np.ones_like(radii)
+        if len(curve.attacked):
+            at, shares = np.array(sorted(curve.attacked)).T
+            # What falls within a radius falls within a larger one.
+            known = np.append(1.0, shares)[np.searchsorted(at, radii, side="right")]
+            label = "_" if proved else curve.name
+            axes.plot(radii, known, linestyle="--", color=colour, label=label)
+            axes.plot(at, shares, "o", color=colour, markersize=4)
+        if proved:
+            lower, upper = (
+                np.mean(each[None] >= radii[:, None], axis=1)
+                for each in (curve.lower, curve.upper)
+            )
+            top = np.minimum(known, upper)
+            axes.fill_between(radii, lower, top, color=colour, alpha=0.25, linewidth=0)
+            axes.plot(radii, lower, color=colour, label=curve.name)
     axes.set(xlim=(0, radii[-1]), ylim=(0, 1))
     axes.grid(True)
