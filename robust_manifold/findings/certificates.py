@@ -29,7 +29,7 @@ from robust_manifold.stages.table.rounds import (
     stored_images,
 )
 
-SUMMARY = "certificates.json"
+SUMMARY, DISTANCES = "certificates.json", "distances.json"
 RADII: dict[Norm, tuple[float, ...]] = {
     "l2": (0.5, 1.0, 1.5, 1.58, 2.0, 2.5),
     "linf": (0.05, 0.1, 0.15, 0.2, 0.3),
@@ -72,7 +72,9 @@ def find(context: Context) -> list[str]:
             )
     lines = [line for setting in settings for line in _lines(context, setting)]
     context.folder.write_json(SUMMARY, lines)
-    return [*round_paths(context, folders), SUMMARY]
+    columns = _columns(context.experiment)
+    context.folder.write_json(DISTANCES, [_far(context, each) for each in columns])
+    return [*round_paths(context, folders), SUMMARY, DISTANCES]
 
 
 def _certifier(
@@ -108,6 +110,35 @@ def _changes(codebook: certification.Codebook, images, labels) -> np.ndarray:
     own = codebook.labels[None] == labels[:, None]
     nearest = np.where(own, squared, np.inf).min(axis=1)
     return np.where(own, np.inf, squared).min(axis=1) < nearest
+
+
+def _far(context: Context, column: Column) -> dict[str, Any]:
+    """Returns how many clean images a threshold on the nearest prototype rejects.
+
+    Validation images give the threshold.
+    """
+    codebook = certification.codebook_of(
+        trained.load_classifier(context, column.classifier)
+    )
+    # Where none are set aside, the test images themselves.
+    parts = [context.data.test, context.data.validated]
+    test, validation = (
+        certification.class_distances(codebook, data.to_float(part.images))
+        for part in (parts if parts[1].size else 2 * parts[:1])
+    )
+    rate = context.experiment.detection.false_positive_rate
+    threshold = float(np.quantile(validation.min(1), 1 - rate))
+    rejected = test.min(1) > threshold
+    wrong = test.argmin(1) != context.data.test.labels
+    return {
+        "column": column.text,
+        "rate": rate,
+        "threshold": threshold,
+        "n": len(test),
+        "rejected": int(rejected.sum()),
+        "wrong": int(wrong.sum()),
+        "wrong_rejected": int((wrong & rejected).sum()),
+    }
 
 
 def _lines(context: Context, setting: _Setting) -> list[dict[str, Any]]:
@@ -161,6 +192,30 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
     return Table("Certified accuracy", caption, frame, numbers)
 
 
+def distances_table(lines: Sequence[dict[str, Any]]) -> Table:
+    """Returns the table of what a threshold on the distance rejects, a line a column."""
+    text = [
+        [
+            target_label(line["column"]),
+            f"{line['threshold']:.2f}",
+            _share(line["rejected"], line["n"]),
+            _share(line["wrong"], line["n"]),
+            _share(line["wrong"] - line["wrong_rejected"], line["n"]),
+        ]
+        for line in lines
+    ]
+    heads = ["Column", "Threshold", "Rejected", "Wrong", "Wrong and not rejected"]
+    caption = (
+        f"Share of {lines[0]['n']:,} clean images that are farther in ℓ2 from every "
+        "prototype than the threshold, beyond which "
+        f"{100 * lines[0]['rate']:g} % of validation images are. The certificates above "
+        "reject nothing."
+    )
+    frame = pd.DataFrame(text, columns=heads)
+    title = "Clean images far from every prototype"
+    return Table(title, caption, frame, pd.DataFrame(list(lines)))
+
+
 def _share(count: int, n: int, confidence: float | None = None) -> str:
     shown = f"{100 * count / n:.1f} %"
     if confidence is None:
@@ -206,7 +261,8 @@ def _show(context: Context) -> Shown:
     )
     confidence = context.experiment.evaluation.confidence
     table = table_of(lines, confidence=confidence)
-    return Shown([table], figures=[("certificates", figure)])
+    distances = distances_table(context.folder.read_json(DISTANCES))
+    return Shown([table, distances], figures=[("certificates", figure)])
 
 
 def _left(context: Context, column: Column, norm: Norm) -> list[tuple[float, float]]:
@@ -244,7 +300,8 @@ def _columns(experiment: Experiment) -> list[Column]:
 
 def _results(group: Group) -> Iterator[Passage]:
     if tables := [*group.tables_by_seed(SUMMARY, table_of)]:
-        yield Passage("Certificates", tables)
+        distances = [*group.tables_by_seed(DISTANCES, distances_table)]
+        yield Passage("Certificates", [*tables, *distances])
 
 
 FINDING = Finding(
@@ -252,8 +309,8 @@ FINDING = Finding(
     after="evaluate",
     wanted=lambda experiment: bool(_columns(experiment)),
     find=find,
-    writes=(SUMMARY, "certificates/"),
-    recorded=(SUMMARY,),
+    writes=(SUMMARY, DISTANCES, "certificates/"),
+    recorded=(SUMMARY, DISTANCES),
     show=_show,
     results=_results,
 )

@@ -26,6 +26,7 @@ from robust_manifold.evaluation.cascades import (
 from robust_manifold.robustness import stored, told
 from robust_manifold.robustness.asked import EPSILONS, Rows, asked
 from robust_manifold.robustness.audited import audited
+from robust_manifold.robustness.certified import certified_notes
 from robust_manifold.robustness.evaluation import Evaluation
 from robust_manifold.robustness.making import Round, made, rounds_of
 from robust_manifold.robustness.subject import (
@@ -124,7 +125,15 @@ def evaluate(
         clean=np.concatenate([each.clean for each in found]),
         budgets=budgets,
         audit=tuple(checks),
-        notes=tuple(_notes(subject, wanted, found[0])),
+        notes=(
+            *_notes(subject, wanted, found[0]),
+            *certified_notes(
+                subject.judged,
+                images,
+                labels,
+                [each.budget for each in found[0].budgets],
+            ),
+        ),
         effort=_effort_text(effort),
         seconds=sum(each.seconds for each in found),
     )

@@ -179,10 +179,14 @@ class Certified(ClassifierTraining):
         ), measured
 
     def train_params(self, state: ClassifierState) -> Params:
-        """Returns the prototypes as the model has them."""
+        """Returns the prototypes as the model has them, of numbers of half precision.
+
+        A file of half the size then holds just the numbers that are certified.
+        """
         prototypes = self._prototypes(state.average, state.more)
         # Weights of a blur may add up to more than 1 by rounding.
-        return {"params": {"prototypes": jnp.clip(prototypes, 0, 1)}}
+        halves = jnp.clip(prototypes, 0, 1).astype(jnp.float16)
+        return {"params": {"prototypes": halves.astype(prototypes.dtype)}}
 
     def radius(
         self,

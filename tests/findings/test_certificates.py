@@ -37,6 +37,15 @@ def test_the_table_has_a_line_a_radius():
     assert table.numbers["certified"].tolist() == [130, 140]
 
 
+def test_distances_say_what_a_threshold_rejects():
+    line = {"column": "none on free", "rate": 0.05, "threshold": 4.25, "n": 200}
+    line |= {"rejected": 12, "wrong": 6, "wrong_rejected": 4}
+    table = certificates.distances_table([line])
+    (shown,) = table.text.to_numpy().tolist()
+    assert shown[1:] == ["4.25", "6.0 %", "3.0 %", "1.0 %"]
+    assert "5 % of validation images" in table.caption
+
+
 def test_a_run_without_a_codebook_asks_for_none():
     config = default_config()
     assert not certificates.FINDING.wanted(validate(config))

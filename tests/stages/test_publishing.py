@@ -9,10 +9,16 @@ import pytest
 from robust_manifold import models, weights
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting import model_card
-from robust_manifold.runtime import published, save_params, weight_files
+from robust_manifold.runtime import (
+    published,
+    read_params_metadata,
+    save_params,
+    weight_files,
+)
 from robust_manifold.stages.networks import publishing, trained
 
 BUILD = {"image_shape": (4, 4, 1), "classes": 3}
+KEY = jax.random.key(0)
 KEPT = 8
 """The step whose parameters the training kept."""
 
@@ -241,3 +247,21 @@ def test_what_is_not_on_record_is_not_published(run, tmp_path, capsys, monkeypat
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and sentence in told
         assert not folder.exists()
+
+
+def test_numbers_of_half_precision_take_half_the_bytes_and_stay_the_same(run, tmp_path):
+    model = models.build("codebook(per_class=2)", **BUILD)
+    rounded = jax.tree.map(
+        lambda array: np.asarray(array).astype(np.float16).astype(np.float32),
+        model.init(KEY),
+    )
+    stored = run / "checkpoints/classifier/params"
+    metadata = read_params_metadata(stored).metadata | {"training": "certified"}
+    metadata["model"] = "codebook(per_class=2)"
+    for params, kind in ((rounded, np.float16), (model.init(KEY), np.float32)):
+        save_params(stored, params, metadata)
+        file, _ = publish(run, "classifier", tmp_path)
+        (array,) = weight_files.read(file).table.values()
+        assert array.dtype == kind
+        read = models.from_table(model, weight_files.read(file).table)
+        jax.tree.map(np.testing.assert_array_equal, read, params)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from robust_manifold import evaluation, models
@@ -25,7 +26,7 @@ from robust_manifold.runtime.run_folder import read_config, read_status
 from robust_manifold.stages import roles
 from robust_manifold.stages.networks import stored_networks, trained
 
-LARGEST = 3_000_000
+LARGEST = 7_000_000
 """Bytes that a file of published weights may have."""
 
 _READ_BACK = (CLASSIFIER, "generator", "encoder")
@@ -75,7 +76,7 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
     }
     kept = ("data", "trained_on", "training", "step", trained.GENERATOR)
     metadata |= {key: source.metadata[key] for key in kept if key in source.metadata}
-    table = models.to_table(network.params)
+    table = _halved(models.to_table(network.params))
     data = weight_files.encode(published.EXTENSION, table, metadata)
     if len(data) > LARGEST:
         raise UsageError(
@@ -87,6 +88,17 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
     text = model_card.text(card)
     published.enter(Path(folder), {file.name: data, f"{name}.md": text.encode()})
     return file
+
+
+def _halved(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays in half precision if that holds every number exactly.
+
+    So it is of a codebook, whose stored numbers are what is certified.
+    """
+    with np.errstate(over="ignore"):
+        halves = {name: array.astype(np.float16) for name, array in table.items()}
+    exact = all(np.array_equal(halves[name], table[name]) for name in table)
+    return halves if exact else table
 
 
 def find_training(run: Path, role: str, sha256: str) -> TrainingRun:
