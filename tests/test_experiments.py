@@ -96,3 +96,27 @@ def test_a_published_worst_case_is_a_cascade_on_every_column(name):
     for column in evaluation.columns:
         for norm, epsilon in evaluation.budgets:
             assert (column, norm, epsilon) in made
+
+
+def test_the_forms_of_the_certified_experiment():
+    whole = checked("mnist_certified")
+    assert whole.evaluation.examples == 10_000 and not whole.evaluation.attacked
+    attacked = checked("mnist_certified", "attacked")
+    assert attacked.evaluation.columns == whole.evaluation.columns
+    assert attacked.evaluation.worst_case and attacked.evaluation.examples == 500
+    for form, digits, draws in (
+        ("smoothing_0.5", 100, 100_000),
+        ("many_1.0", 500, 10_000),
+        ("inversion_1.0", 100, 1000),
+    ):
+        evaluation = checked("mnist_certified", form).evaluation
+        (smoothing,) = evaluation.smoothing
+        assert smoothing.sigma == float(form.partition("_")[2])
+        assert (evaluation.examples, smoothing.n) == (digits, draws)
+    manifold = checked("mnist_certified", "manifold")
+    assert len(manifold.evaluation.columns) == 3
+    assert {b.model for b in manifold.classifiers.values() if not b.published} == {
+        whole.classifiers["free"].model
+    }
+    with pytest.raises(ValueError, match="form is 'large'; allowed: those of"):
+        checked("mnist_certified", "large")

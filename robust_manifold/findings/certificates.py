@@ -193,7 +193,7 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
 
 
 def distances_table(lines: Sequence[dict[str, Any]]) -> Table:
-    """Returns the table of what a threshold on the distance rejects, a line a column."""
+    """Returns the table of what a threshold on distances rejects, a line a column."""
     text = [
         [
             target_label(line["column"]),
@@ -208,8 +208,8 @@ def distances_table(lines: Sequence[dict[str, Any]]) -> Table:
     caption = (
         f"Share of {lines[0]['n']:,} clean images that are farther in ℓ2 from every "
         "prototype than the threshold, beyond which "
-        f"{100 * lines[0]['rate']:g} % of validation images are. The certificates above "
-        "reject nothing."
+        f"{100 * lines[0]['rate']:g} % of validation images are. The certificates "
+        "above reject nothing."
     )
     frame = pd.DataFrame(text, columns=heads)
     title = "Clean images far from every prototype"
