@@ -17,8 +17,8 @@ where FILE is experiments/mnist_certified.py, or with one of
 Columns: a plain network, a network trained on attacked digits (PGD, linf 0.2), and a
 codebook of 400 free prototypes a class, trained on mean(max(margin - r, 0)) of the
 half-space bounds r in l2 and in the box [0, 1] (Voracek and Hein 2022).  The report has
-its certified accuracy on all 10,000 test digits in l2, linf and l1, with and without the
-use of the box.  Training is resumable: a call that is stopped goes on where it was.
+its certified accuracy on all 10,000 test digits in l2, linf and l1, with and without
+the use of the box.  Training is resumable: a call that is stopped goes on where it was.
 """
 
 from robust_manifold.config import add_classifier, default_config
