@@ -184,8 +184,7 @@ class Certified(ClassifierTraining):
         A file of half the size then holds just the numbers that are certified.
         """
         prototypes = self._prototypes(state.average, state.more)
-        # Weights of a blur may add up to more than 1 by rounding.
-        halves = jnp.clip(prototypes, 0, 1).astype(jnp.float16)
+        halves = prototypes.astype(jnp.float16)
         return {"params": {"prototypes": halves.astype(prototypes.dtype)}}
 
     def radius(
@@ -248,7 +247,9 @@ class Certified(ClassifierTraining):
         if not self.blur:
             return images
         down, right = (_blurring(side, self.blur) for side in images.shape[2:4])
-        return jnp.einsum("ah,bw,klhwc->klabc", down, right, images)
+        blurred = jnp.einsum("ah,bw,klhwc->klabc", down, right, images)
+        # Weights may add up to more than 1 by rounding.
+        return jnp.clip(blurred, 0, 1)
 
     def _allowed(self, params: Params) -> Params:
         return jax.tree.map(lambda pixels: jnp.clip(pixels, 0, 1), params)
