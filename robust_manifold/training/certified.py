@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from robust_manifold.attacks import Transformations, transformations_registry
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
@@ -28,6 +29,7 @@ from robust_manifold.inversion import (
     invert,
 )
 from robust_manifold.models import Model
+from robust_manifold.training.adversarial import moved
 from robust_manifold.training.classifier import (
     ClassifierState,
     ClassifierTraining,
@@ -38,7 +40,7 @@ from robust_manifold.training.descent import descend, moving_average, remember
 from robust_manifold.training.optimizers import Adam, Optimizer, as_optimizer
 from robust_manifold.training.prototypes import centres
 
-_BINDING, _NEWTON = 4, 10
+_BINDING, _NEWTON = 3, 8
 _GENERATED = 100
 """Images that are generated together."""
 
@@ -75,6 +77,8 @@ class Certified(ClassifierTraining):
       blur: standard deviation, in pixels, of the Gaussian that prototypes are blurred
         by: neighbouring pixels then move together, which keeps a large codebook from
         learning the noise of its few images a prototype; 0: none.
+      views: random views in whose place the images of a step stand, or their text, as
+        in transformations(rotation=6.0); by default the images themselves.
     """
 
     optimizer: Optimizer | str = Adam(0.01, schedule="cosine")
@@ -86,11 +90,15 @@ class Certified(ClassifierTraining):
     average_decay: float = 0.0
     box: bool = False
     blur: float = 0.0
+    views: Transformations | str = Transformations()
 
     starts_from_images: ClassVar[bool] = True
 
     def __post_init__(self):
         object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        if isinstance(self.views, str):
+            views = transformations_registry.build(self.views)
+            object.__setattr__(self, "views", views)
         positive = 0 < self.margin < math.inf
         check(positive, self, "margin", "a finite number above 0")
         check(self.norm in ("linf", "l2", "l1"), self, "norm", "linf, l2 or l1")
@@ -152,7 +160,9 @@ class Certified(ClassifierTraining):
         labels: Int[Array, " batch"],
     ) -> tuple[ClassifierState, CertifiedMetrics]:
         """One step down the gradient of the mean hinge."""
-        del model, key
+        del model
+        assert isinstance(self.views, Transformations)
+        images = moved(self.views, keys.stream(key, "views"), images)
 
         def loss_of(networks):
             (params,) = networks
@@ -273,6 +283,7 @@ class CertifiedOnManifold(Certified):
       average_decay: as for `Certified`, of the latents.
       box: as for `Certified`.
       blur: 0, since a blurred image may leave the generator's range.
+      views: as for `Certified`.
       solver: of the inversions for the start, or its text as in a config.
       restarts: of these, their text or number.
       spanner: the generator; set by `with_spanner`.

@@ -1,5 +1,7 @@
 """Training on the certificate: its radius, its start, and that it certifies more."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +10,14 @@ import pytest
 from robust_manifold import data, models
 from robust_manifold.certification import certify, codebook_of
 from robust_manifold.certification.half_space import nearest
+from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.training import Certified, CertifiedOnManifold
+from robust_manifold.training.adversarial import moved
 from robust_manifold.training.certified import _distance_in_box
 from robust_manifold.training.prototypes import centres
-from tests.training.networks import GENERATOR, LATENT, SHAPE
+from tests.training.networks import GENERATOR, LATENT, SHAPE, step_key
 
 KEY = jax.random.key(0)
 NORMS = ("l2", "linf", "l1")
@@ -261,3 +265,17 @@ def test_what_the_manifold_does_not_hold_is_refused():
         CertifiedOnManifold(blur=0.5)
     with pytest.raises(UsageError, match="blur is -1"):
         Certified(blur=-1)
+
+
+def test_a_step_stands_on_views_of_its_images():
+    images, labels = _drawn()
+    plain = Certified(optimizer="momentum(0.1, momentum=0.0)")
+    views = dataclasses.replace(plain, views="transformations(brightness=0.2)")
+    drawn = moved(views.views, keys.stream(step_key(), "views"), images)
+    assert np.median(abs(drawn - images)) > 0.05
+    found, known = (
+        each.step(MODEL, 3, KEY, each.init(MODEL, KEY, 3), seen, labels)
+        for each, seen in ((views, images), (plain, drawn))
+    )
+    jax.tree.map(np.testing.assert_allclose, found[0].params, known[0].params)
+    np.testing.assert_allclose(found[1].loss, known[1].loss, rtol=1e-6)

@@ -23,7 +23,8 @@ TEXTS = [
 ]
 OF_CODEBOOKS = [
     "certified(own=2, others=3)",
-    "certified(own=2, others=3, box=True, blur=0.5)",
+    "certified(own=2, others=3, box=True, blur=0.5, "
+    "views=transformations(rotation=5.0))",
     "certified_on_manifold(norm='linf', solver=adam(steps=3))",
 ]
 CODEBOOK = models.build("codebook(per_class=3)", image_shape=SHAPE, classes=3)
