@@ -69,7 +69,6 @@ def get_config(form: str = ""):
     config.evaluation.examples = {"tiny": 50, "attacked": 500}.get(name, 10_000)
     config.evaluation.round_size = 2000
     config.evaluation.attacks = ()
-    config.evaluation.adversaries = ()
     config.evaluation.defences = ("none", "none on robust", "none on free")
     if name == "manifold":
         price_of_the_manifold(config)
@@ -77,6 +76,7 @@ def get_config(form: str = ""):
         smoothing(config, name, float(sigma))
     elif name in ("attacked", "tiny"):
         effort = "quick" if tiny else "standard"
+        config.evaluation.adversaries = ()
         config.evaluation.worst_case = (
             f"cascade(effort='{effort}', linf={BUDGETS['linf']}, l2={BUDGETS['l2']})"
         )

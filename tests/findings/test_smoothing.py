@@ -13,8 +13,6 @@ from robust_manifold.findings import smoothing
 CHANGES = """
     config.stages = ("fit_classifier", "evaluate", "report")
     config.evaluation.attacks = ()
-    config.evaluation.adversaries = ()
-    config.evaluation.worst_case = ""
     config.evaluation.defences = ("none", "bit_depth(bits=2)")
     config.evaluation.smoothing = ("smoothing(sigma=0.25, n0=20, n=200)",)
     return config
