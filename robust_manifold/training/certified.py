@@ -394,21 +394,24 @@ def _distance_in_box(row, normal, offset, *, norm: Norm):
     """
     size = jnp.abs(normal)
     room = jnp.where(normal > 0, 1 - row, row)
-    # A pixel of no size never moves; the derivative of its end would be no number.
-    divisor = jnp.where(size > 0, size, 1)
-    slopes, ends = (size**2, room / divisor) if norm == "l2" else (size, room)
+    slopes = size**2 if norm == "l2" else size
+    # When each pixel ends; of one of hardly any size the derivative is no number.
+    ends = jax.lax.stop_gradient(
+        room / jnp.where(size > 0, size, 1) if norm == "l2" else room
+    )
 
-    def reached(time, slopes, ends, offset):
+    def reached(time, slopes, all_of, offset):
         moving = ends > time
-        left = offset - jnp.sum(jnp.where(moving, 0, slopes * ends))
+        left = offset - jnp.sum(jnp.where(moving, 0, all_of))
         rest = jnp.sum(jnp.where(moving, slopes, 0))
         return jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1), time)
 
-    held = jax.lax.stop_gradient((slopes, ends, offset))
+    arguments = slopes, size * room, offset
+    held = jax.lax.stop_gradient(arguments)
     time = jax.lax.fori_loop(
         0, _NEWTON - 1, lambda _, time: reached(time, *held), jnp.zeros((), row.dtype)
     )
-    time = reached(time, slopes, ends, offset)
+    time = reached(time, *arguments)
     if norm == "linf":
         return time
     step = jnp.minimum(time * size, room)

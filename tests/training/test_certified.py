@@ -88,6 +88,21 @@ def test_with_two_prototypes_the_radius_in_the_box_is_exact(norm):
     assert np.isfinite(slopes).all() and (np.asarray(slopes) != 0).any()
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_pixels_that_hardly_differ_have_a_slope(norm):
+    row, offset = jnp.array([0.0, 0.5, 0.9, 0.5]), jnp.float32(0.4)
+    normal = jnp.array([1e-25, 1e-38, 0.8, 0.6])
+    slope = jax.grad(lambda normal: _distance_in_box(row, normal, offset, norm=norm))(
+        normal
+    )
+    # The third pixel ends at 0.1; the fourth goes the rest of the way, 0.32 / 0.6.
+    length = np.hypot(0.1, 0.32 / 0.6)
+    moved = 0.32 / 0.6
+    known = -np.array([0.1, moved]) * (moved / length if norm == "l2" else 1) / 0.6
+    assert np.isfinite(slope).all()
+    np.testing.assert_allclose(slope[2:], known, rtol=1e-4)
+
+
 def test_an_image_far_from_the_border_looks_at_its_nearest_alone():
     params = MODEL.init(KEY)["params"]["prototypes"]
     image, label = jnp.asarray(_drawn()[0][0]), jnp.int32(0)
