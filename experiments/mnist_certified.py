@@ -64,7 +64,7 @@ def get_config(form: str = ""):
     config.encoder.published = "mnist_vae_encoder"
     config.training.checkpoint_every = 500
     add_classifier(config, "robust", published="mnist_small_cnn_pgd")
-    add_codebook(config, "free", FREE, "150 steps" if tiny else "30 epochs", tiny)
+    add_codebook(config, "free", FREE, "150 steps" if tiny else "20 epochs", tiny)
 
     config.evaluation.examples = {"tiny": 50, "attacked": 500}.get(name, 10_000)
     config.evaluation.round_size = 2000
