@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_to_the_same_counts(program, project, monkeypatch)
     assert [len(ids) for ids in asked] == [4] * 5
     assert not set(asked[0]) & set(asked[1])
     lines = json.loads((run / "smoothing.json").read_text())
-    assert [line["radius"] for line in lines] == 2 * [0.25, 0.5]
+    assert [line["radius"] for line in lines] == 2 * [0.25]
     rounds = [np.load(path) for path in sorted(run.glob("smoothing/none/*/*.npz"))]
     counts = Counts(
         *(np.concatenate([r[name] for r in rounds]) for name in Counts._fields)
