@@ -34,9 +34,11 @@ STAGES = (
 )
 BUDGETS = {"linf": (0.1, 0.2), "l2": (1.0, 1.58, 2.0)}
 FREE = (
-    "certified(own=6, others=16, box=True, blur=0.7, average_decay=0.995, "
+    "certified(adam({rate}, schedule='cosine'), margin={margin}, own=6, others=16, "
+    "box=True, blur=0.7, average_decay=0.995, "
     "views=transformations(rotation=6.0, scale=0.05))"
 )
+BEGUN, ENDED = FREE.format(rate=0.01, margin=2.5), FREE.format(rate=0.006, margin=2.3)
 ON_MANIFOLD = "certified_on_manifold(adam(0.05, schedule='cosine'), box=True)"
 RECONSTRUCTED = "certified_on_manifold(adam(1e-9), rounds=0)"
 """One step of no size: the prototypes stay where they start."""
@@ -64,7 +66,9 @@ def get_config(form: str = ""):
     config.encoder.published = "mnist_vae_encoder"
     config.training.checkpoint_every = 500
     add_classifier(config, "robust", published="mnist_small_cnn_pgd")
-    add_codebook(config, "free", FREE, "150 steps" if tiny else "20 epochs", tiny)
+    add_codebook(config, "begun", BEGUN, "100 steps" if tiny else "20 epochs", tiny)
+    duration = "100 steps" if tiny else "50 epochs"
+    add_codebook(config, "free", ENDED, duration, tiny, start="begun")
 
     config.evaluation.examples = {"tiny": 50, "attacked": 500}.get(name, 10_000)
     config.evaluation.round_size = 2000
