@@ -277,6 +277,17 @@ def test_a_classifier_that_starts_from_another_is_trained():
         config.validate(made)
 
 
+def test_what_a_published_classifier_once_started_from_needs_no_weights():
+    made = named()
+    config.add_classifier(made, "begun")
+    config.add_classifier(made, "ended", start="begun", published="ended")
+    made.evaluation.defences = ("none on ended",)
+    assert config.validate(made).classifiers["ended"].taken_from == "ended"
+    made.evaluation.defences = ("none on ended", "none on begun")
+    with pytest.raises(UsageError, match=r"published for config\.classifiers\.begun;"):
+        config.validate(made)
+
+
 def test_an_experiment_without_published_weights_says_so():
     made = config.default_config()
     made.pretrained = True

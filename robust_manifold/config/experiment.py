@@ -265,6 +265,14 @@ def _published(experiment: Experiment, place: str, block: Any) -> Any:
     starts = isinstance(block, Classifier) and bool(block.start)
     stage = "fit_classifiers" if "." in place else f"fit_{place}"
     # What starts from another network is not trained from scratch.
-    if not block.published and not starts and stage in experiment.stages:
+    spared = starts or _left_behind(experiment, place.removeprefix("classifiers."))
+    if not block.published and not spared and stage in experiment.stages:
         raise UsageError(_NONE_PUBLISHED.format(f"config.{place}"))
     return block
+
+
+def _left_behind(experiment: Experiment, name: str) -> bool:
+    """Returns whether a classifier is but what published ones once started from."""
+    ends = [each for each in experiment.classifiers.values() if each.start == name]
+    used = name in experiment.evaluation.classifiers
+    return bool(ends) and all(each.published for each in ends) and not used
