@@ -286,7 +286,7 @@ def test_a_step_stands_on_views_of_its_images():
     images, labels = _drawn()
     plain = Certified(optimizer="momentum(0.1, momentum=0.0)")
     views = dataclasses.replace(plain, views="transformations(brightness=0.2)")
-    drawn = moved(views.views, keys.stream(step_key(), "views"), images)
+    drawn = moved(views.views, keys.stream(step_key(), "views"), jnp.asarray(images))
     assert np.median(abs(drawn - images)) > 0.05
     found, known = (
         each.step(MODEL, 3, KEY, each.init(MODEL, KEY, 3), seen, labels)
