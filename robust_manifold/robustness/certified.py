@@ -32,7 +32,8 @@ def certified_notes(
     known = [budget for budget in budgets if budget.norm in ORDER]
     radii = {
         norm: certification.certify(codebook, images, labels, norm, box=True)
-        for norm in {budget.norm for budget in known}
+        for norm in ORDER
+        if any(budget.norm == norm for budget in known)
     }
     shares = []
     for norm, epsilon in known:
