@@ -283,6 +283,8 @@ def test_what_a_published_classifier_once_started_from_needs_no_weights():
     config.add_classifier(made, "ended", start="begun", published="ended")
     made.evaluation.defences = ("none on ended",)
     assert config.validate(made).classifiers["ended"].taken_from == "ended"
+    config.add_classifier(made, "mine", start="begun", from_run="runs/mine")
+    assert config.validate(made).classifiers["mine"].taken_over
     made.evaluation.defences = ("none on ended", "none on begun")
     with pytest.raises(UsageError, match=r"published for config\.classifiers\.begun;"):
         config.validate(made)

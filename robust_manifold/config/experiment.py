@@ -272,7 +272,7 @@ def _published(experiment: Experiment, place: str, block: Any) -> Any:
 
 
 def _left_behind(experiment: Experiment, name: str) -> bool:
-    """Returns whether a classifier is but what published ones once started from."""
+    """Returns whether a classifier is but what some taken over once started from."""
     ends = [each for each in experiment.classifiers.values() if each.start == name]
     used = name in experiment.evaluation.classifiers
-    return bool(ends) and all(each.published for each in ends) and not used
+    return bool(ends) and all(each.taken_over for each in ends) and not used
