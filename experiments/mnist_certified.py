@@ -59,13 +59,32 @@ def get_config(form: str = ""):
     if tiny:
         config.data.test_examples = 500
 
+    # The published networks, and how they were trained.
     config.classifier.model = "small_cnn"
+    config.classifier.training = (
+        "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
+    )
+    config.classifier.duration = "6 epochs"
+    config.classifier.batch_size = 128
     config.classifier.published = "mnist_small_cnn"
     config.generator.model = "vae_decoder(latent_size=20)"
+    config.generator.training = "vae(encoder=vae_encoder)"
+    config.generator.duration = "10 epochs"
     config.generator.published = "mnist_vae_decoder"
+    config.encoder.duration = "5 epochs"
     config.encoder.published = "mnist_vae_encoder"
     config.training.checkpoint_every = 500
-    add_classifier(config, "robust", published="mnist_small_cnn_pgd")
+    add_classifier(
+        config,
+        "robust",
+        published="mnist_small_cnn_pgd",
+        training=(
+            "adversarial(attack=pgd(epsilon=0.2, steps=7, step_size=0.05), "
+            "optimizer=adam(learning_rate=0.001, schedule='cosine'))"
+        ),
+        duration="3 epochs",
+        batch_size=128,
+    )
     add_codebook(config, "begun", BEGUN, "100 steps" if tiny else "20 epochs", tiny)
     duration = "100 steps" if tiny else "50 epochs"
     add_codebook(config, "free", ENDED, duration, tiny, start="begun")
