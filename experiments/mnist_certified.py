@@ -122,7 +122,7 @@ def add_codebook(config, name, training, duration, tiny=False, **more):
 
 def price_of_the_manifold(config):
     config.title = "Certified codebooks of MNIST on a manifold"
-    add_codebook(config, "on_manifold", ON_MANIFOLD, "2000 steps")
+    add_codebook(config, "on_manifold", ON_MANIFOLD, "2000 steps", start="free")
     add_codebook(config, "reconstructions", RECONSTRUCTED, "1 steps")
     names = ("free", "on_manifold", "reconstructions")
     config.evaluation.defences = tuple(f"none on {name}" for name in names)
@@ -138,8 +138,9 @@ def smoothing(config, name, sigma):
     add_classifier(
         config,
         "noisy",
+        start="classifier",
         training=f"noisy(adam(0.002, schedule='cosine'), sigma={sigma:g})",
-        duration="6 epochs",
+        duration="3 epochs",
         batch_size=128,
     )
     config.evaluation.defences = (
