@@ -127,14 +127,27 @@ def _far(context: Context, column: Column) -> dict[str, Any]:
         for part in (parts if parts[1].size else 2 * parts[:1])
     )
     rate = context.experiment.detection.false_positive_rate
-    threshold = float(np.quantile(validation.min(1), 1 - rate))
-    rejected = test.min(1) > threshold
     wrong = test.argmin(1) != context.data.test.labels
+    found = rejections(test.min(1), wrong, validation.min(1), rate)
+    return {"column": column.text, "rate": rate, **found}
+
+
+def rejections(
+    distances: np.ndarray, wrong: np.ndarray, validation: np.ndarray, rate: float
+) -> dict[str, Any]:
+    """Returns what a threshold rejects that a share of validation images exceeds.
+
+    Args:
+      distances: of test images to the nearest prototype [n].
+      wrong: whether each is misclassified [n].
+      validation: distances of validation images.
+      rate: the share.
+    """
+    threshold = float(np.quantile(validation, 1 - rate))
+    rejected = distances > threshold
     return {
-        "column": column.text,
-        "rate": rate,
         "threshold": threshold,
-        "n": len(test),
+        "n": len(distances),
         "rejected": int(rejected.sum()),
         "wrong": int(wrong.sum()),
         "wrong_rejected": int((wrong & rejected).sum()),

@@ -44,6 +44,15 @@ def test_distances_say_what_a_threshold_rejects():
     (shown,) = table.text.to_numpy().tolist()
     assert shown[1:] == ["4.25", "6.0 %", "3.0 %", "1.0 %"]
     assert "5 % of validation images" in table.caption
+    distances, wrong = np.array([1.0, 5.0, 6.0]), np.array([False, False, True])
+    found = certificates.rejections(distances, wrong, np.arange(11.0), 0.5)
+    assert found == {
+        "threshold": 5.0,
+        "n": 3,
+        "rejected": 1,
+        "wrong": 1,
+        "wrong_rejected": 1,
+    }
 
 
 def test_a_run_without_a_codebook_asks_for_none():

@@ -62,7 +62,6 @@ def test_a_codebook_is_trained_stored_attacked_and_certified(program, project):
     )
     (far,) = json.loads((run / "distances.json").read_text())
     assert far["n"] == 8 and far["wrong"] == 0 and far["threshold"] > 0
-    assert far["rejected"] <= 4
     report = (run / "report/table.md").read_text()
     assert "Certified accuracy" in report and "far from every prototype" in report
     assert (run / "report/figures/certificates.png").stat().st_size > 0
