@@ -87,7 +87,15 @@ def get_config(form: str = ""):
     )
     add_codebook(config, "begun", BEGUN, "100 steps" if tiny else "20 epochs", tiny)
     duration = "100 steps" if tiny else "50 epochs"
-    add_codebook(config, "free", ENDED, duration, tiny, start="begun")
+    add_codebook(
+        config,
+        "free",
+        ENDED,
+        duration,
+        tiny,
+        start="begun",
+        published="" if tiny else "mnist_codebook",
+    )
 
     config.evaluation.examples = {"tiny": 50, "attacked": 500}.get(name, 10_000)
     config.evaluation.round_size = 2000
