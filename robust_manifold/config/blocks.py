@@ -183,6 +183,11 @@ class EvaluationBlock(Block):
         "whether what a cascade leaves of a column then meets the images made against "
         "the other columns: as they are, and as starts; it counts in no other table",
     )
+    certificates: tuple[str, ...] = key(
+        ("l2", "linf", "l1"),
+        "norms in which codebooks are certified, each with and without the box",
+        tuple,
+    )
     smoothing: tuple[certification.Smoothing, ...] = key(
         (),
         "noise under which every column votes, with a certificate, as in "
@@ -221,9 +226,11 @@ class EvaluationBlock(Block):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
-        for field in ("attacks", "adversaries", "given", "smoothing"):
+        for field in ("attacks", "adversaries", "given", "smoothing", "certificates"):
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
+        known = set(self.certificates) <= {"l2", "linf", "l1"}
+        check(known, self, "certificates", "l2, linf and l1")
         texts = tuple(column.text for column in self.columns)
         if not texts or len(set(texts)) < len(texts):
             allowed = "no entry twice" if texts else "one or more"

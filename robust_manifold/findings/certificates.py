@@ -297,6 +297,7 @@ def _settings(context: Context) -> list[_Setting]:
         _Setting(column, norm, box)
         for column in _columns(context.experiment)
         for norm in RADII
+        if norm in context.experiment.evaluation.certificates
         for box in (False, True)
     ]
 
@@ -320,7 +321,9 @@ def _results(group: Group) -> Iterator[Passage]:
 FINDING = Finding(
     name="certificates",
     after="evaluate",
-    wanted=lambda experiment: bool(_columns(experiment)),
+    wanted=lambda experiment: bool(
+        experiment.evaluation.certificates and _columns(experiment)
+    ),
     find=find,
     writes=(SUMMARY, DISTANCES, "certificates/"),
     recorded=(SUMMARY, DISTANCES),
