@@ -267,11 +267,12 @@ def _accuracy_tables(
     if not _is_large(results):
         return [*shown, *paper_tables(results, confidence=confidence)], folded
     lines = group.frames(WORST_CASES, evaluation.read_adversary_lines)
-    if lines:
+    # Of a run without attacks the frames are empty.
+    if any(len(each) for each in lines):
         shown.append(adversaries_table(group.averaged(lines), confidence=confidence))
     every = every_table(results, confidence=confidence)
     folded["Every attack of every adversary"] = [every]
-    if len(lines) == 1 and tells_alone(lines[0]):
+    if len(lines) == 1 and len(lines[0]) and tells_alone(lines[0]):
         folded["Who breaks what alone"] = [alone_table(lines[0])]
     return shown, folded
 

@@ -205,8 +205,11 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
     return Table("Certified accuracy", caption, frame, numbers)
 
 
-def distances_table(lines: Sequence[dict[str, Any]]) -> Table:
+def distances_table(
+    lines: Sequence[dict[str, Any]], *, confidence: float = 0.95
+) -> Table:
     """Returns the table of what a threshold on distances rejects, a line a column."""
+    del confidence
     text = [
         [
             target_label(line["column"]),
