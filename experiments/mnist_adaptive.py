@@ -28,30 +28,34 @@ make an inversion cheap: four Levenberg-Marquardt steps from the encoder's guess
 Networks of another run are taken over by --config.classifier.from_run=DIR, and so for
 generator, encoder, --config.classifiers.enhanced and --config.classifiers.robust.
 
-As it was without the cascade, by PGD and Square as eight adversaries made them.  On one
-CPU core, with other work beside it: attack 88 min, evaluate 2 min, audit 1 min
-(networks taken over; `robust` had 3 epochs).  Accuracy in %, n = 500 test digits, seed
-0, oblivious | worst case per image over all adversaries and rows within the budget
-(95 % Wilson intervals are about 4 points to each side near 50 %, 2 near 95 %):
+Accuracy in %, seed 0, oblivious | worst case, and in brackets the worst case of the
+first run, by PGD and Square as eight adversaries made them, n = 500 (95 % Wilson
+intervals are about 10 points to each side near 50 % at n = 100, 4 at n = 500).  On one
+CPU core, with other work beside it: attack 38 to 54 min a column, audit 3 to 10 min.
 
-                 clean   linf 0.1     linf 0.2     linf 0.3     l2 1.5       l2 2.5
-  none            99.6  44.0 | 44.0   0.0 |  0.0   0.0 |  0.0  37.8 | 37.8   1.6 |  1.6
-  INC             98.8  97.0 | 65.2  81.0 |  4.8  61.8 |  0.2  96.0 | 77.8  90.0 | 26.4
-  Defense-GAN     98.2  97.4 | 93.8  93.0 | 51.4  81.4 |  2.4  97.2 | 81.8  90.4 | 35.2
-  INC on enhanced 97.0  94.2 | 53.8  72.0 |  7.2  54.4 |  0.4  94.8 | 79.4  92.6 | 38.4
-  robust          96.8  89.4 | 89.4  69.4 | 69.4  14.6 | 14.6  77.0 | 77.0  51.0 | 51.0
-  INC on robust   96.4  91.8 | 69.4  72.4 |  7.8  34.0 |  0.0  86.0 | 77.4  64.8 | 44.6
+              n    clean   linf 0.1           linf 0.2           linf 0.3
+  none        500   99.6   44.0 | 28.0 (44.0)  0.0 |  0.0 ( 0.0)  0.0 | 0.0 ( 0.0)
+  inc         150   98.7   97.3 | 58.7 (65.2) 86.0 |  3.3 ( 4.8) 60.7 | 0.0 ( 0.2)
+  defense_gan 100   97.0   97.0 | 94.0 (93.8) 93.0 | 45.0 (51.4) 84.0 | 1.0 ( 2.4)
+  enhanced    100   98.0   95.0 | 53.0 (53.8) 81.0 |  2.0 ( 7.2) 59.0 | 0.0 ( 0.4)
+  robust            96.8   89.4 |      (89.4) 69.4 |      (69.4) 14.6 |     (14.6)
+  inc_robust        96.4   91.8 |      (69.4) 72.4 |      ( 7.8) 34.0 |     ( 0.0)
 
-An oblivious attack at linf 0.3 leaves 62 % of INC, one that knows it 0.2 %.  In linf
-the projection makes the trained network far easier to break.  The slow Defense-GAN,
+              l2 1.5             l2 2.5
+  none        37.8 | 16.0 (37.8)  1.6 |  0.0 ( 1.6)
+  inc         96.7 | 68.0 (77.8) 88.0 | 16.0 (26.4)
+  defense_gan 97.0 | 76.0 (81.8) 89.0 | 22.0 (35.2)
+  enhanced    95.0 | 74.0 (79.4) 93.0 | 29.0 (38.4)
+  robust      77.0 |      (77.0) 51.0 |      (51.0)
+  inc_robust  86.0 |      (77.4) 64.8 |      (44.6)
+
+`robust`, `inc_robust` and `inc_fresh` have not been run again.  The slow Defense-GAN,
 50 steps that end before they converge, stands highest of the projections in linf, and
-falls with them at 0.3.  None of the attacks had restarts, so what is left is an upper
-bound; the columns without a defence met PGD, Square and a substitute's PGD alone.
+falls with them at 0.3.
 
 The worst case knows the random start by which it is judged.  Against fresh starts the
-one adversary that was run so, "unrolled(samples=2, keys='fresh')", leaves of INC 83.4,
-49.8, 26.8, 81.4 and 39.6 %, of Defense-GAN 93.8, 55.4, 5.0, 83.2 and 39.6 %, of INC on
-robust 82.0, 58.6, 35.6, 80.6 and 54.6 %.
+one adversary that the first run had, "unrolled(samples=2, keys='fresh')", left of INC
+83.4, 49.8, 26.8, 81.4 and 39.6 %, of Defense-GAN 93.8, 55.4, 5.0, 83.2 and 39.6 %.
 """
 
 from robust_manifold.config import add_classifier, default_config

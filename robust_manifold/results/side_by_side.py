@@ -82,17 +82,17 @@ def _columns(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
 
     A column is named by the defence and the run's argument.
     """
-    heads, results, lines = {}, [], []
+    results, lines = [], []
     for run in runs:
         own = run.lines("results.csv", evaluation.read_results)
-        heads[run.argument] = f"{run.argument} (n = {own['n'].max():,})"
-        results.append(own.assign(classifier=run.argument))
+        name = f"{run.argument}, n = {own['n'].max():,}"
+        results.append(own.assign(classifier=name))
         worst = run.lines("worst_cases.csv", evaluation.read_adversary_lines)
-        lines.append(worst.assign(classifier=run.argument))
+        lines.append(worst.assign(classifier=name))
     told = " Columns: runs of their own, named by the argument of the experiment."
     for make, frames in ((headline_table, results), (adversaries_table, lines)):
         frame = pd.concat(frames, ignore_index=True)
-        table = turned(make(frame, confidence=confidence, labels=heads))
+        table = turned(make(frame, confidence=confidence))
         yield table._replace(caption=table.caption + told)
 
 

@@ -35,7 +35,7 @@ def test_check_tells_whether_the_page_is_that_of_the_records(make_run, ended, tm
     edited = file.read_bytes()
     code, out, error = ended("--check")
     assert (code, out) == (1, "")
-    assert "mnist.md is not up to date: run python" in error
+    assert "mnist.md is not up to date: run robust-manifold results" in error
     assert error.count("\n") == 1 and file.read_bytes() == edited
     file.unlink()
     assert ended("--check")[0] == 1 and not file.exists()

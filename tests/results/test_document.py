@@ -475,8 +475,8 @@ def test_runs_of_one_column_each_stand_side_by_side(make_run, page, row_of, line
     runs = manifolds(make_run, lines, ("inc", "robust"), made=(defended, bare))
     found, _, by_adversary = together(page(*runs)).partition("**Accuracy by adversary")
     assert row_of(found, "Budget")[1:] == [
-        "Invert and Classify, inc (n = 100)",
-        "No defence, robust (n = 200)",
+        "Invert and Classify, inc, n = 100",
+        "No defence, robust, n = 200",
     ]
     shares = [cell.split()[0] for cell in row_of(found, "Clean")[1:]]
     assert shares == ["95.0", "48.5"]
