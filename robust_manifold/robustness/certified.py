@@ -9,7 +9,6 @@ from robust_manifold.certification.half_space import ORDER
 from robust_manifold.core import batching
 from robust_manifold.evaluation import Budget
 from robust_manifold.evaluation.cascades import Judged
-from robust_manifold.reporting.labels import norm_label
 
 _FEW = 4
 """Images by whose logits a codebook is known."""
@@ -39,7 +38,7 @@ def certified_notes(
     for norm, epsilon in known:
         found = radii[norm]
         share = np.mean(found.correct & (found.lower >= epsilon))
-        shares.append(f"{100 * share:.1f} % at {norm_label(norm)} {epsilon:g}")
+        shares.append(f"{100 * share:.1f} % at {norm} {epsilon:g}")
     return [
         f"Certified, by the codebook's exact radius within [0, 1]: {', '.join(shares)}."
         " No attack of any kind can leave less."

@@ -33,7 +33,7 @@ def _judged(apply=MODEL.apply, params=PARAMS, defence="none"):
 def test_the_radius_is_that_to_the_middle():
     # At distances 0.4, 0.2 and 0.4 of the plane between both; one image is wrong.
     (note,) = certified_notes(_judged(), IMAGES, LABELS, BUDGETS)
-    assert "75.0 % at ℓ2 0.1, 50.0 % at ℓ2 0.3, 0.0 % at ℓ∞ 0.45" in note
+    assert "75.0 % at l2 0.1, 50.0 % at l2 0.3, 0.0 % at linf 0.45" in note
 
 
 def test_nothing_is_said_of_what_is_no_bare_codebook():
@@ -56,5 +56,5 @@ def test_an_evaluation_tells_it():
         effort=EFFORT,
         on_progress=None,
     )
-    assert any("50.0 % at ℓ2 0.3" in note for note in found.notes)
+    assert any("50.0 % at l2 0.3" in note for note in found.notes)
     assert found.lines[-1].accuracy == 0.5
