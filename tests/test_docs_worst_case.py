@@ -21,6 +21,7 @@ def test_every_effort_has_a_row():
             each.views,
             each.all_steps,
             each.queries,
+            each.corner_queries,
             each.pilot,
             each.samples,
         ]
