@@ -56,8 +56,10 @@ def link_the_repository(app, doctree):
         # Of a file in this folder, this is the path of its page; see MyST.
         path = (_ROOT / "docs" / target).resolve()
         if link.get("refdomain") is None:
-            # The page includes a text of the top folder, whose links begin there.
-            path = path if path.exists() else (_ROOT / target).resolve()
+            # Links begin at the page, or at the top folder if its text is included.
+            page = _ROOT / "docs" / app.env.docname
+            others = ((page.parent / target).resolve(), (_ROOT / target).resolve())
+            path = next((each for each in (path, *others) if each.exists()), others[1])
         if path.stem in _PAGES and path.parent == _ROOT:
             link["refdomain"], link["reftarget"] = "doc", _PAGES[path.stem]
             link["reftargetid"] = link.get("reftargetid")
