@@ -72,7 +72,8 @@ def find(context: Context) -> list[str]:
             )
     lines = [line for setting in settings for line in _lines(context, setting)]
     context.folder.write_json(SUMMARY, lines)
-    columns = _columns(context.experiment)
+    # Where no validation images are set aside, nothing gives a threshold.
+    columns = _columns(context.experiment) if context.data.validated.size else []
     context.folder.write_json(DISTANCES, [_far(context, each) for each in columns])
     return [*round_paths(context, folders), SUMMARY, DISTANCES]
 
@@ -120,11 +121,9 @@ def _far(context: Context, column: Column) -> dict[str, Any]:
     codebook = certification.codebook_of(
         trained.load_classifier(context, column.classifier)
     )
-    # Where none are set aside, the test images themselves.
-    parts = [context.data.test, context.data.validated]
     test, validation = (
         certification.class_distances(codebook, data.to_float(part.images))
-        for part in (parts if parts[1].size else 2 * parts[:1])
+        for part in (context.data.test, context.data.validated)
     )
     rate = context.experiment.detection.false_positive_rate
     wrong = test.argmin(1) != context.data.test.labels
@@ -135,16 +134,16 @@ def _far(context: Context, column: Column) -> dict[str, Any]:
 def rejections(
     distances: np.ndarray, wrong: np.ndarray, validation: np.ndarray, rate: float
 ) -> dict[str, Any]:
-    """Returns what a threshold rejects that a share of validation images exceeds.
+    """Returns what a threshold rejects that few validation images exceed.
 
     Args:
       distances: of test images to the nearest prototype [n].
       wrong: whether each is misclassified [n].
       validation: distances of validation images.
-      rate: the share.
+      rate: the share of these that may.
     """
-    threshold = float(np.quantile(validation, 1 - rate))
-    rejected = distances > threshold
+    threshold = evaluation.rejection_threshold(validation, rate)
+    rejected = evaluation.rejects(distances, threshold)
     return {
         "threshold": threshold,
         "n": len(distances),
@@ -183,9 +182,9 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
             target_label(line["column"]),
             f"{norm_label(line['norm'])} {line['radius']:g}",
             "[0, 1]" if line["box"] else "any",
-            *(_share(line[key], line["n"]) for key in ("clean", "half_space")),
-            _share(line["certified"], line["n"], confidence),
-            _share(line["standing"], line["n"]),
+            *(share_text(line[key], line["n"]) for key in ("clean", "half_space")),
+            share_text(line["certified"], line["n"], confidence),
+            share_text(line["standing"], line["n"]),
         ]
         for line in lines
     ]
@@ -214,16 +213,16 @@ def distances_table(
         [
             target_label(line["column"]),
             f"{line['threshold']:.2f}",
-            _share(line["rejected"], line["n"]),
-            _share(line["wrong"], line["n"]),
-            _share(line["wrong"] - line["wrong_rejected"], line["n"]),
+            share_text(line["rejected"], line["n"]),
+            share_text(line["wrong"], line["n"]),
+            share_text(line["wrong"] - line["wrong_rejected"], line["n"]),
         ]
         for line in lines
     ]
     heads = ["Column", "Threshold", "Rejected", "Wrong", "Wrong and not rejected"]
     caption = (
         f"Share of {lines[0]['n']:,} clean images that are farther in ℓ2 from every "
-        "prototype than the threshold, beyond which "
+        "prototype than the threshold, beyond which at most "
         f"{100 * lines[0]['rate']:g} % of validation images are. The certificates "
         "above reject nothing."
     )
@@ -232,7 +231,8 @@ def distances_table(
     return Table(title, caption, frame, pd.DataFrame(list(lines)))
 
 
-def _share(count: int, n: int, confidence: float | None = None) -> str:
+def share_text(count: int, n: int, confidence: float | None = None) -> str:
+    """Returns a share in percent, with its Wilson interval if there is a coverage."""
     shown = f"{100 * count / n:.1f} %"
     if confidence is None:
         return shown
@@ -277,8 +277,10 @@ def _show(context: Context) -> Shown:
     )
     confidence = context.experiment.evaluation.confidence
     table = table_of(lines, confidence=confidence)
-    distances = distances_table(context.folder.read_json(DISTANCES))
-    return Shown([table, distances], figures=[("certificates", figure)])
+    shown = [table]
+    if distances := context.folder.read_json(DISTANCES):
+        shown.append(distances_table(distances))
+    return Shown(shown, figures=[("certificates", figure)])
 
 
 def _left(context: Context, column: Column, norm: Norm) -> list[tuple[float, float]]:
@@ -317,8 +319,9 @@ def _columns(experiment: Experiment) -> list[Column]:
 
 def _results(group: Group) -> Iterator[Passage]:
     if tables := [*group.tables_by_seed(SUMMARY, table_of)]:
-        distances = [*group.tables_by_seed(DISTANCES, distances_table)]
-        yield Passage("Certificates", [*tables, *distances])
+        if all(run.json(DISTANCES) for run in group.with_file(DISTANCES)):
+            tables += group.tables_by_seed(DISTANCES, distances_table)
+        yield Passage("Certificates", tables)
 
 
 FINDING = Finding(

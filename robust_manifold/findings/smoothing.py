@@ -9,7 +9,7 @@ import pandas as pd
 from robust_manifold import certification, data, defenses
 from robust_manifold.certification import Smoothing
 from robust_manifold.config import Column
-from robust_manifold.evaluation.intervals import wilson_interval
+from robust_manifold.findings.certificates import share_text
 from robust_manifold.findings.columns import file_of, title_of
 from robust_manifold.findings.finding import Finding, Passage, Shown
 from robust_manifold.findings.recorded import Group
@@ -157,10 +157,10 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
             target_label(line["column"]),
             f"{line['sigma']:g}",
             f"{line['n0']:,} + {line['draws']:,}",
-            f"{100 * line['clean'] / line['n']:.1f} %",
-            f"{100 * line['abstained'] / line['n']:.1f} %",
+            share_text(line["clean"], line["n"]),
+            share_text(line["abstained"], line["n"]),
             f"ℓ2 {line['radius']:g}",
-            _interval(line["certified"], line["n"], confidence),
+            share_text(line["certified"], line["n"], confidence),
         ]
         for line in lines
     ]
@@ -175,11 +175,6 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
     )
     frame = pd.DataFrame(text, columns=heads)
     return Table("Randomised smoothing", caption, frame, pd.DataFrame(list(lines)))
-
-
-def _interval(count: int, n: int, confidence: float) -> str:
-    low, high = wilson_interval(count, n, confidence)
-    return f"{100 * count / n:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _show(context: Context) -> Shown:

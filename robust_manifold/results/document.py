@@ -91,14 +91,19 @@ def _front(
         yield _markdown(front_table(columns))
     yield "## Experiments\n"
     for name, own in experiments.items():
-        titles = list(dict.fromkeys(group.first.config["title"] for group in own))
-        title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
-        yield f"### [{name}](results/{name}.md){title}\n"
+        yield f"### [{name}](results/{name}.md){_title(own)}\n"
         first, *_ = (texts.get(name, "").strip() or _NO_WORDS).split("\n\n")
         yield f"{first}\n\n{_spent(own)}\n"
     yield f"## How these pages are made\n\n{_MADE}"
     if page.sources:
         yield f"[Sources]({SOURCES}): the published figures that stand beside ours.\n"
+
+
+def _title(groups: Sequence[Group]) -> str:
+    """Returns what follows a name: the title, if all share one."""
+    titles = {group.first.config["title"] for group in groups}
+    title = titles.pop()
+    return f": {title}" if title and not titles else ""
 
 
 def _spent(groups: Sequence[Group]) -> str:
@@ -125,9 +130,7 @@ def _page(
 ) -> Iterator[str]:
     """Yields an experiment's page: words first, then figures or where they stand."""
     first = groups[0].first
-    titles = list(dict.fromkeys(group.first.config["title"] for group in groups))
-    title = f": {titles[0]}" if len(titles) == 1 and titles[0] else ""
-    yield f"# {first.experiment}{title}\n"
+    yield f"# {first.experiment}{_title(groups)}\n"
     if first.purpose:
         yield f"{first.purpose}\n"
     yield f"## What it says\n\n{words.strip() or _NO_WORDS}\n"
@@ -148,8 +151,7 @@ def _page(
 def _alone(group: Group, before: Sequence[Group], page: Page) -> Iterator[str]:
     """Yields the page of one group of several of an experiment."""
     run = group.first
-    title = f": {run.config['title']}" if run.config["title"] else ""
-    yield f"# {_name(group)}{title}\n"
+    yield f"# {_name(group)}{_title([group])}\n"
     yield f"[{run.experiment}]({run.experiment}.md) has what it says.\n"
     yield from _differing(group, before)
     yield from _figures(group, page)

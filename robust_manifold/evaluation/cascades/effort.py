@@ -119,7 +119,7 @@ EFFORTS = {
     "quick": Effort(20, 20, 1, 0, 200, (1e-3,), 16, 2),
     "standard": Effort(50, 50, 2, 20, 500, (1e-3, 1e-1), 32, 4, corner_queries=1500),
     "thorough": Effort(
-        100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8, 0, 5000
+        *(100, 100, 3, 100, 5000, (1e-3, 1e-4, 1e-2, 1e-1), 64, 8), corner_queries=5000
     ),
 }
 """The efforts by their names."""

@@ -97,5 +97,5 @@ def _draw(axes: Axes, place: int, claim: Claim) -> None:
         color=LINES[2],
         markersize=6.5,
         elinewidth=2,
-        label="worst case over all attacks, 95 % interval",
+        label="worst case over all attacks, with its Wilson interval",
     )
