@@ -49,7 +49,7 @@ def certified_curves(panels: Mapping[str, Sequence[CertifiedCurve]]) -> Figure:
         axes.set_xlabel(label)
     grid[0].set_ylabel("images")
     grid[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    grid[0].legend(loc="lower left")
+    grid[0].legend(loc="upper right")
     return laid_out(figure)
 
 
