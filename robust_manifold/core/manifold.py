@@ -4,11 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from robust_manifold.core.prior import STANDARD_NORMAL, Prior
+from robust_manifold.core.errors import UsageError
+from robust_manifold.core.prior import STANDARD_NORMAL, ClassesInTurn, Prior
 from robust_manifold.core.types import Generate, Image, Params
 
 
@@ -28,6 +30,35 @@ class Manifold(NamedTuple):
     """
     generate_bfloat16: Generate | None = None
     """`generate` with weights and activations in bfloat16, its image as float32."""
+    generate_class: Callable[..., Image] | None = None
+    """(latent, number of a class) -> image, where each class has its own generator."""
+
+    def of_class(self, number: Array | int) -> "Manifold":
+        """Returns the images of one class of a class-conditional generator.
+
+        Their latents lack the entries that choose a class.
+
+        Args:
+          number: of the class.
+
+        Raises:
+          UsageError: for a generator that knows of no classes.
+        """
+        if not isinstance(self.prior, ClassesInTurn):
+            raise UsageError(
+                "the generator knows of no classes; allowed: a class-conditional one, "
+                "such as 'one_per_class' or 'vae_decoder(conditional=True)'."
+            )
+        classes, own = self.prior.classes, self.generate_class
+
+        def generate(latent):
+            if own is not None:
+                return own(latent, number)
+            choice = jax.nn.one_hot(number, classes, dtype=latent.dtype)
+            return self.generate(jnp.concatenate([latent, choice]))
+
+        free = self.prior.free_size(self.latent_shape[0])
+        return Manifold(generate, (free,), self.prior.base, self.encode)
 
 
 class SpannerParams(NamedTuple):
@@ -46,18 +77,24 @@ class Spanner(NamedTuple):
     prior: Prior = STANDARD_NORMAL
     encode: Callable[[Params, Array], Array] | None = None
     """`encode(params, image) -> guess`, for one image; see `Manifold`."""
+    generate_class: Callable[..., Array] | None = None
+    """`generate_class(params, latent, number) -> image`; see `Manifold`."""
 
     def bind(self, params: SpannerParams) -> Manifold:
         """Returns the manifold that the parameters make of it."""
         encode = self.encode
         if encode is not None:
             encode = functools.partial(encode, params.encoder)
+        generate_class = self.generate_class
+        if generate_class is not None:
+            generate_class = functools.partial(generate_class, params.generator)
         return Manifold(
             functools.partial(self.generate, params.generator),
             self.latent_shape,
             self.prior,
             encode,
             self._in_bfloat16(params.generator),
+            generate_class,
         )
 
     def _in_bfloat16(self, params: Params) -> Generate:

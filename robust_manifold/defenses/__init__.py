@@ -15,6 +15,10 @@ from robust_manifold.defenses.adversaries import (
     adversaries,
     defended_apply,
 )
+from robust_manifold.defenses.analysis_by_synthesis import (
+    AnalysisBySynthesis,
+    Synthesis,
+)
 from robust_manifold.defenses.apply import DefenseParams, defend
 from robust_manifold.defenses.base import Defended, Defense, NoDefense, registry
 from robust_manifold.defenses.bit_depth import BitDepth
@@ -38,6 +42,7 @@ from robust_manifold.defenses.views import DefendedApply, RandomApply
 __all__ = [
     "BPDA",
     "Adversary",
+    "AnalysisBySynthesis",
     "BitDepth",
     "Decision",
     "Defended",
@@ -60,6 +65,7 @@ __all__ = [
     "Rejecting",
     "StraightThrough",
     "Substitute",
+    "Synthesis",
     "Unrolled",
     "ViewPasses",
     "adversaries",

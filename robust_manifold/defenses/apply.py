@@ -12,7 +12,7 @@ from jaxtyping import Array
 from robust_manifold.core import batching
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.errors import UsageError
-from robust_manifold.core.manifold import SpannerParams
+from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.networks import GENERATOR, Networks
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.defenses.base import Defended, Defense, registry
@@ -58,7 +58,7 @@ def check_networks(defence: Defense, networks: Networks) -> None:
     """Refuses networks among which a defence lacks one that it needs.
 
     Raises:
-      UsageError: if one is missing.
+      UsageError: if one is missing, or the generator is of another kind.
     """
     missing = [role for role in defence.needs if role not in networks.roles]
     if missing:
@@ -66,6 +66,9 @@ def check_networks(defence: Defense, networks: Networks) -> None:
             f"networks has the roles {', '.join(networks.roles) or 'none'}; allowed "
             f"with {named(defence)}: {', '.join(defence.needs)}."
         )
+    generator = networks.get(GENERATOR)
+    if GENERATOR in defence.needs and isinstance(generator, Spanner):
+        defence.check_latents(generator.prior, *generator.latent_shape)
 
 
 def named(defence: Defense) -> str:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.networks import Bound
+from robust_manifold.core.prior import Prior
 from robust_manifold.core.spec import Registry
 from robust_manifold.core.types import Classify, Image, Logits, PRNGKey
 
@@ -39,6 +40,15 @@ class Defense(abc.ABC):
     def inner(self) -> "Defense":
         """The defence that it adds to, whose keys it shares; by default itself."""
         return self
+
+    def check_latents(self, prior: Prior, latent_size: int) -> None:
+        """Raises a `UsageError` for a generator that it can do nothing with.
+
+        Args:
+          prior: of the generator's latents, its classes included.
+          latent_size: entries of a latent.
+        """
+        del prior, latent_size
 
     @abc.abstractmethod
     def defend(

@@ -8,6 +8,7 @@ from robust_manifold.models import (
     encoders,
     generators,
     mlp,
+    one_per_class,
     residual,
 )
 from robust_manifold.models.encoders import fitting_encoder

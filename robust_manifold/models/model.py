@@ -44,6 +44,9 @@ class Model(NamedTuple):
         is of.  A draw from the prior is then of any class with equal probability,
         and no gradient leads from class to class: inversion stays in the class that
         it started in.  0 for all other models.
+      class_generator: where each class has a generator of its own, the image of one,
+        as `class_generator(params, latent, number)`, for a latent without the entries
+        that choose; else None.
       features: returns the input of the network's last dense layer, `[*batch, d]`, as
         `features(params, inputs)`, in inference mode and with batch axes as for
         `apply`.
@@ -57,6 +60,7 @@ class Model(NamedTuple):
     prior: Prior = Normal()
     latent_classes: int = 0
     features: Callable[[Params, Array], Array] = _no_features
+    class_generator: Callable[..., Array] | None = None
 
     @property
     def starts(self) -> Prior:
@@ -112,6 +116,11 @@ class GeneratorSpec(ModelSpec):
     def input_shape(self, image_shape: Shape, classes: int) -> Shape:
         """Returns the shape of one latent."""
         return (self.latent_size + classes,)
+
+    def class_generator(self, image_shape: Shape) -> Callable[..., Array] | None:
+        """Returns `Model.class_generator`; None where classes share their weights."""
+        del image_shape
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +196,10 @@ def build(
 def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
     module = spec.module(image_shape, classes)
     input_shape = spec.input_shape(image_shape, classes)
-    prior, latent_classes = Normal(), 0
+    prior, latent_classes, class_generator = Normal(), 0, None
     if isinstance(spec, GeneratorSpec):
         prior, latent_classes = spec.prior, classes
+        class_generator = spec.class_generator(image_shape)
     prepare = functools.partial(_with_one_class, classes=latent_classes)
     functions = functions_of(module, input_shape, prepare)
 
@@ -205,6 +215,7 @@ def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
         prior=prior,
         latent_classes=latent_classes,
         features=functions.features,
+        class_generator=class_generator,
     )
 
 

@@ -57,6 +57,7 @@ def _check_config(context: Context) -> None:
         _ = context.data.given
     if {"attack", "evaluate"} & stages:
         _check_thresholds(context)
+        _check_latents(context)
     _check_starts(context, stages)
 
 
@@ -89,6 +90,19 @@ def _check_thresholds(context: Context) -> None:
                 "validation images, of which config.evaluation.validation_examples "
                 "leaves none; allowed: 1 or more."
             )
+
+
+def _check_latents(context: Context) -> None:
+    """Refuses defences that can do nothing with this run's generator."""
+    if GENERATOR not in context.networks.roles:
+        return
+    generator = context.networks.generator
+    for column in context.columns:
+        if GENERATOR in column.defence.needs:
+            try:
+                column.defence.check_latents(generator.starts, *generator.input_shape)
+            except UsageError as error:
+                raise UsageError(f"config.evaluation.defences: {error}") from None
 
 
 def _check_substitute(context: Context) -> None:

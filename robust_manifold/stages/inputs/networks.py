@@ -117,6 +117,7 @@ class RunNetworks:
             self.generator.input_shape,
             self.generator.starts,
             self.encoder.apply if encodes else None,
+            self.generator.class_generator,
         )
 
     @property

@@ -77,7 +77,13 @@ def _published(context: Context) -> Iterator[tuple[str, Spanner, SpannerParams]]
                 encoder = model.apply
         yield (
             name,
-            Spanner(generator.apply, generator.input_shape, generator.starts, encoder),
+            Spanner(
+                generator.apply,
+                generator.input_shape,
+                generator.starts,
+                encoder,
+                generator.class_generator,
+            ),
             SpannerParams(params, encoding),
         )
 

@@ -1,0 +1,66 @@
+"""A decoder for each class, as one class-conditional generator."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from robust_manifold import models
+from robust_manifold.core.errors import UsageError
+
+TEXT = "one_per_class(latent_size=3, decoder=vae_decoder(hidden=5))"
+SHAPE, CLASSES = (2, 2, 1), 4
+MODEL = models.build(TEXT, image_shape=SHAPE, classes=CLASSES)
+PARAMS = MODEL.init(jax.random.key(0))
+
+
+def test_parameters_of_as_many_decoders():
+    # 3 -> 5 -> 5 -> 4 numbers, with biases, for each class.
+    each = 3 * 5 + 5 + 5 * 5 + 5 + 5 * 4 + 4
+    assert models.count_parameters(PARAMS) == CLASSES * each
+    assert (MODEL.input_shape, MODEL.latent_classes) == ((3 + CLASSES,), CLASSES)
+
+
+def test_each_latent_is_decoded_by_its_class_alone():
+    decoder = models.build("vae_decoder(latent_size=3, hidden=5)", image_shape=SHAPE)
+    free = jax.random.normal(jax.random.key(1), (CLASSES, 3))
+    choice = jnp.eye(CLASSES) * 0.3
+    images = MODEL.apply(PARAMS, jnp.concatenate([free, choice], axis=1))
+    for number in range(CLASSES):
+        own = {
+            "params": jax.tree.map(
+                lambda leaf, n=number: leaf[n], PARAMS["params"]["decoder"]
+            )
+        }
+        want = decoder.apply(own, free[number])
+        np.testing.assert_allclose(images[number], want, rtol=1e-6)
+        assert MODEL.class_generator is not None
+        alone = MODEL.class_generator(PARAMS, free[number], number)
+        np.testing.assert_allclose(alone, want, rtol=1e-6)
+    # They began as different decoders.
+    assert np.abs(np.diff(MODEL.apply(PARAMS, _same(free[0])), axis=0)).max() > 1e-3
+
+
+def _same(latent):
+    return jnp.concatenate([jnp.tile(latent, (CLASSES, 1)), jnp.eye(CLASSES)], axis=1)
+
+
+def test_a_latent_moves_the_parameters_of_its_class_alone():
+    latent = jnp.concatenate([jnp.ones(3), jnp.eye(CLASSES)[2]])
+    slopes = jax.grad(lambda params: MODEL.apply(params, latent).sum())(PARAMS)
+    for leaf in jax.tree.leaves(slopes):
+        moved = np.abs(np.asarray(leaf)).reshape(CLASSES, -1).max(axis=1)
+        np.testing.assert_array_equal(moved > 0, np.arange(CLASSES) == 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("one_per_class(decoder=vae_decoder(conditional=True))", "not class-cond"),
+        ("one_per_class(decoder=small_cnn)", "allowed: a generator"),
+        ("one_per_class(conditional=False)", "conditional is False; allowed: True"),
+    ],
+)
+def test_what_is_refused(text, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        models.build(text)
