@@ -122,6 +122,11 @@ class GeneratorSpec(ModelSpec):
         del image_shape
         return None
 
+    def features(self, image_shape: Shape, classes: int) -> Callable[..., Array] | None:
+        """Returns `Model.features`; None for those of the module as a whole."""
+        del image_shape, classes
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorSpec(ModelSpec):
@@ -196,10 +201,11 @@ def build(
 def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
     module = spec.module(image_shape, classes)
     input_shape = spec.input_shape(image_shape, classes)
-    prior, latent_classes, class_generator = Normal(), 0, None
+    prior, latent_classes, class_generator, own = Normal(), 0, None, None
     if isinstance(spec, GeneratorSpec):
         prior, latent_classes = spec.prior, classes
         class_generator = spec.class_generator(image_shape)
+        own = spec.features(image_shape, classes)
     prepare = functools.partial(_with_one_class, classes=latent_classes)
     functions = functions_of(module, input_shape, prepare)
 
@@ -214,7 +220,7 @@ def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
         output_shape=jax.eval_shape(example, jax.random.key(0)).shape,
         prior=prior,
         latent_classes=latent_classes,
-        features=functions.features,
+        features=own or functions.features,
         class_generator=class_generator,
     )
 

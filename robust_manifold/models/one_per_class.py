@@ -28,7 +28,7 @@ class _OnePerClass(nn.Module):
             lambda decoder, free: decoder(free, train),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=None,
+            in_axes=None,  # type: ignore[arg-type]
             axis_size=self.classes,
         )
         return jnp.einsum("cb...,bc->b...", decoders(self.decoder, free), choice)
@@ -86,7 +86,24 @@ class OnePerClass(GeneratorSpec):
         decoder = build(self._decoder, image_shape=image_shape)
 
         def generate(params: Any, latent: Array, number: Array | int) -> Array:
-            one = {part: tree["decoder"] for part, tree in params.items()}
-            return decoder.apply(jax.tree.map(lambda leaf: leaf[number], one), latent)
+            own = jax.tree.map(lambda leaf: leaf[number], _stacked(params))
+            return decoder.apply(own, latent)
 
         return generate
+
+    def features(self, image_shape: Shape, classes: int) -> Callable[..., Array]:
+        """Returns those of the decoder that makes the image."""
+        decoder = build(self._decoder, image_shape=image_shape)
+
+        def features(params: Any, latents: Array) -> Array:
+            free, choice = latents[..., :-classes], latents[..., -classes:]
+            of_each = jax.vmap(decoder.features, (0, None), -2)(_stacked(params), free)
+            number = jnp.argmax(choice, axis=-1)[..., None, None]
+            return jnp.take_along_axis(of_each, number, axis=-2)[..., 0, :]
+
+        return features
+
+
+def _stacked(params: Any) -> Any:
+    """Returns the decoders' parameters, each with a leading axis [classes]."""
+    return {part: tree["decoder"] for part, tree in params.items()}

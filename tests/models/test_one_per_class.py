@@ -37,6 +37,9 @@ def test_each_latent_is_decoded_by_its_class_alone():
         assert MODEL.class_generator is not None
         alone = MODEL.class_generator(PARAMS, free[number], number)
         np.testing.assert_allclose(alone, want, rtol=1e-6)
+        latent = jnp.concatenate([free[number], choice[number]])
+        seen = MODEL.features(PARAMS, latent)
+        np.testing.assert_allclose(seen, decoder.features(own, free[number]), rtol=1e-6)
     # They began as different decoders.
     assert np.abs(np.diff(MODEL.apply(PARAMS, _same(free[0])), axis=0)).max() > 1e-3
 
