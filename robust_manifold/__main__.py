@@ -12,7 +12,8 @@ COMMANDS = {
     "evaluate": ("robustness.command", "say what a classifier is worth under attack"),
     "project": ("project", "project images onto the range of a run's generator"),
     "weights": ("weights", "show, export, import and publish networks"),
-    "compare": ("compare", "set the generators of several runs side by side"),
+    "sweep": ("sweep", "run all runs of a sweep, here or on a cluster"),
+    "collect": ("collect", "set runs side by side, with means over their seeds"),
     "results": ("results", "make one page from the records of finished runs"),
 }
 

@@ -1,5 +1,6 @@
 """The command line of `robust_manifold.main`: flags and config, read and checked."""
 
+import os
 import pathlib
 import re
 import sys
@@ -10,7 +11,9 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
+from robust_manifold import sweeping
 from robust_manifold.config import (
+    FREE,
     NAMED,
     REGISTRIES,
     TYPES,
@@ -22,6 +25,10 @@ from robust_manifold.config import (
 from robust_manifold.core.errors import UsageError, nearest, unknown_name
 from robust_manifold.findings import all_stages, parent_of, stages_of
 from robust_manifold.runtime import shipped
+from robust_manifold.runtime.arguments import read_flags
+
+_ARGV: list[str] = []
+"""The command line that is parsed; the flags of a config's keys are sought in it."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -35,6 +42,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "FILE:ARGUMENT call get_config(ARGUMENT), where an experiment has variants. "
         f"NAME is one of: {', '.join(shipped.experiments())}.",
         lock_config=True,
+        sys_argv=_ARGV,
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -42,7 +50,8 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         "Folder of the run: results, checkpoints, report. A run that was stopped goes "
         "on where it was. By default runs/NAME, after the config file NAME.py, or "
-        "runs/NAME-ARGUMENT; -pretrained is added where config.pretrained is True.",
+        "runs/NAME-ARGUMENT, and what the sweep and the command line change in it; "
+        "-pretrained is added where config.pretrained is True.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -50,6 +59,15 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         f"Which stages to run, comma-separated, of: {', '.join(all_stages())}. By "
         "default those of config.stages, each with what follows it.",
+        flag_values=values,
+    )
+
+    flags.DEFINE_integer(
+        "sweep_index",
+        None,
+        "Which run of the config's sweep() this one is, from 0. By default "
+        "$SLURM_ARRAY_TASK_ID or $JOB_COMPLETION_INDEX where there is a sweep, and "
+        "without these the config as it is.",
         flag_values=values,
     )
 
@@ -67,6 +85,12 @@ class Arguments(NamedTuple):
     config: dict
     workdir: pathlib.Path
     stages: tuple[str, ...]
+    swept: tuple[str, ...] = ()
+    """Keys of the config that its sweep changes."""
+    name: str = ""
+    """Of the config, with its argument."""
+    sweep_size: int = 0
+    """How many runs its sweep has."""
 
 
 def describe_stages() -> str:
@@ -118,6 +142,9 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
             "change; allowed: --config=NAME before it."
         )
     try:
+        if path is not None:
+            argv = _with_sweep(argv)
+        _ARGV[:] = argv
         rest = values(argv)
     except SystemExit as ending:
         if any(argument.lstrip("-").startswith("help") for argument in argv):
@@ -135,7 +162,7 @@ def parse(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[s
     if len(rest) > 1:
         raise UsageError(
             f"The argument {rest[1]!r} is no flag; allowed: --config=NAME, "
-            "--config.KEY=VALUE, --workdir=DIR, --stages=A,B."
+            "--config.KEY=VALUE, --workdir=DIR, --stages=A,B, --sweep_index=K."
         )
     return rest
 
@@ -165,16 +192,41 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
     wanted = set(own if given is None else given)
     stages = tuple(s for s in own if wanted & {s, parent_of(s)})
     path = pathlib.Path(config_flags.get_config_filename(values["config"]))
-    variant = "-pretrained" if experiment.pretrained else ""
-    workdir = pathlib.Path(values["workdir"].value or _default_workdir(path) + variant)
-    plain = plain_values(config)
-    return Arguments(experiment, plain, workdir, stages)
+    changes = config_flags.get_override_values(values["config"])
+    file, argument = _parts(path)
+    name = "-".join(filter(None, (file.stem, argument)))
+    changed = sweeping.folder_name(changes, without=(*FREE, "pretrained"))
+    variant = "pretrained" if experiment.pretrained else ""
+    own = f"runs/{'-'.join(filter(None, (name, changed, variant)))}"
+    runs = sweeping.runs_of(file, argument) or []
+    return Arguments(
+        experiment,
+        plain_values(config),
+        pathlib.Path(values["workdir"].value or own),
+        stages,
+        tuple(dict.fromkeys(key for run in runs for key in run)),
+        name,
+        len(runs),
+    )
 
 
-def _default_workdir(path: pathlib.Path) -> str:
-    """Returns runs/NAME for NAME.py, and runs/NAME-ARGUMENT for NAME.py:ARGUMENT."""
+def _parts(path: pathlib.Path) -> tuple[pathlib.Path, str]:
+    """Returns a config's file and its argument, "" without one."""
     name, _, argument = path.name.partition(":")
-    return f"runs/{'-'.join(filter(None, (pathlib.Path(name).stem, argument)))}"
+    return path.with_name(name), argument
+
+
+def _with_sweep(argv: Sequence[str]) -> list[str]:
+    """Returns argv with what its run of a sweep changes in the config."""
+    given = {flag.name: flag.value for flag in read_flags(argv[1:])}
+    config, index = f"{given['config']}", given.get("sweep_index")
+    if index is not None and not index.isdecimal():
+        raise UsageError(f"--sweep_index is {index!r}; allowed: a number, 0 or more.")
+    number = None if index is None else int(index)
+    changes = sweeping.chosen(*_parts(pathlib.Path(config)), number, os.environ)
+    # What a user gives comes later, and counts.
+    place = max(n for n, each in enumerate(argv) if each == f"--config={config}") + 1
+    return [*argv[:place], *sweeping.as_flags(changes), *argv[place:]]
 
 
 def _with_file(argv: Sequence[str]) -> tuple[list[str], pathlib.Path | None]:

@@ -10,12 +10,14 @@ import jax
 
 from robust_manifold import findings, models
 from robust_manifold.config import FREE, Experiment, defaults_beside
+from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import report
 from robust_manifold.runtime import (
     Diverged,
     GracefulStop,
     Heartbeat,
     Interrupted,
+    Journal,
     MetricsWriter,
     RunFolder,
     console,
@@ -38,6 +40,7 @@ def run(
     config: dict[str, Any],
     workdir: pathlib.Path,
     stages: Sequence[str],
+    swept: Sequence[str] = (),
     *,
     command: Sequence[str],
 ) -> int:
@@ -48,6 +51,7 @@ def run(
       config: the same as plain values, to be stored.
       workdir: the run folder, made or resumed.
       stages: names of stages, in their order.
+      swept: keys of the config that its sweep changes, to be stored.
       command: the command line, to be stored.
 
     Raises:
@@ -56,13 +60,29 @@ def run(
     """
     # Before JAX looks for devices, which it tells at length.
     console.setup()
-    devices.initialise()
+    with GracefulStop() as stop:
+        devices.initialise()
+        console.setup(primary=devices.is_primary())
+        try:
+            return _run(experiment, config, workdir, stages, swept, command, stop)
+        except Exception as error:
+            mistake = isinstance(error, UsageError)
+            devices.abandon(" ".join(str(error).split()), 2 if mistake else 1)
+            raise
+
+
+def _run(
+    experiment: Experiment,
+    config: dict[str, Any],
+    workdir: pathlib.Path,
+    stages: Sequence[str],
+    swept: Sequence[str],
+    command: Sequence[str],
+    stop: GracefulStop,
+) -> int:
     primary = devices.is_primary()
-    console.setup(primary=primary)
-    stop = GracefulStop()
     try:
         with (
-            stop,
             RunFolder.open(
                 workdir,
                 config,
@@ -79,7 +99,9 @@ def run(
             ) as metrics,
         ):
             folder.adopt(findings.adopted)
-            folder.set_status("running", stages=findings.stages_of(experiment))
+            folder.set_status(
+                "running", stages=findings.stages_of(experiment), swept=[*swept]
+            )
             context = Context(experiment, folder, metrics, stop)
             checks.check(context, [findings.parent_of(stage) for stage in stages])
             _describe(context)
@@ -108,7 +130,7 @@ def _run_stage(context: Context, stage: str) -> None:
     folder.begin_stage(stage, anew=stage in ALWAYS, followers=followers)
     start = time.monotonic()
     try:
-        with Heartbeat(stage):
+        with Heartbeat(stage), Journal(folder, stage, context.stop):
             outputs = _computing(stage)(context)
     finally:
         folder.add_seconds(stage, time.monotonic() - start)

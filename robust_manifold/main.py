@@ -17,7 +17,8 @@ Any key of the config can be changed on the command line:
       --config.evaluation.attacks="('pgd(epsilon=0.2, steps=100)',)"
 
 Exit codes: 0 done; 1 a defect of the program; 2 a mistake in the command, the config
-or the files; 3 a training that diverged; 130 or 143 stopped by a signal.
+or the files; 3 a training that diverged; 128 + N stopped by the signal of number N
+(TERM, INT, USR1, USR2 or HUP), at most ten seconds after it.
 
 The keys of a config, with their defaults:
 
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         arguments = command_line.arguments()
-        code = experiment.run(*arguments, command=sys.argv)
+        code = experiment.run(*arguments[:5], command=sys.argv)
     except UsageError as error:
         command_line.exit_with(error)
     else:

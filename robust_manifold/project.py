@@ -29,8 +29,8 @@ channels are equal for a grey one. Photos are turned upright; of several picture
 JPEG the first counts. What cannot be used is named and skipped.
 
 Exit codes: 0 all images were projected; 1 some were skipped, or a defect of the
-program; 2 a mistake in the command or the files, or with --strict in an image; 130 or
-143 stopped by a signal.
+program; 2 a mistake in the command or the files, or with --strict in an image; 128 + N
+stopped by the signal of number N, at most ten seconds after it.
 """
 
 import argparse

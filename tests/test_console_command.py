@@ -84,14 +84,15 @@ def test_an_unknown_command_is_one_sentence(called):
     code, out, error, ran = called("prject", "--help")
     assert (code, out, ran) == (2, "", [])
     assert error == (
-        "robust_manifold: Unknown command 'prject'; known: compare, evaluate, project, "
-        "results, run, weights. Did you mean 'project'?\n"
+        "robust_manifold: Unknown command 'prject'; known: collect, evaluate, project, "
+        "results, run, sweep, weights. Did you mean 'project'?
+"
     )
 
 
 def test_a_command_s_own_sentence_and_code_are_those_of_the_call():
-    # Not `python -m robust_manifold.compare`, which the call stands for.
-    command = [sys.executable, "-m", "robust_manifold", "compare", "nowhere"]
+    # Not `python -m robust_manifold.collect`, which the call stands for.
+    command = [sys.executable, "-m", "robust_manifold", "collect", "nowhere"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("robust_manifold: nowhere is no folder; allowed: ")

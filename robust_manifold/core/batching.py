@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from robust_manifold.core import keys, memory
+from robust_manifold.core import keeping, keys, memory
 from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.once import shapes_of
@@ -93,7 +93,11 @@ def map_examples(
         together = size = -(-size // devices) * devices
     # A tiled function has a copy of its parameters on each device of this process.
     compute = _compute_tiles if tiled else _map_chunk
-    params = on_each_device(params) if tiled else replicate(params)
+    given, params = params, on_each_device(params) if tiled else replicate(params)
+
+    def computed(ids: np.ndarray, examples: Any) -> Any:
+        result = compute(function, params, key, *jax.tree.map(shard, (ids, examples)))
+        return result if keeping.keeper() is None else jax.tree.map(gather, result)
 
     parts = []
     for start in range(0, n, size):
@@ -102,8 +106,14 @@ def map_examples(
         for place in range(start, stop, together):
             # Padding repeats real examples, so that it brings in no NaN of its own.
             rows = np.minimum(np.arange(place, place + together), n - 1)
-            part_ids, part = jax.tree.map(lambda a: shard(a[rows]), (ids, examples))  # noqa: B023
-            results.append(compute(function, params, key, part_ids, part))
+            part = jax.tree.map(lambda a, rows=rows: a[rows], (ids, examples))
+            results.append(
+                keeping.kept(
+                    keeping.Call(function, given, key, part[0], part[1], together),
+                    functools.partial(computed, *part),
+                    lambda: results_like(function, given, examples, together),
+                )
+            )
         parts += [jax.tree.map(gather, result) for result in results]
         if on_chunk is not None:
             on_chunk(stop, n)
@@ -230,6 +240,25 @@ def arguments_of_one(params: Params, examples: Any) -> tuple[Any, Any, Any]:
     return shapes_of(params), key, shapes_of(examples, 1)
 
 
+def results_like(
+    function: Callable[[Params, PRNGKey, Any], Any],
+    params: Params,
+    examples: Any,
+    n: int,
+) -> Any:
+    """Returns shapes and types of a function's results for `n` examples, stacked."""
+    arguments = arguments_of_one(params, examples)
+    # Not every callable can be referred to weakly, as JAX does.
+    return stacked_like(jax.eval_shape(lambda *given: function(*given), *arguments), n)
+
+
+def stacked_like(tree: Any, n: int) -> Any:
+    """Returns shapes and types of `n` trees like one, stacked."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((n, *leaf.shape), leaf.dtype), tree
+    )
+
+
 def _compute_tiles(function, params, key, ids, examples):
     """Returns what each device makes of its tile, as one array of the job.
 
@@ -315,9 +344,9 @@ def shard(array: np.ndarray) -> jax.Array:
     )
 
 
-def gather(array: jax.Array) -> np.ndarray:
+def gather(array: jax.Array | np.ndarray) -> np.ndarray:
     """Returns an array of the job whole, on this process's host."""
-    if array.is_fully_addressable:
+    if isinstance(array, np.ndarray) or array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 

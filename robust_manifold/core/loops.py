@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int
 
-from robust_manifold.core import batching, keys, memory, programs
+from robust_manifold.core import batching, keeping, keys, memory, programs
 from robust_manifold.core.checks import checked_key
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.once import Once
@@ -128,7 +128,7 @@ def map_loop(
     call = _Caller(loop, form, together, batching.on_each_device((params, key)))
 
     first = np.minimum(np.arange(together), n - 1)
-    call.prepare(ids[first], jax.tree.map(lambda a: a[first], examples))
+    call.prepare(*_taken((ids, examples), first))
     parts = []
     for start in range(0, n, size):
         stop = min(start + size, n)
@@ -136,8 +136,17 @@ def map_loop(
         tell = None
         if on_chunk is not None:
             tell = lambda ready, start=start: on_chunk(start + ready, n)  # noqa: E731
-        part = jax.tree.map(lambda a, rows=rows: a[rows], examples)
-        parts.append(_map_batch(call, ids[rows], part, tell))
+        part = _taken(examples, rows)
+        known = keeping.Call(_Body(loop), params, key, ids[rows], part, together)
+        parts.append(
+            keeping.kept(
+                known,
+                functools.partial(_map_batch, call, known, tell),
+                lambda known=known: batching.results_like(
+                    known.function, params, known.examples, len(known.ids)
+                ),
+            )
+        )
     return jax.tree.map(lambda *parts: jax.device_put(np.concatenate(parts)), *parts)
 
 
@@ -150,23 +159,47 @@ def _tiles_at_once(tile: int, loop: Loop, params: Params, examples: Any) -> int:
     return int(max(1, min(16, memory.budget() // (tile * bytes_each))))
 
 
+class _Stand(NamedTuple):
+    """How far a batch has come, as it is kept."""
+
+    taken: Any
+    """Steps that all of its tiles have taken."""
+    at: Any
+    """The tile that is at work."""
+    steps: Any
+    """Steps that this one has taken beyond those."""
+    rows: Any
+    """The examples of each tile; below 0 where there are fewer tiles than at first."""
+    states: Any
+    """Of all examples."""
+
+
 def _map_batch(
-    call: "_Caller",
-    ids: np.ndarray,
-    examples: Any,
-    tell: Callable[[int], None] | None,
+    call: "_Caller", known: keeping.Call, tell: Callable[[int], None] | None
 ) -> Any:
     """Returns the results of one batch, on the host."""
+    ids, examples = known.ids, known.examples
     n, total = len(ids), call.loop.steps
-    rows = _tiles(np.arange(n), call.together)
-    tiles = [call.begin(ids[r], jax.tree.map(lambda a: a[r], examples)) for r in rows]  # noqa: B023
     ready: Any = None
-    taken = 0
+    taken, first, steps = 0, 0, 0
+    if (stand := _recalled(call, known)) is None:
+        rows = _tiles(np.arange(n), call.together)
+        tiles = [call.begin(*_taken((ids, examples), own)) for own in rows]
+    else:
+        taken, first, steps = int(stand.taken), int(stand.at), int(stand.steps)
+        rows, ready = list(stand.rows[stand.rows[:, 0] >= 0]), stand.states
+        tiles = [call.place(_taken(ready, own)) for own in rows]
     while taken < total:
         stretch = total - taken
         if call.loop.ended is not None:
             stretch = min(stretch, max(_FIRST_STRETCH, taken // 2))
-        tiles = [call.advance(tile, stretch) for tile in tiles]
+        for at in range(first, len(tiles)):
+            while steps < stretch:
+                tiles[at], piece = call.advance_piece(tiles[at], stretch - steps)
+                steps += piece
+                _hold(call, known, piece, (taken, at, steps), rows, ready, tiles)
+            steps = 0
+        first = 0
         taken += stretch
         if call.loop.ended is None or taken >= total:
             break
@@ -181,15 +214,62 @@ def _map_batch(
             # Fewer tiles hold those who are not ready: store all, go on with these.
             ready = _stored(ready, n, places, tiles)
             rows = _tiles(going, call.together)
-            tiles = [call.place(jax.tree.map(lambda a: a[r], ready)) for r in rows]  # noqa: B023
+            tiles = [call.place(_taken(ready, own)) for own in rows]
     if ready is not None:
         ready = _stored(ready, n, np.concatenate(rows), tiles)
         rows = _tiles(np.arange(n), call.together)
-        tiles = [call.place(jax.tree.map(lambda a: a[r], ready)) for r in rows]  # noqa: B023
+        tiles = [call.place(_taken(ready, own)) for own in rows]
     results = [jax.tree.map(batching.gather, call.finish(tile)) for tile in tiles]
     if tell is not None:
         tell(n)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *results)
+
+
+def _hold(
+    call: "_Caller",
+    known: keeping.Call,
+    piece: int,
+    stand: tuple[int, int, int],
+    rows: list[np.ndarray],
+    ready: Any,
+    tiles: list[_Running],
+) -> None:
+    """Tells a keeper, if there is one, how far a batch has come."""
+    if (keeper := keeping.keeper()) is None:
+        return
+
+    def state() -> _Stand:
+        n = len(known.ids)
+        padded = np.full((-(-n // call.together), call.together), -1)
+        padded[: len(rows)] = rows
+        states = _stored(ready, n, np.concatenate(rows), tiles)
+        taken, at, steps = map(np.asarray, stand)
+        return _Stand(taken, at, steps, padded, states)
+
+    keeping.hold(keeper, known, piece, state)
+
+
+def _recalled(call: "_Caller", known: keeping.Call) -> _Stand | None:
+    """Returns how far a batch had come; None if it is not known."""
+    if (keeper := keeping.keeper()) is None:
+        return None
+
+    def like() -> _Stand:
+        n = len(known.ids)
+        example = batching.arguments_of_one(known.params, known.examples)
+        begun = jax.eval_shape(
+            functools.partial(_begun, call.loop), *example[:2], np.int32(0), example[2]
+        )
+        whole = jax.ShapeDtypeStruct((), int)
+        rows = jax.ShapeDtypeStruct((-(-n // call.together), call.together), int)
+        return _Stand(whole, whole, whole, rows, batching.stacked_like(begun, n))
+
+    return keeping.recalled(keeper, known, like, whole=False)
+
+
+def _taken(tree: Any, rows: Any) -> Any:
+    """Returns some rows of each array."""
+    return jax.tree.map(lambda array: array[rows], tree)
 
 
 def _tiles(places: np.ndarray, together: int) -> list[np.ndarray]:
@@ -245,6 +325,13 @@ class _Caller(NamedTuple):
                     break
             running = self._each(_advance_once, running)
         return running
+
+    def advance_piece(self, running: _Running, most: int) -> tuple[_Running, int]:
+        """Returns the states after at most so many steps, and how many these were."""
+        if (keeper := keeping.keeper()) is None:
+            return self.advance(running, most), most
+        piece = min(most, keeper.steps)
+        return jax.block_until_ready(self.advance(running, piece)), piece
 
     def finish(self, running: _Running) -> Any:
         """Returns the results of a tile."""

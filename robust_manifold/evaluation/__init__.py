@@ -32,7 +32,11 @@ from robust_manifold.evaluation.generator_measures import (
     read_measures,
     summarise_generator,
 )
-from robust_manifold.evaluation.intervals import Interval, wilson_interval
+from robust_manifold.evaluation.intervals import (
+    Interval,
+    mean_interval,
+    wilson_interval,
+)
 from robust_manifold.evaluation.inversion_measures import (
     RECOVERED,
     Recovery,
@@ -172,6 +176,7 @@ __all__ = [
     "frechet_distance",
     "judge_pairs",
     "mean_best_curve",
+    "mean_interval",
     "measure_samples",
     "measures_to_csv",
     "measures_to_frame",

@@ -1,8 +1,11 @@
 """Confidence intervals of an accuracy."""
 
 import math
-from statistics import NormalDist
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
+
+from scipy.special import stdtrit
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import plain
@@ -53,3 +56,27 @@ def wilson_interval(correct: int, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if correct == 0 else max(0.0, centre - half_width)
     high = 1.0 if correct == n else min(1.0, centre + half_width)
     return Interval(low, high)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Returns Student's interval of the mean of shares, within [0, 1].
+
+    >>> low, high = mean_interval([0.82, 0.84, 0.86])
+    >>> round(low, 4), round(high, 4)
+    (0.7903, 0.8897)
+
+    Args:
+      values: of 2 runs or more.
+      confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+      UsageError: for fewer values.
+
+    Source: Student, "The probable error of a mean", Biometrika 6 (1908).
+    """
+    n = len(values)
+    if n < 2:
+        raise UsageError(f"values are {n}; allowed: 2 or more.")
+    half_width = float(stdtrit(n - 1, (1 + confidence) / 2)) * stdev(values) / n**0.5
+    mean = fmean(values)
+    return Interval(max(0.0, mean - half_width), min(1.0, mean + half_width))

@@ -17,7 +17,6 @@ from robust_manifold.evaluation.audits import DEFAULT_ATTACK, binarisation, stre
 from robust_manifold.evaluation.audits.check import skipped
 from robust_manifold.findings.accuracy import cell_of
 from robust_manifold.findings.audit_rows import Stored, strongest
-from robust_manifold.runtime import Interrupted
 from robust_manifold.stages import Context
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table.cascading import piloted, pool_of
@@ -179,9 +178,6 @@ def stronger(context: Context, column: Column) -> Check:
     """Returns whether a cascade breaks what all rows of a column have left.
 
     It is made on the images that the worst case calls right, at each budget.
-
-    Raises:
-      Interrupted: if the run was asked to stop.
     """
     block = context.experiment.evaluation
     rows = rows_of(column, block)
@@ -252,10 +248,6 @@ def _cascaded(
     """
     part = context.data.test.take(places)
 
-    def stop(budget: Budget, share: cascades.Share) -> None:
-        if context.stop.requested:
-            raise Interrupted(f"stopped in the {share.member} of a stronger pass")
-
     with attacks.without_warnings():
         found = cascades.cascade(
             judged_of(context, column, part.ids),
@@ -265,7 +257,6 @@ def _cascaded(
             donors=_donors(context, column),
             pilot=pool_of(context),
             ids=part.ids,
-            on_share=stop,
             **options,
         )
     made = np.concatenate([each.images for each in found.budgets])

@@ -11,10 +11,16 @@ from robust_manifold.runtime.checkpoints import (
     read_params_metadata,
     save_params,
 )
+from robust_manifold.runtime.journal import Journal
 from robust_manifold.runtime.metrics import MetricsWriter, read_metrics
 from robust_manifold.runtime.progress import Heartbeat, Progress, Work
 from robust_manifold.runtime.run_folder import RunFolder
-from robust_manifold.runtime.stopping import Diverged, GracefulStop, Interrupted
+from robust_manifold.runtime.stopping import (
+    Diverged,
+    GracefulStop,
+    Interrupted,
+    Pause,
+)
 
 __all__ = [
     "Artefacts",
@@ -24,7 +30,9 @@ __all__ = [
     "GracefulStop",
     "Heartbeat",
     "Interrupted",
+    "Journal",
     "MetricsWriter",
+    "Pause",
     "Progress",
     "Restored",
     "RunFolder",

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ from robust_manifold.runtime import array_files, json_text
 from robust_manifold.runtime.devices import agreed
 
 _CHECKSUMS = "checksums.json"
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
+"""How the name of a hidden file ends that a process which was killed may leave."""
 
 
 class DamagedArtefact(UsageError):
@@ -132,6 +134,18 @@ class Artefacts:
             return array_files.read_all(data)
         except array_files.Unreadable as error:
             raise _damaged(self.path / relative, str(error)) from None
+
+    def remove_folder(self, relative: str) -> None:
+        """Removes a folder of artefacts, and their entries."""
+        path = self._inside(relative)
+        if not self.primary or not path.exists():
+            return
+        files = self._sums["files"]
+        for name in [name for name in files if name.startswith(f"{relative}/")]:
+            del files[name]
+        # What is entered must be there; what is there need not be entered.
+        self._store()
+        shutil.rmtree(path)
 
     def register_tree(self, relative: str) -> None:
         """Enters all files of a folder that something else has written whole."""
@@ -242,7 +256,7 @@ LOG_REMEDY = (
     "course and no result"
 )
 
-LONGEST_NAME = 255 - len(f".{_PARTIAL}")
+LONGEST_NAME = 255 - len(f".{PARTIAL}")
 """Bytes that the name of a file may have, so that its temporary name may still be."""
 
 
@@ -252,7 +266,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
       OSError: naming `path`, if it cannot be written; nothing of it is left behind.
     """
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
@@ -271,7 +285,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def remove_partial_files(folder: Path) -> None:
     """Removes what `write_atomically` left behind in processes that were killed."""
-    for partial in folder.rglob(f".*{_PARTIAL}"):
+    for partial in folder.rglob(f".*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
 

@@ -1,39 +1,60 @@
 """The devices and processes of a job, and the cache of its compiled programs."""
 
+import atexit
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Mapping
-from typing import Any
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+
+# The job's client, and what clusters JAX detects, have no public names.
+from jax._src import distributed
+from jax._src.clusters import ClusterEnv
 from jax.experimental import multihost_utils
 
 from robust_manifold.compilation_cache import enable_compilation_cache
 from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import console
 
-_SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID")
+_TOLD_SECONDS = 10.0
+"""Of waiting for the other processes, before it is told."""
+_LOST_SECONDS = 20.0
+"""After which a process that gives no sign of life counts as ended."""
+
+
+class Job(NamedTuple):
+    """The processes that work together, as `jax.distributed.initialize` takes them."""
+
+    coordinator_address: str
+    num_processes: int
+    process_id: int
+    local_device_ids: Sequence[int] | None = None
 
 
 def initialise(*, compilation_cache: bool = True) -> None:
     """Joins the cluster, if there is one, and switches the compilation cache on.
 
     Call it before any array is made.  `jax.distributed` is started when the
-    environment names a cluster (see `cluster_arguments`), never otherwise, and
-    never in a data loader's worker process.
+    environment names a cluster (see `job_of`), never otherwise, and never in a data
+    loader's worker process.
 
     Args:
       compilation_cache: keep compiled programs, as `enable_compilation_cache` does.
 
     Raises:
-      UsageError: if the environment names a cluster by halves, or a platform of
-        which no device can be used.
+      UsageError: if the environment names a cluster by halves, if its processes do
+        not come together, or for a platform of which no device can be used.
     """
     if multiprocessing.parent_process() is not None:
         return
-    arguments = cluster_arguments(os.environ)
-    if arguments is not None and not jax.distributed.is_initialized():
-        jax.distributed.initialize(**arguments)
+    if not jax.distributed.is_initialized() and (job := job_of(os.environ)):
+        _join(job)
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -49,18 +70,15 @@ def initialise(*, compilation_cache: bool = True) -> None:
     enable_compilation_cache()
 
 
-def cluster_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Returns the arguments of `jax.distributed.initialize`; None without a cluster.
+def job_of(environment: Mapping[str, str]) -> Job | None:
+    """Returns the job that this process is one of; None where it is alone.
 
-    A cluster is: `JAX_COORDINATOR_ADDRESS` with `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`; a SLURM step of several tasks; or a TPU pod of several hosts.
-    JAX itself finds out the arguments of the last two.
+    `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say so, or else
+    whatever cluster JAX detects: SLURM, Open MPI, Kubernetes, a TPU pod.
 
     Raises:
-      UsageError: if one of the three JAX variables is missing or not a number.
-
-    >>> cluster_arguments({}) is None
-    True
+      UsageError: if one of the three variables is missing or not a number, or if JAX
+        cannot tell the processes of the cluster that it detects.
     """
     if environment.get("JAX_COORDINATOR_ADDRESS"):
         count = _number(environment, "JAX_NUM_PROCESSES")
@@ -70,20 +88,52 @@ def cluster_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
                 f"JAX_PROCESS_ID is {process}; allowed: 0 to {count - 1}, one less "
                 "than JAX_NUM_PROCESSES."
             )
-        return {
-            "coordinator_address": environment["JAX_COORDINATOR_ADDRESS"],
-            "num_processes": count,
-            "process_id": process,
-        }
-    slurm = all(name in environment for name in _SLURM)
-    if slurm and environment["SLURM_NTASKS"] != "1":
-        return {}
-    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get(
-        "TPU_WORKER_HOSTNAMES", ""
+        return Job(environment["JAX_COORDINATOR_ADDRESS"], count, process)
+    if environment.get("JAX_NUM_PROCESSES") == "1":
+        return None
+    try:
+        address, count, process, devices = (
+            ClusterEnv.auto_detect_unset_distributed_params(
+                None, None, None, None, None, 60
+            )
+        )
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise UsageError(
+            "JAX detects a cluster, and cannot tell its processes "
+            f"({' '.join(str(error).split())}); allowed: JAX_NUM_PROCESSES=1 for a "
+            "process by itself, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID."
+        ) from None
+    if address is None or process is None or (count or 1) == 1:
+        return None
+    return Job(address, count or 1, process, devices)
+
+
+def _join(job: Job) -> None:
+    """Waits for all processes of a job."""
+    # It would take SIGTERM from `GracefulStop`, which hears other signals, too.
+    jax.config.update("jax_enable_preemption_service", False)
+    others = job.num_processes - 1
+    missing = "1" if others == 1 else f"1 to {others}"
+    waiting = threading.Timer(
+        _TOLD_SECONDS,
+        lambda: console.warning(
+            f"waiting for {missing} of {job.num_processes} processes, which have to "
+            f"come together at {job.coordinator_address}"
+        ),
     )
-    if "," in hosts or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
-        return {}
-    return None
+    waiting.daemon = True
+    waiting.start()
+    try:
+        jax.distributed.initialize(**job._asdict(), shutdown_timeout_seconds=10)
+    except RuntimeError as error:
+        raise UsageError(
+            f"process {job.process_id} of {job.num_processes} has not met the others "
+            f"at {job.coordinator_address} ({str(error).splitlines()[0]}); start all "
+            "of them, or JAX_NUM_PROCESSES=1 for one by itself."
+        ) from None
+    finally:
+        waiting.cancel()
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -97,26 +147,120 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 def is_primary() -> bool:
     """Returns whether this process is the one that writes and prints."""
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    return distributed.global_state.process_id == 0
 
 
 def agreed(value: bool) -> bool:
     """Returns the first process's `value` in every process of the job."""
-    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+    if alone():
         return value
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def any_process(value: bool) -> bool:
     """Returns whether `value` holds in any process of the job."""
-    if not jax.distributed.is_initialized() or jax.process_count() == 1:
-        return value
-    return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
+    return bool(gathered([value]).any())
+
+
+def gathered(values: Sequence[float | int | bool]) -> np.ndarray:
+    """Returns the numbers of every process of the job, [processes, values]."""
+    own = np.asarray(values, np.float32)[None]
+    if alone():
+        return own
+    return np.asarray(multihost_utils.process_allgather(own, tiled=True))
+
+
+def alone() -> bool:
+    """Returns whether this is the only process of its job."""
+    return (distributed.global_state.num_processes or 1) == 1
+
+
+_SIGNALS, _ALIVE, _ENDED = (
+    f"robust_manifold/{name}" for name in ("signals", "alive", "ended")
+)
+
+
+def tell(number: int) -> None:
+    """Tells the other processes of the job of a signal, whatever they are about."""
+    _put(_SIGNALS, str(number))
+
+
+def heard() -> int:
+    """Returns a signal that a process of the job has told of; 0 for none."""
+    return int(next(iter(_get(_SIGNALS).values()), 0))
+
+
+def abandon(reason: str, code: int) -> None:
+    """Ends the other processes of the job, as this one ends by a mistake.
+
+    Args:
+      reason: a sentence.
+      code: with which this process ends, without waiting for them.
+    """
+    if not alone():
+        _put(_ENDED, reason)
+        # Before JAX's own, which would wait for the others.
+        atexit.register(_exit, code)
+
+
+def _exit(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if is_primary():
+        # Without it the others would be aborted before they have heard the reason.
+        time.sleep(6)
+    os._exit(code)
+
+
+class Watch:
+    """Tells of processes of the job that have ended before this one."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, float]] = {}
+        self._count = 0
+
+    def lost(self, now: float) -> str | None:
+        """Returns what is wrong with another process, or None; ask every second.
+
+        Args:
+          now: in seconds.
+        """
+        if alone():
+            return None
+        self._count += 1
+        _put(_ALIVE, str(self._count))
+        of = distributed.global_state.num_processes
+        for process, reason in _get(_ENDED).items():
+            return f"process {process} of {of} has ended: {reason}"
+        for process, beat in _get(_ALIVE).items():
+            before, since = self._seen.get(process, ("", now))
+            if beat != before:
+                self._seen[process] = beat, now
+            elif now - since > _LOST_SECONDS:
+                return f"process {process} of {of} gives no sign of life"
+        return None
+
+
+def _put(folder: str, value: str) -> None:
+    job = distributed.global_state
+    if job.client is not None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            key = f"{folder}/{job.process_id}"
+            job.client.key_value_set(key, value, allow_overwrite=True)
+
+
+def _get(folder: str) -> dict[str, str]:
+    """Returns what the processes have put, by their numbers."""
+    if (client := distributed.global_state.client) is not None:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            found = client.key_value_dir_get(folder)
+            return {key.rpartition("/")[2]: value for key, value in found}
+    return {}
 
 
 def barrier(name: str) -> None:
     """Waits until every process of the job has come here."""
-    if jax.distributed.is_initialized() and jax.process_count() > 1:
+    if not alone():
         multihost_utils.sync_global_devices(name)
 
 

@@ -73,18 +73,26 @@ class MetricsWriter:
             for name, value in values.items():
                 self._board.add_scalar(f"{stage}/{name}", float(value), step)
 
-    def rewind(self, stage: str, step: int = -1) -> None:
+    def rewind(self, stage: str, step: int = -1, *, of_step: int | None = None) -> None:
         """Drops the lines of `stage` after `step`; by default all of them.
 
         A run that resumes at `step` writes them again.
+
+        Args:
+          stage: whose lines.
+          step: the last to be kept.
+          of_step: how many lines of this one are kept at most; by default all.
         """
         if self._file is None:
             return
         self._file.close()
         lines = read_metrics(self._path)
-        self._rewrite_if_changed(
-            [line for line in lines if line["stage"] != stage or line["step"] <= step]
-        )
+        own = [line for line in lines if line["stage"] == stage]
+        last = [line for line in own if line["step"] == step]
+        dropped = [line for line in own if line["step"] > step]
+        dropped += last[len(last) if of_step is None else of_step :]
+        gone = {id(line) for line in dropped}
+        self._rewrite_if_changed([line for line in lines if id(line) not in gone])
 
     def enter(self) -> None:
         """Gives the lines so far their checksum: from now on they stay as they are."""

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import devices, json_text, provenance, storage
 from robust_manifold.runtime.artefacts import (
+    PARTIAL,
     Artefacts,
     DamagedArtefact,
     remove_partial_files,
@@ -127,7 +129,14 @@ class RunFolder(Artefacts):
         except OSError as mistake:
             error = storage.refused(mistake, path)
         # What one process refuses, all refuse: none may wait for it in vain.
-        if devices.any_process(error is not None) or folder is None:
+        refused = devices.any_process(error is not None)
+        if not refused and (blind := _not_seeing(path)):
+            refused = True
+            error = UsageError(
+                f"workdir is {str(path)!r}, where {blind} of the job cannot see what "
+                "process 0 writes; allowed: a folder that all processes share."
+            )
+        if refused or folder is None:
             if folder is not None:
                 folder.close()
             raise error or UsageError(
@@ -388,6 +397,30 @@ def read_status(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return status
 
 
+_SEEN_SECONDS = 10.0
+"""For a file to show on other machines: shared file systems have caches."""
+
+
+def _not_seeing(path: Path) -> str | None:
+    """Returns which processes of a job have another folder than the first; or None."""
+    if devices.alone():
+        return None
+    # A name that no older run has left behind.
+    number = int(devices.gathered([time.time_ns() % 2**23])[0, 0])
+    token = path / f".seen-{number}{PARTIAL}"
+    if devices.is_primary():
+        token.touch()
+    devices.barrier("token written")
+    end = time.monotonic() + _SEEN_SECONDS
+    while not (seen := token.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    all_seen = devices.gathered([seen])[:, 0]
+    if devices.is_primary():
+        token.unlink()
+    blind = [f"process {n}" for n, seen in enumerate(all_seen) if not seen]
+    return ", ".join(blind) or None
+
+
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
@@ -421,7 +454,7 @@ def config_differences(
     >>> config_differences({"fit": {"epochs": 5}}, {"fit": {"epochs": 3}})
     ['fit.epochs is 5, stored 3']
     """
-    new, old = _flat(given), _flat(stored)
+    new, old = flat(given), flat(stored)
     phrases = []
     for key in sorted(new.keys() | old.keys()):
         if new.get(key) != old.get(key):
@@ -430,15 +463,15 @@ def config_differences(
     return phrases
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Returns the config's values as JSON texts, by dotted key."""
-    flat = {}
+    texts = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            texts |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = json_text.dumps(value)
-    return flat
+            texts[f"{prefix}{key}"] = json_text.dumps(value)
+    return texts
 
 
 def _completed(

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -13,10 +14,13 @@ SLURM = {
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_NODELIST": "node[1-2]",
     "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
 }
 CLUSTER_VARIABLES = [
     *SLURM,
     "SLURM_NTASKS",
+    "OMPI_MCA_orte_hnp_uri",
+    "JAX_NUM_PROCESSES",
     "JAX_COORDINATOR_ADDRESS",
     "TPU_PROCESS_ADDRESSES",
     "TPU_WORKER_HOSTNAMES",
@@ -39,34 +43,115 @@ def calls(monkeypatch, tmp_path):
     return calls
 
 
+OMPI = {
+    "OMPI_MCA_orte_hnp_uri": "40960.0;tcp://10.96.0.1:34911",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+}
+BY_HAND = {
+    "JAX_COORDINATOR_ADDRESS": "a:1",
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+}
+
+
 @pytest.mark.parametrize(
-    ("environment", "arguments"),
+    ("environment", "job"),
     [
         ({}, None),
-        ({**SLURM, "SLURM_NTASKS": "2"}, {}),
+        ({**SLURM, "SLURM_NTASKS": "2"}, ("node1:61447", 2, 0, [0])),
         ({**SLURM, "SLURM_NTASKS": "1"}, None),
         ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}, None),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, {}),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
-        ({"MEGASCALE_COORDINATOR_ADDRESS": "a"}, {}),
-        (
-            {
-                "JAX_COORDINATOR_ADDRESS": "a:1",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": "1",
-            },
-            {"coordinator_address": "a:1", "num_processes": 2, "process_id": 1},
-        ),
+        ({**SLURM, "SLURM_NTASKS": "2", "JAX_NUM_PROCESSES": "1"}, None),
+        (OMPI, ("10.96.0.1:61450", 2, 1, [0])),
+        (BY_HAND, ("a:1", 2, 1, None)),
+        ({**OMPI, **BY_HAND}, ("a:1", 2, 1, None)),
     ],
 )
-def test_clusters_are_told_from_single_machines(environment, arguments):
-    assert devices.cluster_arguments(environment) == arguments
+def test_clusters_are_told_from_single_machines(environment, job, calls, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert devices.job_of(os.environ) == job
+
+
+def test_what_jax_cannot_tell_of_a_cluster_is_one_sentence(calls, monkeypatch):
+    for name, value in {**OMPI, "OMPI_MCA_orte_hnp_uri": "1.0;udp"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="cannot tell its processes .*Open MPI"):
+        devices.job_of(os.environ)
+
+
+def test_whoever_waits_for_others_says_so(calls, monkeypatch, capsys):
+    def initialize(**options):
+        time.sleep(0.2)
+        raise RuntimeError("DEADLINE_EXCEEDED")
+
+    monkeypatch.setattr(devices, "_TOLD_SECONDS", 0.01)
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    for name, value in BY_HAND.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        UsageError, match="process 1 of 2 has not met the others at a:1"
+    ):
+        devices.initialise()
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "waiting for 1 of 2 processes" in told
+
+
+class Client:
+    """Stands for the store of a job's values."""
+
+    def __init__(self):
+        self.values = {}
+
+    def key_value_set(self, key, value, allow_overwrite):
+        self.values[key] = value
+
+    def key_value_dir_get(self, folder):
+        return [(k, v) for k, v in self.values.items() if k.startswith(f"{folder}/")]
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Makes this process one of two, and returns as whom what is said."""
+    state, client = devices.distributed.global_state, Client()
+    monkeypatch.setattr(state, "client", client)
+    monkeypatch.setattr(state, "num_processes", 2)
+    return lambda number: monkeypatch.setattr(state, "process_id", number)
+
+
+def test_a_signal_is_heard_in_all_processes(job):
+    job(1)
+    devices.tell(15)
+    job(0)
+    assert devices.heard() == 15
+
+
+def test_a_process_that_gives_no_sign_of_life_is_lost(job):
+    ours, theirs = devices.Watch(), devices.Watch()
+    for second in range(30):
+        job(1)
+        assert theirs.lost(second) is None
+        job(0)
+        assert ours.lost(second) is None
+    lost = [second for second in range(30, 60) if ours.lost(second)]
+    assert lost[0] <= 30 + 21
+    assert ours.lost(60) == "process 1 of 2 gives no sign of life"
+
+
+def test_a_mistake_in_one_process_ends_the_others(job, monkeypatch):
+    monkeypatch.setattr(devices.atexit, "register", lambda *given: None)
+    job(1)
+    devices.abandon("a sentence", 2)
+    job(0)
+    assert devices.Watch().lost(0.0) == "process 1 of 2 has ended: a sentence"
 
 
 def test_half_a_cluster_is_refused():
     environment = {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "two"}
     with pytest.raises(UsageError, match="JAX_NUM_PROCESSES is 'two'; allowed"):
-        devices.cluster_arguments(environment)
+        devices.job_of(environment)
 
 
 def test_a_process_beyond_the_last_is_refused():
@@ -76,7 +161,7 @@ def test_a_process_beyond_the_last_is_refused():
         "JAX_PROCESS_ID": "2",
     }
     with pytest.raises(UsageError, match="JAX_PROCESS_ID is 2; allowed: 0 to 1"):
-        devices.cluster_arguments(environment)
+        devices.job_of(environment)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, AssertionError])
@@ -102,11 +187,14 @@ def test_a_cluster_is_joined_first(calls, monkeypatch):
     for name, value in {**SLURM, "SLURM_NTASKS": "2"}.items():
         monkeypatch.setenv(name, value)
     devices.initialise()
-    assert calls[0] == {}
+    joined = [call for call in calls if isinstance(call, dict)]
+    assert len(joined) == 1 and joined[0]["num_processes"] == 2
+    # SIGTERM stays ours.
+    assert calls[0] == ("jax_enable_preemption_service", False)
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     calls.clear()
     devices.initialise()
-    assert {} not in calls
+    assert not [call for call in calls if isinstance(call, dict)]
 
 
 def test_a_worker_process_does_nothing(calls, monkeypatch):

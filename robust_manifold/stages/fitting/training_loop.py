@@ -1,8 +1,8 @@
 """The loop around every train step: resumption, progress, metrics, checkpoints.
 
-The order in one iteration is fixed: step, log, validate and checkpoint, poll for a
-stop.  All randomness and the batch follow from the number of the step, so a resumed
-training repeats the uninterrupted one exactly.
+The order in one iteration is fixed: step, log, poll for a stop, validate, checkpoint.
+All randomness and the batch follow from the number of the step, so a resumed training
+repeats the uninterrupted one exactly.
 """
 
 import contextlib
@@ -15,9 +15,16 @@ import jax
 import numpy as np
 
 from robust_manifold import data
-from robust_manifold.core import batching
+from robust_manifold.core import batching, keeping
 from robust_manifold.core.types import Params
-from robust_manifold.runtime import Checkpoints, Diverged, Interrupted, Progress
+from robust_manifold.runtime import (
+    Checkpoints,
+    Diverged,
+    Interrupted,
+    Pause,
+    Progress,
+    Saved,
+)
 from robust_manifold.stages.context import Context
 from robust_manifold.stages.networks import trained
 
@@ -66,39 +73,40 @@ def train(context: Context, task: Task) -> Any:
         mode=task.mode,
     )
     state = batching.replicate(task.init())
-    start = 0
+    start, pending = 0, False
     if (restored := checkpoints.restore(state)) is not None:
         start, state = restored.step, batching.replicate(restored.state)
-    context.metrics.rewind(stage, start)
+        pending = _PENDING in _known(checkpoints.last).metrics
+    # The line of a validation that was not saved with its step is written again.
+    logged = start % every.log_every == 0 or start == task.steps
+    context.metrics.rewind(stage, start, of_step=int(logged) if pending else None)
     batches = data.training_batches(
         context.data.dataset.train,
         batch_size=task.batch_size,
         seed=_seed(context.experiment.seed, task.name),
         augment=data.flip_horizontally if context.experiment.data.flip else None,
     ).from_step(start)
+    pause = Pause(context.stop)
     with (
         contextlib.closing(batches),
         Progress(task.steps, stage, start=start) as progress,
     ):
+        if pending:
+            _validate(context, task, checkpoints, start, state)
         for step in range(start + 1, task.steps + 1):
             state, metrics = task.step(state, batching.shard_local(next(batches)))
             progress.update(step, **metrics._asdict())
             if step % every.log_every == 0 or step == task.steps:
                 _log(context, stage, step, metrics._asdict())
-            if step % every.checkpoint_every == 0 or step == task.steps:
+            whole = step % every.checkpoint_every == 0 or step == task.steps
+            look = pause.look()
+            if any(look):
                 _check_finite(stage, step, task.params(state))
-                measured = dict(task.validate(task.params(state)))
-                if measured:
-                    _log(context, stage, step, measured)
-                context.folder.check_in_place()
-                checkpoints.save(step, state, measured)
-            # In a job of several processes asking is a collective, so it is rarer.
-            asked = jax.process_count() == 1 or step % every.log_every == 0
-            if asked and context.stop.requested:
-                _check_finite(stage, step, task.params(state))
-                context.folder.check_in_place()
-                checkpoints.save(step, state)
+                _save(context, checkpoints, step, state, {_PENDING: 1} if whole else {})
+            if look.stop:
                 raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
+            if whole:
+                _validate(context, task, checkpoints, step, state)
     best = checkpoints.restore_best(state)
     final = state if best is None else best.state
     trained.save(
@@ -108,6 +116,43 @@ def train(context: Context, task: Task) -> Any:
         dict(task.metadata) | {"step": task.steps if best is None else best.step},
     )
     return final
+
+
+_PENDING = "pending"
+"""Told of a checkpoint whose validation is still to come."""
+
+
+def _validate(
+    context: Context, task: Task, checkpoints: Checkpoints, step: int, state: Any
+) -> None:
+    """Measures the parameters after a step, and saves them with that."""
+    stage = f"fit_{task.name}"
+    _check_finite(stage, step, task.params(state))
+    try:
+        measured = dict(task.validate(task.params(state)))
+    except Interrupted:
+        _save(context, checkpoints, step, state, {_PENDING: 1})
+        raise
+    if measured:
+        _log(context, stage, step, measured)
+    _save(context, checkpoints, step, state, measured)
+    keeping.forget()
+
+
+def _save(
+    context: Context,
+    checkpoints: Checkpoints,
+    step: int,
+    state: Any,
+    metrics: Mapping[str, float],
+) -> None:
+    context.folder.check_in_place()
+    checkpoints.save(step, state, metrics)
+
+
+def _known(saved: Saved | None) -> Saved:
+    assert saved is not None
+    return saved
 
 
 def _log(context: Context, stage: str, step: int, metrics: Mapping[str, Any]) -> None:

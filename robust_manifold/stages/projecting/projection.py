@@ -24,7 +24,13 @@ from robust_manifold.data.user_images import (
     content_id,
 )
 from robust_manifold.evaluation import ProjectionSummary
-from robust_manifold.runtime import GracefulStop, Interrupted, Progress, console
+from robust_manifold.runtime import (
+    GracefulStop,
+    Interrupted,
+    Journal,
+    Progress,
+    console,
+)
 from robust_manifold.runtime.artefacts import LONGEST_NAME
 from robust_manifold.runtime.output_folder import OutputFolder
 from robust_manifold.runtime.run_folder import read_config
@@ -173,8 +179,9 @@ class _Rounds(NamedTuple):
         with Progress(len(self.images), "project", "images", start=done) as progress:
             for file in missing:
                 part = self._of(file)
-                found = self._project(spanner, params, part, chunk, progress, done)
-                self.folder.write_npz(file, found)
+                with Journal(self.folder, "project", stop):
+                    found = self._project(spanner, params, part, chunk, progress, done)
+                    self.folder.write_npz(file, found)
                 done += len(part)
                 if stop.requested:
                     raise Interrupted(f"stopped after {file}")

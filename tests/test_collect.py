@@ -6,8 +6,8 @@ import sys
 import pandas as pd
 import pytest
 
-from robust_manifold import compare
-from robust_manifold.evaluation import GeneratorMeasures, measures_to_csv
+from robust_manifold import collect
+from robust_manifold.evaluation import Cell, GeneratorMeasures, measures_to_csv, to_csv
 from robust_manifold.runtime import Artefacts
 
 LINE = GeneratorMeasures(
@@ -42,7 +42,7 @@ def ended(capsys):
 
     def run(*arguments):
         try:
-            code = compare.main(arguments)
+            code = collect.main(arguments)
         except SystemExit as stopped:
             code = stopped.code
         return code, *capsys.readouterr()
@@ -144,9 +144,86 @@ def test_bad_commands_are_one_sentence(runs, ended):
 
 def test_the_module_runs_as_a_program(runs):
     ended = subprocess.run(
-        [sys.executable, "-m", "robust_manifold.compare", runs("one")],
+        [sys.executable, "-m", "robust_manifold.collect", runs("one")],
         capture_output=True,
         text=True,
     )
     assert ended.returncode == 0, ended.stderr
     assert "Fréchet distance" in ended.stdout and not ended.stderr
+
+
+CELL = Cell(
+    **dict.fromkeys(Cell._fields)  # type: ignore[arg-type]
+    | {"classifier": "cnn()", "defence": "none", "adversary": "none", "norm": ""}
+    | {"attack": "clean", "n": 100, "correct": 80, "accuracy": 0.8}
+    | {"accuracy_low": 0.7, "accuracy_high": 0.9}
+)
+
+
+def cells(*accuracies):
+    """Returns lines of one classifier, untouched and under attacks."""
+    attacked = {"adversary": "oblivious", "norm": "linf", "epsilon": 0.1}
+    return [
+        CELL._replace(
+            accuracy=accuracy,
+            correct=round(100 * accuracy),
+            **({"attack": f"pgd(steps={place})", **attacked} if place else {}),
+        )
+        for place, accuracy in enumerate(accuracies)
+    ]
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """Returns a function that makes a run folder of a sweep, with accuracies."""
+
+    def make(name, *accuracies, swept=("seed", "generator.training"), **config):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        Artefacts(folder).write_text("results.csv", to_csv(cells(*accuracies)))
+        whole = {"evaluation": {"confidence": 0.95}, "title": name, **config}
+        (folder / "config.json").write_text(json.dumps(whole))
+        (folder / "status.json").write_text(json.dumps({"swept": swept}))
+        return str(folder)
+
+    return make
+
+
+def test_runs_that_differ_in_their_seed_are_one_line(swept, ended, tmp_path):
+    runs = [
+        swept(f"{training}-{seed}", 0.9, accuracy, seed=seed, generator=generator)
+        for training in ("gan", "vae")
+        for generator in [{"training": f"{training}()"}]
+        for seed, accuracy in enumerate((0.82, 0.86, 0.84))
+    ]
+    code, out, error = ended(*runs, f"--output={tmp_path / 'all'}")
+    assert (code, error) == (0, "")
+    found = pd.read_csv(tmp_path / "all" / "accuracy.csv")
+    assert len(found) == 4
+    line = found.set_index(["config", "attack"]).loc[
+        ("generator.training=vae()", "pgd(steps=1)")
+    ]
+    # Student's t of two degrees of freedom is 4.302653.
+    half = 4.302653 * 0.02 / 3**0.5
+    expected = [0.84, 0.02, 0.84 - half, 0.84 + half, 3, 0, 0.82]
+    assert line.loc["mean":].tolist() == pytest.approx(expected, abs=1e-6)
+    for ending in ("md", "tex", "png"):
+        assert (tmp_path / "all" / f"accuracy.{ending}").stat().st_size
+    assert "84.0 %" in out and "0 (82.0 %)" in out
+
+
+def test_one_run_has_the_interval_of_its_images(swept, ended):
+    code, out, error = ended(swept("one", 0.8, seed=0), "--format=csv")
+    assert (code, error) == (0, "")
+    line = pd.read_csv(io.StringIO(out)).iloc[0]
+    assert (line["low"], line["high"], line["runs"]) == (0.7, 0.9, 1)
+
+
+def test_what_was_not_swept_is_named(swept, ended):
+    size = {"round_size": 9, "confidence": 0.95}
+    runs = [swept(f"run-{seed}", 0.8, seed=seed) for seed in range(3)]
+    code, out, error = ended(*runs, swept("odd", 0.1, seed=3, evaluation=size))
+    assert code == 0
+    assert "odd: another evaluation.round_size, which was not swept" in error
+    # It is no part of the mean over the others.
+    assert "80.0 %" in out and "10.0 %" in out

@@ -1,0 +1,226 @@
+"""The journal of a run: what of a long computation is done, before it is stored.
+
+Pieces of work are kept in memory, and now and then entered in files, which are removed
+when the results that they are for have been stored.  So a process that is killed loses
+less than a minute, however large the pieces of a stage are.
+"""
+
+import functools
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from robust_manifold.core import keeping
+from robust_manifold.core.once import of_jaxpr, shapes_of
+from robust_manifold.runtime.artefacts import Artefacts
+from robust_manifold.runtime.stopping import GracefulStop, Interrupted, Pause
+
+_FOLDER = "unfinished"
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""Of an object: another one in every process."""
+
+
+class _Entry(NamedTuple):
+    """What is kept of one call."""
+
+    arrays: list[np.ndarray]
+    """Their bytes."""
+    seconds: float
+    """What it took."""
+
+
+class Journal:
+    """Keeps the work of a stage, see `keeping.Keeper`; it is polled for a stop, too.
+
+    with Journal(folder, "attack", stop):
+        ...
+        folder.write_npz(...)
+        keeping.forget()
+    """
+
+    def __init__(
+        self,
+        folder: Artefacts,
+        name: str,
+        stop: GracefulStop,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Reads what an earlier process has entered.
+
+        Args:
+          folder: that the files lie in.
+          name: of the stage.
+          stop: tells of signals.
+          clock: returns seconds.
+
+        Raises:
+          DamagedArtefact: if a file is not what was written.
+        """
+        self._recalled_seconds = 0.0
+        self._folder, self._name, self._clock = folder, name, clock
+        self._pause = Pause(stop, clock=clock)
+        self._since = clock()
+        self._pending: list[tuple[keeping.Call, _Entry]] = []
+        self._state: tuple[keeping.Call, _Entry] | None = None
+        self._known: dict[str, _Entry] = {}
+        self._states: dict[str, _Entry] = {}
+        self._files = self._turn = 0
+        self._read()
+
+    @property
+    def steps(self) -> int:
+        """How many steps of a loop may be taken until it is told of them."""
+        return self._pause.units
+
+    @property
+    def recalled_seconds(self) -> float:
+        """What it took to compute all that was recalled."""
+        return self._recalled_seconds
+
+    def recall(self, call: keeping.Call, *, whole: bool) -> list[np.ndarray] | None:
+        """Returns what was entered of a call; see `keeping.Keeper`."""
+        if not whole:
+            # Its steps take another time than those of the loop before it.
+            self._pause.restart()
+        known = self._known if whole else self._states
+        found = known.pop(_digest(call), None) if known else None
+        if found is None:
+            self._since = self._clock()
+            return None
+        self._recalled_seconds += found.seconds
+        self._since = self._clock() - (0.0 if whole else found.seconds)
+        return found.arrays
+
+    def keep(
+        self,
+        call: keeping.Call,
+        arrays: Callable[[], list[np.ndarray]],
+        *,
+        whole: bool,
+        steps: int | None = None,
+    ) -> None:
+        """Keeps a call's result, or now and then how far it has come.
+
+        Raises:
+          Interrupted: if the run was asked to stop; all is entered.
+        """
+        seconds = self._clock() - self._since
+        look = self._pause.look(steps)
+        if whole:
+            self._pending.append((call, _Entry(arrays(), seconds)))
+            self._state = None
+        elif any(look):
+            self._state = call, _Entry(arrays(), seconds)
+        if any(look):
+            self._enter()
+        if look.stop:
+            raise Interrupted(f"{self._name} stopped in the middle of its work")
+
+    def forget(self) -> None:
+        """Removes all that is kept."""
+        self._pending, self._state = [], None
+        self._known, self._states = {}, {}
+        if self._files:
+            self._folder.remove_folder(self._where)
+            self._files = self._turn = 0
+
+    def __enter__(self) -> "Journal":
+        self._keeping = keeping.keeping(self)
+        self._keeping.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._keeping.__exit__(kind, error, traceback)
+        if error is None:
+            self.forget()
+
+    @property
+    def _where(self) -> str:
+        return f"{_FOLDER}/{self._name}"
+
+    def _enter(self) -> None:
+        """Writes what was kept since the last time."""
+        self._write(f"{self._files:05d}", self._pending)
+        self._files += 1
+        self._pending = []
+        if self._state is not None:
+            # The one before stays until this one is whole.
+            self._write(f"state-{self._turn % 2}", [self._state], turn=self._turn)
+            self._turn += 1
+
+    def _write(
+        self, name: str, kept: list[tuple[keeping.Call, _Entry]], **numbers: int
+    ) -> None:
+        arrays: dict[str, Any] = dict(numbers)
+        if self._folder.primary:
+            for place, (_, entry) in enumerate(kept):
+                for leaf, array in enumerate(entry.arrays):
+                    arrays[f"{place}.{leaf}"] = array
+            arrays["calls"] = np.array([_digest(call) for call, _ in kept], "U64")
+            arrays["seconds"] = np.array([entry.seconds for _, entry in kept])
+        self._folder.write_npz(f"{self._where}/{name}.npz", arrays)
+
+    def _read(self) -> None:
+        """Reads what an earlier process has written."""
+        while (stored := self._stored(f"{self._files:05d}")) is not None:
+            self._known |= _entries(stored)
+            self._files += 1
+        states = [stored for n in (0, 1) if (stored := self._stored(f"state-{n}"))]
+        for stored in sorted(states, key=lambda each: int(each["turn"])):
+            self._states |= _entries(stored)
+            self._turn = int(stored["turn"]) + 1
+
+    def _stored(self, name: str) -> dict[str, np.ndarray] | None:
+        file = f"{self._where}/{name}.npz"
+        return self._folder.read_npz(file) if self._folder.has(file) else None
+
+
+def _entries(stored: dict[str, np.ndarray]) -> dict[str, _Entry]:
+    """Returns what a file holds, by the digests of the calls."""
+    found = {}
+    for place, (call, seconds) in enumerate(
+        zip(stored["calls"], stored["seconds"], strict=True)
+    ):
+        arrays = []
+        while f"{place}.{len(arrays)}" in stored:
+            arrays.append(stored[f"{place}.{len(arrays)}"])
+        found[str(call)] = _Entry(arrays, float(seconds))
+    return found
+
+
+def _digest(call: keeping.Call) -> str:
+    """Returns a checksum of all that the result of a call depends on."""
+    digest = hashlib.sha256(
+        f"{jax.default_backend()} {jax.device_count()} {call.together} ".encode()
+    )
+    leaves, tree = jax.tree.flatten((call.params, call.examples))
+    arguments = (shapes_of(call.params), _key_like(), shapes_of(call.examples, 1))
+    digest.update(of_jaxpr(_text, call.function, *arguments).encode())
+    digest.update(_ADDRESS.sub("", f"{call.function!r} {tree}").encode())
+    for leaf in (jax.random.key_data(call.key), call.ids, *leaves):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+@functools.cache
+def _key_like() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _text(jaxpr: Any) -> str:
+    """Returns the text of a program, the same in every process."""
+    return _ADDRESS.sub("", str(jaxpr))
