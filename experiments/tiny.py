@@ -69,3 +69,11 @@ def get_config():
     config.training.log_every = 10
     config.training.checkpoint_every = 20
     return config
+
+
+def sweep():
+    """Yields three seeds of two generators, to see that a sweep runs."""
+    for seed in range(3):
+        for loss in ("wgan_gp", "hinge"):
+            training = f"gan(loss='{loss}', discriminator=dcgan_discriminator(width=4))"
+            yield {"seed": seed, "generator.training": training}

@@ -62,6 +62,13 @@ def test_the_printed_script_is_an_array_of_all_runs(config, capsys):
     assert checked.returncode == 0
 
 
+def test_the_script_to_copy_is_what_is_printed(capsys):
+    options = ["--launcher=print", "--slurm", "time=12:00:00"]
+    assert sweep.main(["--config=tiny", *options]) == 0
+    shown = pathlib.Path(__file__).parents[1] / "cluster" / "array.sbatch"
+    assert capsys.readouterr().out == shown.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

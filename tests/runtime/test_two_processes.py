@@ -5,6 +5,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import os, signal, sys
 import jax, jax.numpy as jnp, numpy as np
@@ -53,7 +55,8 @@ print("well", flush=True)
 """
 
 
-def test_two_processes_share_a_run(tmp_path):
+def _job(*arguments):
+    """Returns the exit code and the output of each of two processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -68,7 +71,7 @@ def test_two_processes_share_a_run(tmp_path):
         environment.pop("XLA_FLAGS", None)
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-c", CODE, str(tmp_path)],
+                [sys.executable, "-c", *arguments],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -77,11 +80,64 @@ def test_two_processes_share_a_run(tmp_path):
     try:
         # When one fails, the other would wait for it.
         outputs = [
-            process.communicate(timeout=300)[0].decode() for process in processes
+            process.communicate(timeout=600)[0].decode() for process in processes
         ]
     finally:
         for process in processes:
             process.kill()
-    codes = [process.returncode for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
+def test_two_processes_share_a_run(tmp_path):
+    codes, outputs = _job(CODE, str(tmp_path))
     assert codes == [0, 0], "\n".join(outputs)
     assert all("well" in output for output in outputs)
+
+
+ENDING = """
+import os, signal, sys, time
+import jax
+from robust_manifold.core.errors import UsageError
+from robust_manifold.runtime import *
+
+for number in GracefulStop.SIGNALS:
+    signal.signal(number, signal.SIG_DFL)
+kind, path = sys.argv[1:]
+with GracefulStop():
+    devices.initialise(compilation_cache=False)
+    me = jax.process_index()
+    if kind == "folder":
+        try:
+            RunFolder.open(f"{path}/{me}", {}, command=[], primary=me == 0)
+        except UsageError as error:
+            print(error)
+            sys.exit(2)
+    devices.barrier("begun")
+    if me == 1 and kind == "mistake":
+        devices.abandon("a sentence", 2)
+        sys.exit(2)
+    if me == 1:
+        os.kill(os.getpid(), getattr(signal, kind))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes", "words"),
+    [
+        ("folder", [2, 2], "where process 1 of the job cannot see what process 0"),
+        ("SIGUSR1", [138, 138], "ended within a long computation"),
+        pytest.param(
+            *("mistake", [1, 2], "process 1 of 2 has ended: a sentence"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("SIGKILL", [1, -9], "process 1 of 2 gives no sign of life"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_all_processes_end_as_one_of_them_does(kind, codes, words, tmp_path):
+    found, outputs = _job(ENDING, kind, str(tmp_path))
+    assert found == codes, "\n".join(outputs)
+    assert words in outputs[0]
