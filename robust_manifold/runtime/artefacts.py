@@ -8,6 +8,7 @@ cut short.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -263,17 +264,23 @@ LONGEST_NAME = 255 - len(f".{PARTIAL}")
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all, making its folder if needed.
 
+    When it returns, the file outlasts a loss of power.
+
     Raises:
       OSError: naming `path`, if it cannot be written; nothing of it is left behind.
     """
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
+        new = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        # Without this a loss of power may take the names, though what follows is kept.
+        for folder in (path.parent, *(made.parent for made in new)):
+            sync(folder)
     except BaseException as error:
         # On a full disk what it takes is room that the run's status needs.
         with contextlib.suppress(OSError):
@@ -281,6 +288,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def sync(path: Path) -> None:
+    """Has a file, or the names in a folder, outlast a loss of power."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        # Of a folder some file systems cannot be asked it.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(number)
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -30,6 +30,7 @@ from robust_manifold.runtime.artefacts import (
     DamagedArtefact,
     check_tree,
     hash_tree,
+    sync,
     write_atomically,
 )
 
@@ -265,6 +266,8 @@ class _Store:
             with self._manager() as manager:
                 manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
             folder = self.folder / str(step)
+            for path in (*folder.rglob("*"), folder, self.folder):
+                sync(path)
             content = {
                 **extra,
                 "leaves": _leaves(arrays),

@@ -169,6 +169,32 @@ def test_trees(store):
     again.verify()
 
 
+def test_what_is_entered_outlasts_a_loss_of_power(store, monkeypatch):
+    """File, name and new folders are on the disk before the entry begins to be."""
+    done, replace = [], os.replace
+
+    def fsync(number):
+        done.append(os.readlink(f"/proc/self/fd/{number}"))
+
+    def replaced(source, target):
+        done.append(f"to {target}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replaced)
+    store.write_text("new/a.txt", "a")
+    root = store.path
+    assert done == [
+        f"{root}/new/.a.txt.partial",
+        f"to {root}/new/a.txt",
+        f"{root}/new",
+        f"{root}",
+        f"{root}/.checksums.json.partial",
+        f"to {root}/checksums.json",
+        f"{root}",
+    ]
+
+
 class Killed(BaseException):
     pass
 
@@ -191,7 +217,7 @@ def interrupt_call(monkeypatch, number):
     wrap(os, "replace")
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(12))
 def test_a_kill_between_any_two_steps_leaves_old_new_or_nothing(
     store, number, monkeypatch
 ):
