@@ -87,10 +87,6 @@ class Arguments(NamedTuple):
     stages: tuple[str, ...]
     swept: tuple[str, ...] = ()
     """Keys of the config that its sweep changes."""
-    name: str = ""
-    """Of the config, with its argument."""
-    sweep_size: int = 0
-    """How many runs its sweep has."""
 
 
 def describe_stages() -> str:
@@ -205,9 +201,15 @@ def arguments(values: flags.FlagValues = flags.FLAGS) -> Arguments:
         pathlib.Path(values["workdir"].value or own),
         stages,
         tuple(dict.fromkeys(key for run in runs for key in run)),
-        name,
-        len(runs),
     )
+
+
+def sweep_of(argv: Sequence[str]) -> tuple[str, int]:
+    """Returns the name of a command line's config, and how many runs its sweep has."""
+    given = {flag.name: flag.value for flag in read_flags(_with_file(argv)[0])}
+    file, argument = _parts(pathlib.Path(f"{given['config']}"))
+    runs = sweeping.runs_of(file, argument) or []
+    return "-".join(filter(None, (file.stem, argument))), len(runs)
 
 
 def _parts(path: pathlib.Path) -> tuple[pathlib.Path, str]:

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     del argv
     try:
         arguments = command_line.arguments()
-        code = experiment.run(*arguments[:5], command=sys.argv)
+        code = experiment.run(*arguments, command=sys.argv)
     except UsageError as error:
         command_line.exit_with(error)
     else:

@@ -57,19 +57,22 @@ def checked(given: Sequence[str]) -> list[command_line.Arguments]:
     Raises:
       UsageError: for a mistake in them, and for runs that would meet in one folder.
     """
-    runs: list[command_line.Arguments] = []
-    while not runs or len(runs) < runs[0].sweep_size:
-        values = flags.FlagValues()
-        command_line.define_flags(values)
-        index = f"--sweep_index={len(runs)}"
-        command_line.parse([sys.argv[0], *given, index], values)
-        runs.append(command_line.arguments(values))
+    runs = [_parsed(given, 0)]
+    _, count = command_line.sweep_of(given)
+    runs += [_parsed(given, index) for index in range(1, count)]
     if len({run.workdir for run in runs}) < len(runs):
         raise UsageError(
             f"{len(runs)} runs would share one folder; allowed: no --workdir, and no "
             "--config.KEY that the sweep changes, so that each has one of its own."
         )
     return runs
+
+
+def _parsed(given: Sequence[str], index: int) -> command_line.Arguments:
+    values = flags.FlagValues()
+    command_line.define_flags(values)
+    command_line.parse([sys.argv[0], *given, f"--sweep_index={index}"], values)
+    return command_line.arguments(values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +106,7 @@ def script(
     """Returns the text of a script that sbatch takes, an array of all runs."""
     lines = (f"#SBATCH --{k.replace('_', '-')}={v}\n" for k, v in options.items())
     return SCRIPT.format(
-        name=runs[0].name,
+        name=command_line.sweep_of(given)[0],
         last=len(runs) - 1,
         options="".join(lines),
         command=shlex.join(["python", *_MAIN, *given]),
@@ -156,7 +159,7 @@ def _submit(
         ) from None
     executor = submitit.AutoExecutor("runs/slurm", cluster="slurm")
     executor.update_parameters(
-        name=runs[0].name,
+        name=command_line.sweep_of(given)[0],
         slurm_signal_delay_s=120,
         slurm_additional_parameters=dict(options),
     )

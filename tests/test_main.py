@@ -1,5 +1,6 @@
 """The program from start to end: its files, its resumption after kill -9, its help."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -19,7 +20,8 @@ from robust_manifold import data, models
 from robust_manifold.config import default_config
 from robust_manifold.data import images, pictures
 from robust_manifold.findings import all_stages
-from robust_manifold.runtime import load_params
+from robust_manifold.runtime import Pause, load_params
+from robust_manifold.runtime.stopping import Look
 from tests.support import environment_of
 
 TEXTS = ("md", "tex", "txt")
@@ -317,6 +319,29 @@ def test_killed_runs_give_the_same_results(project):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     metrics = [(work / "metrics.jsonl").read_bytes() for work in (killed, whole)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_run_that_is_stopped_again_and_again_gives_the_same_results(
+    finished, program, tmp_path, monkeypatch
+):
+    """Wherever it looks up: between steps, within rounds, in the middle of a loop."""
+    looks, look = itertools.count(1), Pause.look
+
+    def stopping(self, units=1):
+        given = look(self, units)
+        return Look(True, False) if next(looks) % 15 == 0 else given
+
+    monkeypatch.setattr(Pause, "look", stopping)
+    work, whole, codes = tmp_path / "run", finished / "run", []
+    while (not codes or codes[-1] == 143) and len(codes) < 100:
+        codes.append(
+            program(f"--config={finished / 'tiny.py'}", f"--workdir={work}").code
+        )
+    assert codes[-1] == 0 and len(codes) > 3
+    assert _results(work) == _results(whole)
+    for name in ("metrics.jsonl", "report/table.csv"):
+        assert (work / name).read_bytes() == (whole / name).read_bytes()
+    assert not (work / "unfinished").exists() or not [*(work / "unfinished").iterdir()]
 
 
 def test_diverged_training_has_its_own_code_and_state(program, project):
