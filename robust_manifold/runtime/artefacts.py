@@ -147,6 +147,9 @@ class Artefacts:
         # What is entered must be there; what is there need not be entered.
         self._store()
         shutil.rmtree(path)
+        with contextlib.suppress(OSError):
+            # Only if it is empty.
+            path.parent.rmdir()
 
     def register_tree(self, relative: str) -> None:
         """Enters all files of a folder that something else has written whole."""

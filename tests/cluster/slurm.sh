@@ -45,6 +45,7 @@ dd if=/dev/urandom of="$work/key" bs=1024 count=1 status=none
 chmod 400 "$work/key"
 daemons=()
 end() {
+  squeue --noheader --format=%A 2>/dev/null | xargs --no-run-if-empty scancel && sleep 2
   for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
   test -n "${KEEP:-}" || rm -rf "$work"

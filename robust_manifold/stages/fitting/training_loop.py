@@ -102,7 +102,9 @@ def train(context: Context, task: Task) -> Any:
             look = pause.look()
             if any(look):
                 _check_finite(stage, step, task.params(state))
-                _save(context, checkpoints, step, state, {_PENDING: 1} if whole else {})
+                _save(
+                    context, checkpoints, step, state, {_PENDING: 1.0} if whole else {}
+                )
             if look.stop:
                 raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
             if whole:
@@ -131,7 +133,7 @@ def _validate(
     try:
         measured = dict(task.validate(task.params(state)))
     except Interrupted:
-        _save(context, checkpoints, step, state, {_PENDING: 1})
+        _save(context, checkpoints, step, state, {_PENDING: 1.0})
         raise
     if measured:
         _log(context, stage, step, measured)
