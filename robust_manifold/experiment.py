@@ -99,9 +99,8 @@ def _run(
             ) as metrics,
         ):
             folder.adopt(findings.adopted)
-            folder.set_status(
-                "running", stages=findings.stages_of(experiment), swept=[*swept]
-            )
+            told = {"swept": [*swept]} if swept else {}
+            folder.set_status("running", stages=findings.stages_of(experiment), **told)
             context = Context(experiment, folder, metrics, stop)
             checks.check(context, [findings.parent_of(stage) for stage in stages])
             _describe(context)
