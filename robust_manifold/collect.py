@@ -1,6 +1,6 @@
 r"""Sets several runs side by side, and means over their seeds.
 
-  python -m robust_manifold.collect runs/mnist-seed=* --output=collected
+  robust-manifold collect runs/mnist-seed=* --output=collected
 
 reads results.csv and measures.csv of each run folder, prints the tables, and with
 --output writes them to that folder as accuracy.csv, .md and .tex, and measures.*, with
@@ -105,7 +105,7 @@ def collect(folders: Sequence[str | os.PathLike[str]]) -> Collected:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the tables and returns the exit code; 2 for a mistake of the user."""
-    parser = Parser(prog="python -m robust_manifold.collect", description=__doc__)
+    parser = Parser(prog="robust-manifold collect", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     parser.add_argument(
         "--format", choices=list(FORMATS), default="console", help="of what is printed"

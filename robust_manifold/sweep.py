@@ -1,6 +1,6 @@
 r"""Runs all runs that a config's `sweep()` yields, here or as an array of SLURM's.
 
-  python -m robust_manifold.sweep --config=experiments/mine.py --launcher=local
+  robust-manifold sweep --config=experiments/mine.py --launcher=local
 
 Beside get_config() the config file defines sweep(), which yields the keys that each run
 changes, such as {"seed": 1}.  Each run has a folder of its own, runs/NAME-seed=1, and
@@ -11,7 +11,7 @@ what has finished is not run again.  --launcher is one of
          of sbatch, as in --slurm partition=gpu --slurm gpus_per_node=1
   print  the script of that array, for sbatch
 
-All other flags are those of robust_manifold.main.  Exit codes: 0 done, or submitted; 2
+All other flags are those of robust-manifold run.  Exit codes: 0 done, or submitted; 2
 a mistake in the command or the files; else that of the first run that failed.
 """
 
@@ -77,7 +77,7 @@ def _parsed(given: Sequence[str], index: int) -> command_line.Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Launches the runs and returns the exit code."""
-    parser = Parser(prog="python -m robust_manifold.sweep", description=__doc__)
+    parser = Parser(prog="robust-manifold sweep", description=__doc__)
     parser.add_argument(
         "--launcher", choices=("local", "slurm", "print"), default="local"
     )
