@@ -4,7 +4,7 @@ r"""Which generator can be inverted best: four GAN losses and two VAEs on MNIST.
     TFDS_DATA_DIR=... python -m robust_manifold.main \
         --config=experiments/mnist_generators.py:$name --workdir=runs/generators/$name
   done
-  python -m robust_manifold.collect runs/generators/*
+  robust-manifold collect runs/generators/*
 
 The budget is the same for all: 10 epochs of real images, in minibatches of 64.  All
 but the paper's VAE share one generator, so the table compares ways of training it.

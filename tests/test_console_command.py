@@ -85,8 +85,7 @@ def test_an_unknown_command_is_one_sentence(called):
     assert (code, out, ran) == (2, "", [])
     assert error == (
         "robust_manifold: Unknown command 'prject'; known: collect, evaluate, project, "
-        "results, run, sweep, weights. Did you mean 'project'?
-"
+        "results, run, sweep, weights. Did you mean 'project'?\n"
     )
 
 
