@@ -15,6 +15,8 @@ All other flags are those of robust-manifold run.  Exit codes: 0 done, or submit
 a mistake in the command or the files; else that of the first run that failed.
 """
 
+import contextlib
+import os
 import shlex
 import subprocess
 import sys
@@ -137,12 +139,17 @@ def _run(given: Sequence[str], runs: Sequence[command_line.Arguments]) -> int:
                 time.sleep(0.2)
                 if stop.signal is not None:
                     child.send_signal(stop.signal)
-                    return child.wait()
+                    return _code(child.wait())
             if child.returncode:
-                failed[index] = child.returncode
+                failed[index] = _code(child.returncode)
     for index, code in failed.items():
         console.error(f"run {index} ended with code {code}: {runs[index].workdir}")
     return next(iter(failed.values()), 0)
+
+
+def _code(code: int) -> int:
+    """Returns the exit code of a process as a shell has it."""
+    return code if code >= 0 else 128 - code
 
 
 def _submit(
@@ -200,8 +207,9 @@ class _Run:
         )
 
         if self._child is not None:
-            # It has got the signal, too.
-            self._child.wait()
+            # It has got the signal, too.  `wait` would lock: the call below is in it.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(_Run(self._given), index)
 
 

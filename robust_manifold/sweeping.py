@@ -90,8 +90,9 @@ def chosen(
 def _index_in(environment: Mapping[str, str]) -> int | None:
     """Returns the place of this process in an array of jobs; None outside of one."""
     index = environment.get("SLURM_ARRAY_TASK_ID")
-    # Where JAX makes one job of the pods, it is the number of a process.
-    if index is None and not K8sCluster.is_env_present():
+    # Where one job is made of the pods, it is the number of a process.
+    one = "JAX_COORDINATOR_ADDRESS" in environment or K8sCluster.is_env_present()
+    if index is None and not one:
         index = environment.get("JOB_COMPLETION_INDEX")
     return int(index) if index is not None and index.isdecimal() else None
 
@@ -120,6 +121,7 @@ def folder_name(changes: Mapping[str, Any], without: Sequence[str] = ()) -> str:
     kept = [f"{k}={v}" for k, v in sorted(changes.items()) if k not in without]
     text = "-".join(kept)
     plain = re.sub(r"[^\w.=,+-]", "_", text)[:_LONGEST]
-    if plain == text:
+    apart = not any(mark in f"{value}" for value in changes.values() for mark in "-=")
+    if plain == text and apart:
         return text
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

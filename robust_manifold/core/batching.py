@@ -247,9 +247,17 @@ def results_like(
     n: int,
 ) -> Any:
     """Returns shapes and types of a function's results for `n` examples, stacked."""
-    arguments = arguments_of_one(params, examples)
+    leaves, tree = jax.tree.flatten(arguments_of_one(params, examples))
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return stacked_like(_result_like(function, tree, shapes), n)
+
+
+@functools.lru_cache(maxsize=256)
+def _result_like(function, tree, shapes) -> Any:
+    """Returns shapes and types of a function's result for one example."""
+    leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     # Not every callable can be referred to weakly, as JAX does.
-    return stacked_like(jax.eval_shape(lambda *given: function(*given), *arguments), n)
+    return jax.eval_shape(lambda *given: function(*given), *tree.unflatten(leaves))
 
 
 def stacked_like(tree: Any, n: int) -> Any:

@@ -198,6 +198,10 @@ def _map_batch(
                 tiles[at], piece = call.advance_piece(tiles[at], stretch - steps)
                 steps += piece
                 _hold(call, known, piece, (taken, at, steps), rows, ready, tiles)
+                # What is kept piece by piece may end within a stretch.
+                if call.loop.ended is not None and steps < stretch:
+                    if batching.gather(tiles[at].ended).all():
+                        break
             steps = 0
         first = 0
         taken += stretch

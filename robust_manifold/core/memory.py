@@ -34,7 +34,11 @@ def peak_bytes(function: Callable[..., Any], *arguments: Any) -> int:
       function: hashable; traced once for arguments of these shapes.
       *arguments: trees of arrays or `jax.ShapeDtypeStruct`.
     """
-    return of_jaxpr(_peak, function, *arguments)
+    return of_jaxpr(_peak_of, function, *arguments)
+
+
+def _peak_of(closed: Any) -> int:
+    return _peak(closed.jaxpr)
 
 
 def _peak(jaxpr: Any) -> int:

@@ -44,10 +44,10 @@ def _traced(function: Callable[..., Any], *arguments: Any) -> Any:
 def of_jaxpr(
     look: Callable[[Any], Any], function: Callable[..., Any], *arguments: Any
 ) -> Any:
-    """Returns `look` of a function's jaxpr, once for arguments of the same shapes.
+    """Returns `look` of a function's program, once for arguments of the same shapes.
 
     Args:
-      look: of a jaxpr; the same object every time.
+      look: of a closed jaxpr; the same object every time.
       function: hashable.
       *arguments: trees of arrays or `jax.ShapeDtypeStruct`.
     """
@@ -60,7 +60,7 @@ def of_jaxpr(
 def _of_jaxpr(look, function, tree, shapes) -> Any:
     leaves = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     closed = jax.make_jaxpr(function)(*jax.tree.unflatten(tree, leaves))
-    return look(closed.jaxpr)
+    return look(closed)
 
 
 def shapes_of(tree: Any, axes: int = 0) -> Any:

@@ -217,7 +217,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[str, float]] = {}
-        self._count = 0
+        self._count, self._asked = 0, 0.0
 
     def lost(self, now: float) -> str | None:
         """Returns what is wrong with another process, or None; ask every second.
@@ -228,6 +228,10 @@ class Watch:
         if alone():
             return None
         self._count += 1
+        if now - self._asked > 5:
+            # This process stood still, and so perhaps did all of them.
+            self._seen.clear()
+        self._asked = now
         _put(_ALIVE, str(self._count))
         of = distributed.global_state.num_processes
         for process, reason in _get(_ENDED).items():

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -18,8 +18,10 @@ import numpy as np
 
 from robust_manifold.core import keeping
 from robust_manifold.core.once import of_jaxpr, shapes_of
+from robust_manifold.runtime import devices
 from robust_manifold.runtime.artefacts import Artefacts
 from robust_manifold.runtime.stopping import GracefulStop, Interrupted, Pause
+from robust_manifold.version import __version__
 
 _FOLDER = "unfinished"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
@@ -72,6 +74,7 @@ class Journal:
         self._known: dict[str, _Entry] = {}
         self._states: dict[str, _Entry] = {}
         self._files = self._turn = 0
+        self._params: tuple[Any, bytes] = None, b""
         self._read()
 
     @property
@@ -90,7 +93,10 @@ class Journal:
             # Its steps take another time than those of the loop before it.
             self._pause.restart()
         known = self._known if whole else self._states
-        found = known.pop(_digest(call), None) if known else None
+        found = known.pop(self._digest(call), None) if known else None
+        # Where one process computes, the others must: they meet in the programs.
+        if known and not devices.gathered([found is not None]).all():
+            found = None
         if found is None:
             self._since = self._clock()
             return None
@@ -127,7 +133,8 @@ class Journal:
         """Removes all that is kept."""
         self._pending, self._state = [], None
         self._known, self._states = {}, {}
-        if self._files:
+        # A process that was killed may have left files that are entered no more.
+        if self._files or (self._folder.path / self._where).exists():
             self._folder.remove_folder(self._where)
             self._files = self._turn = 0
 
@@ -168,7 +175,7 @@ class Journal:
             for place, (_, entry) in enumerate(kept):
                 for leaf, array in enumerate(entry.arrays):
                     arrays[f"{place}.{leaf}"] = array
-            arrays["calls"] = np.array([_digest(call) for call, _ in kept], "U64")
+            arrays["calls"] = np.array([self._digest(call) for call, _ in kept], "U64")
             arrays["seconds"] = np.array([entry.seconds for _, entry in kept])
         self._folder.write_npz(f"{self._where}/{name}.npz", arrays)
 
@@ -181,6 +188,27 @@ class Journal:
         for stored in sorted(states, key=lambda each: int(each["turn"])):
             self._states |= _entries(stored)
             self._turn = int(stored["turn"]) + 1
+
+    def _digest(self, call: keeping.Call) -> str:
+        """Returns a checksum of all that the result of a call depends on."""
+        # Most calls of a stage have the same parameters, which may be large.
+        params, known = self._params
+        if call.params is not params:
+            known = _checksum(*jax.tree.flatten(call.params))
+            fixed = all(isinstance(x, jax.Array) for x in jax.tree.leaves(call.params))
+            self._params = (call.params, known) if fixed else (None, b"")
+        leaves, tree = jax.tree.flatten(call.examples)
+        arguments = (shapes_of(call.params), _key_like(), shapes_of(call.examples, 1))
+        digest = hashlib.sha256(known)
+        digest.update(
+            f"{__version__} {jax.__version__} {jax.default_backend()} "
+            f"{jax.device_count()} {call.together} ".encode()
+        )
+        digest.update(of_jaxpr(_program, call.function, *arguments))
+        digest.update(_ADDRESS.sub("", f"{call.function!r}").encode())
+        varying = [jax.random.key_data(call.key), call.ids, *leaves]
+        digest.update(_checksum(varying, tree))
+        return digest.hexdigest()
 
     def _stored(self, name: str) -> dict[str, np.ndarray] | None:
         file = f"{self._where}/{name}.npz"
@@ -200,20 +228,14 @@ def _entries(stored: dict[str, np.ndarray]) -> dict[str, _Entry]:
     return found
 
 
-def _digest(call: keeping.Call) -> str:
-    """Returns a checksum of all that the result of a call depends on."""
-    digest = hashlib.sha256(
-        f"{jax.default_backend()} {jax.device_count()} {call.together} ".encode()
-    )
-    leaves, tree = jax.tree.flatten((call.params, call.examples))
-    arguments = (shapes_of(call.params), _key_like(), shapes_of(call.examples, 1))
-    digest.update(of_jaxpr(_text, call.function, *arguments).encode())
-    digest.update(_ADDRESS.sub("", f"{call.function!r} {tree}").encode())
-    for leaf in (jax.random.key_data(call.key), call.ids, *leaves):
+def _checksum(leaves: Sequence[Any], tree: Any) -> bytes:
+    """Returns a checksum of a tree's arrays and of its form."""
+    digest = hashlib.sha256(_ADDRESS.sub("", str(tree)).encode())
+    for leaf in leaves:
         array = np.ascontiguousarray(leaf)
         digest.update(f"{array.dtype} {array.shape} ".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+    return digest.digest()
 
 
 @functools.cache
@@ -221,6 +243,12 @@ def _key_like() -> Any:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _text(jaxpr: Any) -> str:
-    """Returns the text of a program, the same in every process."""
-    return _ADDRESS.sub("", str(jaxpr))
+def _program(closed: Any) -> bytes:
+    """Returns a checksum of a program, the same in every process."""
+    arrays = [leaf for leaf in closed.consts if hasattr(leaf, "dtype")]
+    keys = [jax.random.key_data(x) if _is_key(x) else x for x in arrays]
+    return _checksum(keys, str(closed.jaxpr))
+
+
+def _is_key(array: Any) -> bool:
+    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)

@@ -49,6 +49,8 @@ class GracefulStop:
     )
     SECONDS = 8.0
     """From a signal to the end of a process that has not ended by itself."""
+    ONE_SECONDS = 1.0
+    """Signals within it count as one."""
     OTHERS_SECONDS = 3.0
     """From the end of another process of the job to that of this one."""
 
@@ -113,7 +115,7 @@ class GracefulStop:
 
     def _watch(self) -> None:
         """Ends the process some time after the first signal, or at the second."""
-        deadline, received = float("inf"), 0
+        deadline, first = float("inf"), None
         others, ended = devices.Watch(), 0.0
         while (left := deadline - time.monotonic()) > 0:
             ready, _, _ = select.select([self._pipe[0]], [], [], min(left, 1.0))
@@ -122,10 +124,12 @@ class GracefulStop:
                 return
             # Python writes the numbers of all signals that it has handlers for.
             own = [number for number in numbers if number in self._previous]
-            received += len(own)
-            if received > 1:
-                _end(own[-1])
-            number = own[0] if own else devices.heard()
+            if own:
+                # One request may come twice, as from a shell's job control.
+                first = first or time.monotonic()
+                if time.monotonic() - first > self.ONE_SECONDS:
+                    _end(own[-1])
+            number = own[0] if own else self.signal or devices.heard()
             if not ended and (reason := others.lost(time.monotonic())):
                 # Whoever makes the same mistake says so itself.
                 ended = time.monotonic() + self.OTHERS_SECONDS
@@ -187,6 +191,7 @@ class Pause:
         """Takes what tells of signals, and what returns seconds."""
         self._stop, self._clock = stop, clock
         self._looked = self._stored = clock()
+        self._storing, self._cost = False, 0.0
         self._count = 0
         self.units = 1
         """How much may be done until the next look, in the loop's own units."""
@@ -202,11 +207,15 @@ class Pause:
         if units is not None and self._count < self.units and not alone:
             return Look(False, False)
         now = self._clock()
+        if self._storing:
+            # What takes long to store is stored less often.
+            self._stored, self._cost = now, now - self._looked
+            self._storing = False
         told = devices.gathered(
             [
                 self._stop.signal or 0,
                 now - self._looked,
-                now - self._stored >= self.STORE_SECONDS,
+                now - self._stored >= max(self.STORE_SECONDS, 10 * self._cost),
             ]
         )
         stop = self._stop.agree(int(told[:, 0].max()))
@@ -217,6 +226,5 @@ class Pause:
             self.units = max(1, min(int(rate), 2 * self.units))
             self._count = 0
         self._looked = now
-        if store:
-            self._stored = now
+        self._storing = store
         return Look(stop, store)

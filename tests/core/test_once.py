@@ -44,12 +44,12 @@ def test_a_program_is_what_it_is_without_it():
     assert text(Once(plain)) == text(plain) != ""
 
 
-def test_a_jaxpr_is_looked_at_once_for_a_shape():
+def test_a_program_is_looked_at_once_for_a_shape():
     looks = []
 
-    def look(jaxpr):
+    def look(closed):
         looks.append(1)
-        return len(jaxpr.eqns)
+        return len(closed.jaxpr.eqns)
 
     assert of_jaxpr(look, jnp.negative, X) == 1
     assert of_jaxpr(look, jnp.negative, X + 1) == 1

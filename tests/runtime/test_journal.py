@@ -186,3 +186,25 @@ def test_the_time_of_what_was_recalled_counts(tmp_path, looks):
         _work()
         assert keeping.recalled_seconds() >= 4
     assert keeping.recalled_seconds() == 0 and keeping.keeper() is None
+
+
+def _adding(held):
+    held = jnp.asarray(held, jnp.float32)
+    return lambda params, key, example: params * example + held
+
+
+def test_what_a_function_holds_is_part_of_a_call(tmp_path, looks):
+    """Two functions of one text, which differ in an array that they hold."""
+
+    def work(held):
+        function, params = _adding(held), jnp.float32(2.0)
+        return batching.map_examples(function, params, EXAMPLES, key=KEY, batch_size=2)
+
+    expected = work([3.0, 4.0])
+    looks([Look(False, False), Look(True, False)])
+    with pytest.raises(Interrupted):
+        with Journal(Artefacts(tmp_path), "attack", GracefulStop()):
+            work([1.0, 2.0])
+    looks([])
+    with Journal(Artefacts(tmp_path), "attack", GracefulStop()):
+        _same(work([3.0, 4.0]), expected)

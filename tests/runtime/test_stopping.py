@@ -68,11 +68,23 @@ with GracefulStop() as stop:
     while not stop.requested:
         pass
     print("first", flush=True)
+    time.sleep(1.2)
     os.kill(os.getpid(), signal.SIGUSR1)
     time.sleep(60)
 """)
     assert done.stdout == "first\n"
     assert done.returncode == 128 + signal.SIGUSR1
+
+
+def test_a_request_that_comes_twice_is_one():
+    done = _ended("""
+with GracefulStop() as stop:
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+    assert stop.requested and stop.signal == signal.SIGTERM
+""")
+    assert done.stdout == "alive\n" and done.returncode == 0
 
 
 @pytest.mark.parametrize("number", GracefulStop.SIGNALS)
