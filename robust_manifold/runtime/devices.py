@@ -26,6 +26,8 @@ _TOLD_SECONDS = 10.0
 """Of waiting for the other processes, before it is told."""
 _LOST_SECONDS = 20.0
 """After which a process that gives no sign of life counts as ended."""
+_JOINED = threading.Event()
+"""Set once this process has met the others."""
 
 
 class Job(NamedTuple):
@@ -55,6 +57,8 @@ def initialise(*, compilation_cache: bool = True) -> None:
         return
     if not jax.distributed.is_initialized() and (job := job_of(os.environ)):
         _join(job)
+    if jax.distributed.is_initialized():
+        _JOINED.set()
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
@@ -245,17 +249,21 @@ class Watch:
         return None
 
 
+def _client() -> Any:
+    # JAX aborts a process that asks it before it is connected.
+    return distributed.global_state.client if _JOINED.is_set() else None
+
+
 def _put(folder: str, value: str) -> None:
-    job = distributed.global_state
-    if job.client is not None:
+    if (client := _client()) is not None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            key = f"{folder}/{job.process_id}"
-            job.client.key_value_set(key, value, allow_overwrite=True)
+            key = f"{folder}/{distributed.global_state.process_id}"
+            client.key_value_set(key, value, allow_overwrite=True)
 
 
 def _get(folder: str) -> dict[str, str]:
     """Returns what the processes have put, by their numbers."""
-    if (client := distributed.global_state.client) is not None:
+    if (client := _client()) is not None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             found = client.key_value_dir_get(folder)
             return {key.rpartition("/")[2]: value for key, value in found}

@@ -71,8 +71,8 @@ class Journal:
         self._since = clock()
         self._pending: list[tuple[keeping.Call, _Entry]] = []
         self._state: tuple[keeping.Call, _Entry] | None = None
-        self._known: dict[str, _Entry] = {}
-        self._states: dict[str, _Entry] = {}
+        self._known: dict[str, list[_Entry]] = {}
+        self._states: dict[str, list[_Entry]] = {}
         self._files = self._turn = 0
         self._params: tuple[Any, bytes] = None, b""
         self._read()
@@ -93,7 +93,7 @@ class Journal:
             # Its steps take another time than those of the loop before it.
             self._pause.restart()
         known = self._known if whole else self._states
-        found = known.pop(self._digest(call), None) if known else None
+        found = _popped(known, self._digest(call)) if known else None
         # Where one process computes, the others must: they meet in the programs.
         if known and not devices.gathered([found is not None]).all():
             found = None
@@ -126,6 +126,7 @@ class Journal:
             self._state = call, _Entry(arrays(), seconds)
         if any(look):
             self._enter()
+            self._pause.stored()
         if look.stop:
             raise Interrupted(f"{self._name} stopped in the middle of its work")
 
@@ -182,11 +183,13 @@ class Journal:
     def _read(self) -> None:
         """Reads what an earlier process has written."""
         while (stored := self._stored(f"{self._files:05d}")) is not None:
-            self._known |= _entries(stored)
+            # A call that is made twice is kept twice.
+            for call, entry in _entries(stored):
+                self._known.setdefault(call, []).append(entry)
             self._files += 1
         states = [stored for n in (0, 1) if (stored := self._stored(f"state-{n}"))]
         for stored in sorted(states, key=lambda each: int(each["turn"])):
-            self._states |= _entries(stored)
+            self._states |= {call: [entry] for call, entry in _entries(stored)}
             self._turn = int(stored["turn"]) + 1
 
     def _digest(self, call: keeping.Call) -> str:
@@ -215,16 +218,24 @@ class Journal:
         return self._folder.read_npz(file) if self._folder.has(file) else None
 
 
-def _entries(stored: dict[str, np.ndarray]) -> dict[str, _Entry]:
-    """Returns what a file holds, by the digests of the calls."""
-    found = {}
+def _popped(known: dict[str, list[_Entry]], call: str) -> _Entry | None:
+    """Returns an entry of a call, and takes it out; None where there is none."""
+    entries = known.pop(call, [])
+    if entries[1:]:
+        known[call] = entries[1:]
+    return next(iter(entries), None)
+
+
+def _entries(stored: dict[str, np.ndarray]) -> list[tuple[str, _Entry]]:
+    """Returns what a file holds, with the digests of the calls."""
+    found = []
     for place, (call, seconds) in enumerate(
         zip(stored["calls"], stored["seconds"], strict=True)
     ):
         arrays = []
         while f"{place}.{len(arrays)}" in stored:
             arrays.append(stored[f"{place}.{len(arrays)}"])
-        found[str(call)] = _Entry(arrays, float(seconds))
+        found.append((str(call), _Entry(arrays, float(seconds))))
     return found
 
 

@@ -191,8 +191,7 @@ class Pause:
         """Takes what tells of signals, and what returns seconds."""
         self._stop, self._clock = stop, clock
         self._looked = self._stored = clock()
-        self._storing, self._cost = False, 0.0
-        self._count = 0
+        self._cost, self._count = 0.0, 0
         self.units = 1
         """How much may be done until the next look, in the loop's own units."""
 
@@ -207,10 +206,6 @@ class Pause:
         if units is not None and self._count < self.units and not alone:
             return Look(False, False)
         now = self._clock()
-        if self._storing:
-            # What takes long to store is stored less often.
-            self._stored, self._cost = now, now - self._looked
-            self._storing = False
         told = devices.gathered(
             [
                 self._stop.signal or 0,
@@ -226,5 +221,11 @@ class Pause:
             self.units = max(1, min(int(rate), 2 * self.units))
             self._count = 0
         self._looked = now
-        self._storing = store
         return Look(stop, store)
+
+    def stored(self) -> None:
+        """Is told that what the last look asked for has been stored."""
+        now = self._clock()
+        # What takes long to store is stored less often.
+        self._cost = now - self._looked
+        self._stored = self._looked = now

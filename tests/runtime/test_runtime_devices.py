@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -117,6 +118,8 @@ def job(monkeypatch):
     state, client = devices.distributed.global_state, Client()
     monkeypatch.setattr(state, "client", client)
     monkeypatch.setattr(state, "num_processes", 2)
+    monkeypatch.setattr(devices, "_JOINED", threading.Event())
+    devices._JOINED.set()
     return lambda number: monkeypatch.setattr(state, "process_id", number)
 
 
@@ -124,6 +127,17 @@ def test_a_signal_is_heard_in_all_processes(job):
     job(1)
     devices.tell(15)
     job(0)
+    assert devices.heard() == 15
+
+
+def test_nothing_is_asked_of_a_job_that_is_not_joined_yet(job):
+    # JAX has a client before that is connected, and aborts a process that asks it.
+    job(1)
+    devices.tell(15)
+    devices._JOINED.clear()
+    assert devices.heard() == 0
+    devices.tell(2)
+    devices._JOINED.set()
     assert devices.heard() == 15
 
 
@@ -191,8 +205,10 @@ def test_a_cluster_is_joined_first(calls, monkeypatch):
     # SIGTERM stays ours.
     assert calls[0] == ("jax_enable_preemption_service", False)
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(devices, "_JOINED", threading.Event())
     calls.clear()
     devices.initialise()
+    assert devices._JOINED.is_set()
     assert not [call for call in calls if isinstance(call, dict)]
 
 

@@ -150,12 +150,28 @@ def test_a_loop_looks_up_about_once_a_second_and_stores_in_time():
         if pause._looked != before:
             looked.append(clock.now)
         if look.store:
+            pause.stored()
             stored.append(clock.now)
     gaps = [b - a for a, b in zip(looked, looked[1:], strict=False)]
     assert max(gaps) <= 1.01
     assert 100 <= len(looked) <= 120
     gaps = [b - a for a, b in zip([0.0, *stored], stored, strict=False)]
     assert len(gaps) == 2 and max(gaps) <= Pause.STORE_SECONDS + 1
+
+
+def test_what_takes_long_to_store_is_stored_less_often():
+    clock, stored = _Clock(), []
+    pause = Pause(GracefulStop(), clock=clock)
+    for _ in range(1000):
+        clock.now += 1.0
+        if pause.look().store:
+            stored.append(clock.now)
+            clock.now += 10.0
+            pause.stored()
+    # 45 s at first, then ten times what it took, beside that.
+    assert [b - a for a, b in zip([0.0, *stored], stored, strict=False)][:4] == [
+        *(45.0, 110.0, 110.0, 110.0)
+    ]
 
 
 def test_alone_a_signal_is_seen_at_once():

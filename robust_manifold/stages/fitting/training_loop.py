@@ -105,6 +105,7 @@ def train(context: Context, task: Task) -> Any:
                 _save(
                     context, checkpoints, step, state, {_PENDING: 1.0} if whole else {}
                 )
+                pause.stored()
             if look.stop:
                 raise Interrupted(f"{stage} stopped after step {step} of {task.steps}")
             if whole:
