@@ -6,7 +6,7 @@ WORKDIR ?= runs/mnist_quick
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=8 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart reproduce results bench docs test test-all lint format clean
+.PHONY: help quickstart reproduce results bench docs test test-all test-cluster lint format clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -108,6 +108,10 @@ test: $(VENV)/.develop ## Run the test suite
 
 test-all: $(VENV)/.develop ## Run the slow tests, too, as users' programs are compiled, with coverage
 	JAX_PLATFORMS=cpu $(PYTEST) -m 'slow or not slow' --cov --cov-report=term:skip-covered
+	tests/cluster/slurm.sh
+
+test-cluster: $(VENV)/.develop ## Run jobs of a real SLURM on this machine, as root; Debian's is installed if there is none
+	tests/cluster/slurm.sh --install
 
 lint: $(VENV)/.develop ## Check style, types and layers
 	$(BIN)/ruff format --check .

@@ -239,8 +239,8 @@ def test_a_kill_between_any_two_steps_leaves_old_new_or_nothing(
         assert again.read_text("a.txt") in (("new",) if finished else ("old", "new"))
     else:
         assert not finished
-    # Three files are synced, replaced and their folder synced: the checksums without the
-    # old one, it, the checksums.
+    # The checksums without the old one, it, the checksums: each is synced and replaced,
+    # and then its folder is synced.
     assert finished == (number >= 9)
     assert not list(store.path.glob(".*"))
 
