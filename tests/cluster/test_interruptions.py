@@ -1,4 +1,4 @@
-"""Runs that are ended at random moments; benchmarks/interruptions.py tries many more."""
+"""Runs that are ended at random moments; benchmarks/interruptions.py tries more."""
 
 import pathlib
 import subprocess
