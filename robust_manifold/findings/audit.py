@@ -98,8 +98,9 @@ def find(context: Context) -> list[str]:
     with Pace("audit", "checks", _parts(context)) as pace:
         for column in context.columns:
             file = _file(column)
+            count = len(_wanted(context, column))
             if not (stored := context.folder.has(file)):
-                tell = functools.partial(_tell, pace, column)
+                tell = functools.partial(_tell, pace, column, count)
                 checks = [check._asdict() for check in _checks(context, column, tell)]
                 context.folder.write_json(file, checks)
                 devices.barrier(f"{file} written")
@@ -108,7 +109,6 @@ def find(context: Context) -> list[str]:
                 for check in context.folder.read_json(file)
             ]
             files.append(file)
-            count = len(_wanted(context, column))
             pace.advance(column, count, stored, show=("column", column.text))
             if context.stop.requested:
                 raise Interrupted(f"stopped after {file}")
@@ -131,10 +131,9 @@ def _file(column: Column) -> str:
     return f"audit/{folder_name(column.text)}.json"
 
 
-def _tell(pace: Pace, column: Column, made: int, of: int) -> None:
-    """Tells how many checks of a column have been made."""
-    del of
-    pace.within({column: made}, show=("column", column.text))
+def _tell(pace: Pace, column: Column, count: int, made: int, of: int) -> None:
+    """Tells how far the checks of a column are; those that cannot be made take none."""
+    pace.within({column: count * made // of}, show=("column", column.text))
 
 
 def _wanted(context: Context, column: Column) -> set[str]:

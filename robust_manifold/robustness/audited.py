@@ -104,7 +104,7 @@ def audited(
             ),
             checks=names,
             examples=size.examples,
-            on_check=lambda done, of: tell(done, ""),
+            on_check=lambda done, of: tell(done, "", of),
         )
     return sorted(checks, key=lambda check: check.verdict != "FLAG")
 

@@ -82,21 +82,11 @@ def made(
             on_share=told,
         )
     clean = _clean(subject, part, _KEYS if fresh else 1)
-    budgets = [_renamed(each, judged.bare) for each in found.budgets]
+    budgets = found.budgets
     if not fresh:
         # A clean image that a defence rejects is lost, attacked or not.
         budgets = [each._replace(rate=np.maximum(each.rate, clean)) for each in budgets]
     return Round(clean, tuple(budgets), found.tried, time.perf_counter() - start)
-
-
-def _called(member: str, bare: bool) -> str:
-    """Returns what a user calls a member: without a defence there is but one way."""
-    return member.replace("unrolled,", "its gradient,", 1) if bare else member
-
-
-def _renamed(found: AtBudget, bare: bool) -> AtBudget:
-    shares = [s._replace(member=_called(s.member, bare)) for s in found.shares]
-    return found._replace(shares=tuple(shares))
 
 
 class _Shares:
@@ -104,7 +94,6 @@ class _Shares:
 
     def __init__(self, wanted: Cascade, subject: Subject, tell: Tell):
         self._most = wanted.most_shares(subject.judged.defence, subject.donors)
-        self._bare = subject.judged.bare
         self._tell, self._budgets = tell, list(wanted.budgets)
         self._budget: Budget | None = None
         self._count = 0
@@ -114,7 +103,7 @@ class _Shares:
             self._budget, self._count = budget, 0
         self._count += 1
         done = self._budgets.index(budget) + min(1, self._count / self._most)
-        self._tell(done / len(self._budgets), _called(share.member, self._bare))
+        self._tell(done / len(self._budgets), share.member)
 
 
 def _clean(subject: Subject, part: Part, count: int) -> np.ndarray:

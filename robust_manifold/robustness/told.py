@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import console
@@ -10,6 +10,13 @@ from robust_manifold.runtime.progress import Progress
 
 OnProgress: TypeAlias = Callable[[int, int, str], None] | Literal["print"] | None
 """Is called with what is done, how much there is, and what is being done."""
+
+
+class Tell(Protocol):
+    """Tells how far something has come."""
+
+    def __call__(self, done: int, doing: str, of: int = ...) -> None:
+        """Takes the units that are done, what was done last, and units in all."""
 
 
 def check(on_progress: Any) -> None:
@@ -25,7 +32,7 @@ def check(on_progress: Any) -> None:
 @contextlib.contextmanager
 def telling(
     on_progress: OnProgress, label: str, of: int, unit: str, *, start: int = 0
-) -> Iterator[Callable[[int, str], None]]:
+) -> Iterator[Tell]:
     """Yields what is called with the units that are done, and what was done last.
 
     Args:
@@ -36,14 +43,14 @@ def telling(
       start: units that were done before.
     """
     if on_progress is None:
-        yield lambda done, doing: None
+        yield lambda done, doing, of=of: None
     elif callable(on_progress):
-        yield lambda done, doing: on_progress(done, of, doing or label)
+        yield lambda done, doing, of=of: on_progress(done, of, doing or label)
     else:
         with console.printed(), Progress(of, label, unit, start=start) as progress:
 
-            def tell(done: int, doing: str) -> None:
+            def tell(done: int, doing: str, of: int = of) -> None:
                 values: dict[str, Any] = {"by": doing} if doing else {}
-                progress.update(done, **values)
+                progress.chunk(done, of, **values)
 
             yield tell

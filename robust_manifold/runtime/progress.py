@@ -101,14 +101,14 @@ class Progress:
         if self._enabled and self._now - self._printed >= wait:
             self._print(self.line())
 
-    def chunk(self, done: int, total: int) -> None:
+    def chunk(self, done: int, total: int, **values: Any) -> None:
         """Reports that `done` units of `total` are done, as `on_chunk` of long calls.
 
         with Progress(len(images), "attack", "images") as progress:
             attacks.craft(..., on_chunk=progress.chunk)
         """
         self._total = total
-        self.update(done)
+        self.update(done, **values)
 
     def line(self, *, final: bool = False, since: float = 0.0) -> str:
         """Returns the report: count, share, rate, time left or taken, and values.
@@ -148,7 +148,9 @@ class Progress:
         if self._bar is None:
             console.info(f"{self._label}  {line}")
         else:
-            self._bar.update(self._task, completed=self._done, line=line)
+            self._bar.update(
+                self._task, completed=self._done, total=self._total, line=line
+            )
 
     def __enter__(self) -> "Progress":
         if self._enabled and console.is_terminal():

@@ -266,8 +266,8 @@ def test_misuse_is_one_sentence():
         evaluation.OwnAttack(print, 1.0, "l0")
 
 
-def test_each_check_is_told_of():
+def test_each_check_that_can_be_made_is_told_of():
     told = []
-    wanted = {gradients.PROBABILITIES, gradients.CROSS_ENTROPY}
+    wanted = {gradients.PROBABILITIES, gradients.CROSS_ENTROPY, repetition.BATCH_MATES}
     audit(checks=wanted, on_check=lambda made, of: told.append((made, of)))
     assert told == [(1, 2), (2, 2)]

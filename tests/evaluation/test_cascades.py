@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robust_manifold import defenses
+from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import Networks
 from robust_manifold.defenses import (
@@ -337,6 +338,36 @@ def test_a_bare_network_gets_the_steps_of_auto_attack():
     assert EFFORTS["standard"].against(Rounding()) == EFFORTS["standard"]
     few = EFFORTS["quick"].against(defenses.NoDefense())
     assert (few.all_steps, few.boundary_steps, few.queries) == (0, 0, 200)
+
+
+def test_a_bare_network_has_one_gradient_whose_streams_are_those_of_its_spec(
+    monkeypatch,
+):
+    streams = []
+    stream = keys.stream
+
+    def noted(key, name):
+        streams.append(name)
+        return stream(key, name)
+
+    monkeypatch.setattr(keys, "stream", noted)
+    images, labels, _ = _images()
+    effort = dataclasses.replace(TINY, steps=1, boundary_steps=2)
+    at, told = [Budget("l2", 0.1)], []
+    for judged in (_bare(), dataclasses.replace(_bare(), defence=Rounding())):
+        found = cascade(
+            _keyed(judged, len(labels)), images, labels, at, key=KEY, effort=effort
+        )
+        told.append([share.member for share in found.budgets[0].shares])
+    bare, defended = told
+    assert bare[2:] == [
+        "its gradient, 2 steps from the worst so far",
+        "its gradient, 2 steps from another class",
+        "its gradient, 2 steps to the nearest boundaries",
+    ]
+    assert not any("its gradient" in name for name in (*defended, *streams))
+    assert "l2 unrolled, 2 steps from the worst so far" in streams
+    assert "l2 unrolled, 2 steps to the nearest boundaries" in streams
 
 
 def test_the_nearest_boundaries_are_found():

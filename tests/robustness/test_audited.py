@@ -35,7 +35,7 @@ def checks(monkeypatch):
     others = tuple(name for name in AUDIT_CHECKS if name not in OF_PROJECTIONS)
     monkeypatch.setattr(audited, "_STANDARD", audited._Size(8, others))
 
-    def made(defence):
+    def made(defence, on_progress=None):
         spanner = Spanner(plane, (2,)), SpannerParams(RANGE)
         networks = {"generator": spanner}
         key = jax.random.key(0)
@@ -43,7 +43,9 @@ def checks(monkeypatch):
         rows = {"attacks": "fgsm(epsilon=0.1)", "adversaries": "oblivious"}
         wanted = asked(rows, {}, EFFORT, subject.judged.defence)
         first = Round(np.zeros(8), (), (), 0.0)
-        found = audited.audited(subject, wanted, first, IMAGES, LABELS, EFFORT, None)
+        found = audited.audited(
+            subject, wanted, first, IMAGES, LABELS, EFFORT, on_progress
+        )
         return {check.name: check for check in found}
 
     return made
@@ -73,4 +75,8 @@ def test_a_search_that_ends_too_soon_is_flagged(checks):
 
 
 def test_what_does_not_project_has_no_projections(checks):
-    assert {check.verdict for check in checks(None).values()} == {"SKIPPED"}
+    told = []
+    found = checks(None, lambda *progress: told.append(progress))
+    assert {check.verdict for check in found.values()} == {"SKIPPED"}
+    # None was made, so there is nothing to tell of.
+    assert not told

@@ -15,11 +15,16 @@ from robust_manifold.core.criterion import Criterion, checked_criterion
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import is_whole
 from robust_manifold.core.types import Params, PRNGKey
-from robust_manifold.evaluation.audits.check import Check
+from robust_manifold.evaluation.audits.check import Check, skipped
 from robust_manifold.evaluation.audits.own_attack import OwnAttack
 from robust_manifold.evaluation.audits.probe import Projection
 from robust_manifold.evaluation.audits.runs import Network, Runs
-from robust_manifold.evaluation.audits.suites import SUITES, Given, PairsFound
+from robust_manifold.evaluation.audits.suites import (
+    SUITES,
+    Given,
+    PairsFound,
+    missing,
+)
 
 DEFAULT_ATTACK = attacks.PGD(epsilon=0.1, steps=20)
 """The attack that is audited by default."""
@@ -77,7 +82,8 @@ def audit(
       checks: the names of those to make; by default all of `NAMES`.
       examples: images used, from the first.
       queries: of the random search, an image.
-      on_check: called with (checks made, all that are wanted) after each.
+      on_check: called after each check with how many were made, and how many of those
+        that are wanted what was given allows.
 
     Raises:
       UsageError: for images, labels or logits of the wrong shape, type or range, for
@@ -120,8 +126,10 @@ def audit(
         undefended=undefended,
         queries=queries,
     )
-    given, wanted = Given(batched, projection, pairs), set(checks)
-    made: dict[str, Check] = {}
+    given = Given(batched, projection, pairs)
+    wanted, without = set(checks), missing(runs, given)
+    made = {name: skipped(name, without[name]) for name in wanted & set(without)}
+    wanted, begun = wanted - set(without), len(made)
     for suite in SUITES:
         if not wanted & set(suite.names):
             continue
@@ -130,8 +138,8 @@ def audit(
                 continue
             made[check.name] = check
             if on_check is not None:
-                on_check(len(made), len(wanted))
-    return [made[name] for name in NAMES if name in wanted]
+                on_check(len(made) - begun, len(wanted))
+    return [made[name] for name in NAMES if name in made]
 
 
 def _check_attack(attack: Any) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from robust_manifold.attacks import Attack
 from robust_manifold.attacks.random import Apply, bound, outputs_of
 from robust_manifold.core import keys
 from robust_manifold.core.criterion import MISCLASSIFIED
@@ -54,6 +55,29 @@ class Given(NamedTuple):
     batched: Callable[[Params, Any], Any] | None
     projection: probe.Projection | None
     pairs: PairsFound | None
+
+
+def missing(runs: Runs, given: Given) -> dict[str, str]:
+    """Returns the checks that need what was not handed in, and what that is."""
+    no_view = runs.view is None
+    defended = gradients.of_stage(gradients.DEFENDED)
+    seen = gradients.of_stage(gradients.SEEN)
+    batches = (repetition.BATCH_MATES, repetition.TRAINING_MODE)
+    pairs = (projections.PAIRS, projections.JUDGE)
+    needs = (
+        (runs.undefended is None, _NO_BARE, (ordering.TRANSFER, defended)),
+        (no_view or isinstance(runs.attack, OwnAttack), _NO_VIEW, (ordering.VIEW,)),
+        (no_view, "no view was given", (seen,)),
+        (given.batched is None, "no function of a batch was given", batches),
+        (given.projection is None, "no projection was given", _PROJECTED),
+        (given.pairs is None, "no latent pairs were given", pairs),
+    )
+    return {name: reason for absent, reason, own in needs if absent for name in own}
+
+
+_NO_BARE = "no undefended classifier was given"
+_NO_VIEW = "the attack has no view"
+_UNWANTED = "what is missing is not wanted"
 
 
 def _budgets(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
@@ -120,25 +144,21 @@ def _orders(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check
             weaker=f"random search with {runs.queries} queries",
         )
     if ordering.TRANSFER in wanted:
-        if runs.undefended is None:
-            yield skipped(ordering.TRANSFER, "no undefended classifier was given")
-        else:
-            yield order(
-                ordering.TRANSFER,
-                runs.main.broken,
-                runs.transferred,
-                weaker="the attack made on the undefended classifier",
-            )
+        yield order(
+            ordering.TRANSFER,
+            runs.main.broken,
+            runs.transferred,
+            weaker="the attack made on the undefended classifier",
+        )
     if ordering.NOISE in wanted:
         yield order(
             ordering.NOISE, runs.main.broken, runs.noise, weaker="noise of that size"
         )
     if ordering.VIEW in wanted:
-        if runs.view is None or isinstance(runs.attack, OwnAttack):
-            yield skipped(ordering.VIEW, "the attack has no view")
-        elif not _passes_back(runs.apply, runs):
+        if not _passes_back(runs.apply, runs):
             yield skipped(ordering.VIEW, "the classifier has no gradient of its own")
         else:
+            assert isinstance(runs.attack, Attack), _UNWANTED
             own = runs.made(runs.attack, blind=True)
             yield ordering.view_against_gradient(runs.main.broken, own.broken)
 
@@ -188,10 +208,8 @@ def _gradients(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Ch
         also = stage == figure and gradients.CROSS_ENTROPY in wanted
         if name not in wanted and not also:
             continue
-        if network is None:
-            missing = "view" if stage == gradients.SEEN else "undefended classifier"
-            yield skipped(name, f"no {missing} was given")
-        elif not _passes_back(network.apply, runs, network.params):
+        assert network is not None, _UNWANTED
+        if not _passes_back(network.apply, runs, network.params):
             told = f"{stage} holds a loop that no gradient passes back through"
             yield judged(True, name, 1.0, f"{told[0].upper()}{told[1:]}.")
             if also:
@@ -296,13 +314,11 @@ def _repeated(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Che
     names = (repetition.BATCH_MATES, repetition.TRAINING_MODE)
     if not set(names) & set(wanted):
         return
-    if given.batched is None:
-        for name in names:
-            yield skipped(name, "no function of a batch was given")
-        return
+    batched = given.batched
+    assert batched is not None, _UNWANTED
 
     def ask(images: np.ndarray) -> np.ndarray:
-        return np.asarray(given.batched(runs.params, jnp.asarray(images)))  # type: ignore[misc]
+        return np.asarray(batched(runs.params, jnp.asarray(images)))
 
     together, few = ask(runs.images), runs.images[:8]
     alone = np.concatenate([ask(image[None]) for image in few])
@@ -332,10 +348,7 @@ _PROJECTED = (
 
 
 def _projected(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
-    if given.projection is None:
-        for name in _PROJECTED:
-            yield skipped(name, "no projection was given")
-        return
+    assert given.projection is not None, _UNWANTED
     projection, key = given.projection, keys.stream(runs.key, "projections")
 
     def project(images: np.ndarray) -> Any:
@@ -364,10 +377,7 @@ def _projected(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Ch
 
 def _paired(runs: Runs, given: Given, wanted: Collection[str]) -> Iterator[Check]:
     del wanted
-    if given.pairs is None:
-        for name in (projections.PAIRS, projections.JUDGE):
-            yield skipped(name, "no latent pairs were given")
-        return
+    assert given.pairs is not None, _UNWANTED
     found, eta, norm, judge = given.pairs
     yield projections.pairs_hold(found, eta, norm)
     if judge is None:

@@ -433,9 +433,8 @@ class _Cascade:
         made = member.make(trial)
         broken = standing.take(left, made.images, made.verdict, len(shares))
         seconds = time.perf_counter() - start
-        share = Share(
-            member.name, left.size, broken, made.forwards, made.backwards, seconds
-        )
+        name = member.shown(self.judged)
+        share = Share(name, left.size, broken, made.forwards, made.backwards, seconds)
         shares.append(self._told(budget, share))
 
     def _told(self, budget: Budget, share: Share) -> Share:

@@ -123,7 +123,12 @@ class Member(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """What a table calls it."""
+        """What its random stream hangs on."""
+
+    def shown(self, judged: Judged) -> str:
+        """Returns what a table calls it."""
+        del judged
+        return self.name
 
     @abc.abstractmethod
     def make(self, trial: Trial) -> Made:
@@ -155,19 +160,42 @@ class Handed(Member):
 
 
 @dataclasses.dataclass(frozen=True)
-class Climb(Member):
-    """Auto-PGD on a view of the defence, from a start.
+class ByGradient(Member):
+    """An attack that differentiates a view of the defence.
 
     Attributes:
       adversary: what is differentiated.
       steps: of each run.
+    """
+
+    adversary: defenses.Adversary
+    steps: int
+
+    @property
+    @abc.abstractmethod
+    def manner(self) -> str:
+        """What it does with the gradient."""
+
+    @property
+    def name(self) -> str:
+        """The view as a config writes it, and what is done with its gradient."""
+        return f"{defenses.adversaries.to_string(self.adversary)}, {self.manner}"
+
+    def shown(self, judged: Judged) -> str:
+        """Returns the name; without a defence there is one gradient, by any view."""
+        return f"its gradient, {self.manner}" if judged.bare else self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Climb(ByGradient):
+    """Auto-PGD on a view of the defence, from a start.
+
+    Attributes:
       aim: away from the label, or a run for each of some other classes.
       start: "best", the worst image so far; "random"; "basin", the nearest image of
         another class; or a donor's name.
     """
 
-    adversary: defenses.Adversary
-    steps: int
     aim: Aim = "away"
     start: str = "best"
 
@@ -178,16 +206,15 @@ class Climb(Member):
     }
 
     @property
-    def name(self) -> str:
-        """The view, the aim and the start."""
-        view = defenses.adversaries.to_string(self.adversary)
+    def manner(self) -> str:
+        """The steps, the start and the aim."""
         start = self._starts.get(self.start, f"from images of {self.start}")
         aim = {
             "away": "",
             "nearest": f", aimed at {_NEAREST} classes",
             "all": ", aimed at all",
         }[self.aim]
-        return f"{view}, {self.steps} steps {start}{aim}"
+        return f"{self.steps} steps {start}{aim}"
 
     def suits(self, trial: Trial) -> bool:
         """Returns whether there is a start of this kind, and classes to aim at."""
@@ -241,25 +268,18 @@ class Climb(Member):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boundary(Member):
+class Boundary(ByGradient):
     """The fast adaptive boundary attack on a view, at the nearest boundaries.
 
     It goes by the linearised boundaries, not by a loss: on networks whose loss hardly
-    rises anywhere it finds what a climb does not.
-
-    Attributes:
-      adversary: what is differentiated.
-      steps: of each run; there is one for each of some other classes.
+    rises anywhere it finds what a climb does not.  There is a run for each of some
+    other classes.
     """
 
-    adversary: defenses.Adversary
-    steps: int
-
     @property
-    def name(self) -> str:
-        """The view and the attack."""
-        view = defenses.adversaries.to_string(self.adversary)
-        return f"{view}, {self.steps} steps to the nearest boundaries"
+    def manner(self) -> str:
+        """The steps and where they go."""
+        return f"{self.steps} steps to the nearest boundaries"
 
     def make(self, trial: Trial) -> Made:
         """Returns the first images inside the ball, from the clean ones."""
