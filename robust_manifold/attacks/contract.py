@@ -28,6 +28,8 @@ class _Layout(NamedTuple):
     """How it is called, where `{}` stands for its name and `{key}` for its key."""
     argument: Callable[[Any], Any]
     result: Callable[[Any], Any]
+    adapter: str = ""
+    """What makes one of single images of it, where a function of the package does."""
 
 
 def _same(array: Any) -> Any:
@@ -44,18 +46,21 @@ _LAYOUTS = (
         "{}(params, image[None]{key})[0]",
         lambda image: image[None],
         _first,
+        "adapters.batched({}, params)",
     ),
     _Layout(
         "channels first",
         "{}(params, image.transpose(2, 0, 1){key})",
         lambda image: image.transpose(2, 0, 1),
         _same,
+        "adapters.channels_first(({}, params))",
     ),
     _Layout(
         "a batch of images, channels first",
         "{}(params, image.transpose(2, 0, 1)[None]{key})[0]",
         lambda image: image.transpose(2, 0, 1)[None],
         _first,
+        "adapters.channels_first(adapters.batched({}, params))",
     ),
     _Layout(
         "flat images",
@@ -300,10 +305,11 @@ def _of_layout(name: str, apply: Apply, params, image) -> UsageError | None:
         if not _works(apply, params, image, layout):
             continue
         call = layout.call.format(name, key=key)
+        adapter = "" if key else layout.adapter.format(name)
         return UsageError(
             f"{name} takes {layout.what}; allowed: a function of ONE image, here of "
-            f"shape {image.shape}. Wrap it once: def one(params, image{key}): return "
-            f"{call}"
+            f"shape {image.shape}{adapter and f', which {adapter} makes of it'}. Wrap it once: "
+            f"def one(params, image{key}): return {call}"
         )
     turned = jax.ShapeDtypeStruct((*image.shape[1:], image.shape[0]), image.dtype)
     if image.shape[0] in (1, 3) and _works(apply, params, turned):

@@ -48,7 +48,7 @@ def read(
 ) -> Parts:
     """Returns `source.read()`, from the cache if it is there and whole.
 
-    The arrays are equal bit for bit, and read-only if they come from the cache.
+    The arrays are equal bit for bit.
     Of several processes that start on an empty cache one decodes, and the others
     wait for it.  An entry that has been damaged is decoded again, with a warning; a
     cache that cannot be written is done without, with a warning.

@@ -16,6 +16,10 @@ class Damaged(Exception):
     """A file is not what was written; the message says which and how."""
 
 
+_HEADER = 10 + 2**16
+"""Bytes within which the header of a .npy file of format 1.0 ends."""
+
+
 def write_array(path: Path, array: np.ndarray) -> str:
     """Writes a .npy file and returns its SHA-256, without a copy of the array.
 
@@ -39,22 +43,23 @@ def write_array(path: Path, array: np.ndarray) -> str:
 
 
 def read_array(path: Path, sha256: str) -> np.ndarray:
-    """Returns the array of a .npy file, read-only, without a copy of its contents.
+    """Returns the array of a .npy file, without a copy of its contents.
 
     Raises:
       Damaged: if the file is not there, or not the one with this checksum.
     """
     try:
-        content = path.read_bytes()
+        # Bytes that are an array's own may be written to; those of a `read` may not.
+        content = np.fromfile(path, np.uint8)
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from error
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(content.data).hexdigest()
     if found != sha256:
         raise Damaged(f"{path} is damaged (checksum {found[:8]}, stored {sha256[:8]})")
-    file = io.BytesIO(content)
+    file = io.BytesIO(content[:_HEADER].data)
     np.lib.format.read_magic(file)
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+    return content[file.tell() :].view(dtype).reshape(shape)
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:

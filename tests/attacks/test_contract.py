@@ -1,5 +1,7 @@
 """What `apply` may be, and the sentence for each thing that it is not."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,14 @@ def test_another_layout_is_told_and_its_wrapper_works(apply, params, takes, call
     exec(wrapper, names)
     one = names["one"]
     wrapped = Expectation(one) if isinstance(apply, Expectation) else one
-    assert attacked(wrapped, params).logits.shape == (2, 3)
+    logits = attacked(wrapped, params).logits
+    assert logits.shape == (2, 3)
+    # An adapter is named where there is one, and does the same.
+    named = re.search(r"which (.*) makes of it", text)
+    assert (named is None) == ("flat" in takes or wrapped is not one)
+    if named:
+        known = {"adapters": adapters, "apply": apply, "params": params}
+        np.testing.assert_array_equal(attacked(*eval(named[1], known)).logits, logits)
 
 
 def test_images_that_are_channels_first_are_told():

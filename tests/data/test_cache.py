@@ -82,6 +82,8 @@ def test_what_is_kept_is_what_is_decoded(root, image_folder, decodings, said):
     for _ in range(3):
         kept = data.load(source, cache_dir=root, on_progress=lambda *d: seen.append(d))
         assert_equal(kept, plain)
+        # PyTorch warns of arrays that may not be written to.
+        assert kept.train.labels.flags.writeable
         assert seen.pop() == (6, 6) and not seen
     assert len(decodings) == 2
     assert said() == []
