@@ -306,10 +306,11 @@ def _of_layout(name: str, apply: Apply, params, image) -> UsageError | None:
             continue
         call = layout.call.format(name, key=key)
         adapter = "" if key else layout.adapter.format(name)
+        made = adapter and f", which {adapter} makes of it"
         return UsageError(
             f"{name} takes {layout.what}; allowed: a function of ONE image, here of "
-            f"shape {image.shape}{adapter and f', which {adapter} makes of it'}. Wrap it once: "
-            f"def one(params, image{key}): return {call}"
+            f"shape {image.shape}{made}. Wrap it once: def one(params, image{key}): "
+            f"return {call}"
         )
     turned = jax.ShapeDtypeStruct((*image.shape[1:], image.shape[0]), image.dtype)
     if image.shape[0] in (1, 3) and _works(apply, params, turned):
