@@ -99,7 +99,10 @@ def _classes_of(module: Any, image_shape: tuple[int, int, int]) -> int:
     height, width, channels = image_shape
     network = _Torch(module, image_shape, 0)
     images = np.zeros((_PROBED, *image_shape), np.float32)
-    given = f"{_PROBED} images of shape {(channels, height, width)}"
+    given = (
+        f"{_PROBED} images of shape {(channels, height, width)}, from image_shape "
+        f"{image_shape} with channels last"
+    )
     wanted = f"allowed: logits [{_PROBED}, classes], of 2 classes or more"
     try:
         logits = network.tensors(images)[1]

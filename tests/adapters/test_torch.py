@@ -78,7 +78,11 @@ def linear(torch, classes=3):
     [
         (lambda torch: torch.nn.Identity(), "gives (2, 3, 4, 5) for 2 images"),
         (lambda torch: linear(torch, 1), "gives (2, 1) for 2 images"),
-        (lambda torch: torch.nn.Linear(7, 3), "fails on a batch of 2 images of shape"),
+        (
+            lambda torch: torch.nn.Linear(7, 3),
+            "fails on a batch of 2 images of shape (3, 4, 5), from image_shape "
+            "(4, 5, 3) with channels last",
+        ),
         (lambda torch: Function(torch, lambda x: {"logits": x}), "gives a dict"),
         (lambda torch: Function(torch, lambda x: x[0, 0]), "gives (4, 5)"),
         (
