@@ -61,12 +61,17 @@ def cells(line: Line) -> tuple[str, ...]:
 
 
 def broken_lines(evaluation: Record) -> list[str]:
-    """Returns for each budget who broke how many images, most first."""
-    return [
-        f"Broken at {budget_text(line)}: {who(line.broken_by)}."
-        for line in evaluation.lines
-        if line.norm
-    ]
+    """Returns for each budget who broke how many images, most first.
+
+    What is broken is so under every key of a random defence: of others it is told how
+    many some keys break, which accuracy counts by their share.
+    """
+    told = []
+    for at, line in zip(evaluation.budgets, evaluation.lines[1:], strict=True):
+        some = int(((at.rate > 0) & (at.rate < 1)).sum())
+        more = f"; {some:,} more under some keys" if some else ""
+        told.append(f"Broken at {budget_text(line)}: {who(line.broken_by)}{more}.")
+    return told
 
 
 def who(broken_by: Sequence[tuple[str, int]]) -> str:

@@ -71,6 +71,10 @@ def test_it_prints_flags_figures_members_and_cost():
     without = dataclasses.replace(EVALUATION, audit=FLAGS[1:], name="none")
     first, second, *_ = str(without).splitlines()
     assert first == "no defence: 4 images, effort quick"
+    # Of a random defence some images are lost under some keys alone.
+    random = dataclasses.replace(EVALUATION, budgets=(at(0.1, [1, 0.5, 0.25, 0]),))
+    assert "linf 0.1  56.2 %" in str(random)
+    assert "Broken at linf 0.1: 1 clean; 2 more under some keys.\n" in str(random)
     assert second == "No flag in 1 check, which is no proof of robustness."
 
 
