@@ -44,9 +44,10 @@ class _Test(NamedTuple):
 
 
 _OF_BARE = _Test(48, 256, 200, binarisation.CLOSENESS)
-# The published form: behind an inversion the way leads over jumps, and how far a long
-# search goes is luck.
-_OF_DEFENDED = _Test(24, 64, 0, 0.999)
+# Behind an inversion the way leads over jumps, and how far a long search goes is partly
+# luck.  For 16 validation digits, at linf 0.1 | l2 1.5, four climbs of 50 steps came
+# this far for 16 | 16, of 5 steps for 12 | 15; nine tenths for 13 | 15 and 9 | 12.
+_OF_DEFENDED = _Test(24, 64, 200, 0.8)
 
 
 class Attacked(NamedTuple):
@@ -56,25 +57,55 @@ class Attacked(NamedTuple):
       attack: with steps and a budget, which of a column's white-box attacks breaks
         most; the default one where there is none.
       adversary: what it differentiates; None where no adversary of the run does.
+      climbs: how many of its runs the column has met.
     """
 
     attack: attacks.Attack
     adversary: defenses.GradientAdversary | None
+    climbs: int = 1
 
 
 def attacked_by(context: Context, column: Column, rows: list[Stored]) -> Attacked:
     """Returns what breaks most of a column by its gradient."""
+    return _attacked_in(context, column, _worst(context, column, rows))
+
+
+def _worst(context: Context, column: Column, rows: list[Stored]) -> Stored | None:
+    """Returns the row that breaks most by a gradient, if there is one."""
     climbing = [row for row in rows if _climbs(row)]
     seeing = [row for row in climbing if column.bare or _adversary(context, row)]
-    if not (seeing or climbing):
-        return Attacked(DEFAULT_ATTACK, _first_adversary(context, column))
-    worst = strongest(seeing or climbing)
-    adversary = _adversary(context, worst) or _first_adversary(context, column)
-    attack: Any = worst.row.attack
-    if kind_of(worst.row.adversary) == CASCADE:
-        steps = worst.row.spec.size.steps
-        attack = attacks.APGD(worst.epsilon or 0.0, worst.norm, steps=steps)
-    return Attacked(attack, adversary)
+    return strongest(seeing or climbing) if climbing else None
+
+
+def half_broken(worst: Stored, rows: list[Stored]) -> Stored:
+    """Returns the row of the same attack in the ball that parts the images best.
+
+    Where all images fall, or none does, it is no news what an attack misses.
+    """
+    alike = [row for row in rows if _at_one(row) == _at_one(worst)]
+    return min(alike, key=lambda row: abs(row.broken.mean() - 0.5))
+
+
+def _at_one(stored: Stored) -> tuple[Any, str]:
+    """Returns a row's attack, but for its budget, and its adversary."""
+    attack: Any = stored.row.attack
+    if stored.epsilon:
+        attack = dataclasses.replace(attack, epsilon=1.0)
+    return attack, stored.row.adversary
+
+
+def _attacked_in(context: Context, column: Column, row: Stored | None) -> Attacked:
+    """Returns by what a column is attacked in a row; the default where it is None."""
+    first = _first_adversary(context, column)
+    if row is None:
+        return Attacked(DEFAULT_ATTACK, first)
+    adversary = _adversary(context, row) or first
+    attack: Any = row.row.attack
+    if kind_of(row.row.adversary) != CASCADE:
+        return Attacked(attack, adversary)
+    size = row.row.spec.size
+    attack = attacks.APGD(row.epsilon or 0.0, row.norm, steps=size.steps)
+    return Attacked(attack, adversary, size.climbs)
 
 
 def _climbs(stored: Stored) -> bool:
@@ -129,11 +160,16 @@ def view_of(
 
 def active(context: Context, column: Column, rows: list[Stored]) -> Check:
     """Returns whether a column's attack finds an image that is known to be there."""
-    attack, adversary = attacked_by(context, column, rows)
+    worst = _worst(context, column, rows)
+    row = worst and half_broken(worst, rows)
+    attack, adversary, climbs = _attacked_in(context, column, row)
     if not column.bare and adversary is None:
         return skipped(binarisation.ACTIVE, "no adversary differentiates the defence")
     if attack.needs_classes:
         return skipped(binarisation.ACTIVE, "the attack needs the classes there are")
+    if climbs > 1:
+        # Of two classes there is none to aim at: each run begins anew.
+        attack = dataclasses.replace(attack, restarts=climbs)
     size = _OF_BARE if column.bare else _OF_DEFENDED
     part = context.data.test.take(slice(size.examples))
     params = trained.load_column(context, column)

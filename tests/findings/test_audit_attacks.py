@@ -62,7 +62,7 @@ def test_the_headline_of_a_bare_column_is_its_worst_climb():
         stored(attacks.Square(0.2), 11, target=BARE),
     ]
     made = attacked(BARE, rows, "oblivious")
-    assert made == (attacks.PGD(0.2, steps=40), None)
+    assert made == (attacks.PGD(0.2, steps=40), None, 1)
     assert attacked(BARE, rows[:1]).attack.budget > 0
 
 
@@ -78,7 +78,7 @@ def test_behind_a_defence_it_is_who_sees_it_that_breaks_most():
     assert made.attack.budget == 0.2 and isinstance(made.adversary, BPDA)
     # Where none sees it, the first of the run would.
     blind = attacked(DEFENDED, rows[:1], *texts)
-    assert blind == (attacks.PGD(0.3, steps=40), StraightThrough())
+    assert blind == (attacks.PGD(0.3, steps=40), StraightThrough(), 1)
     assert attacked(DEFENDED, rows[:1], "oblivious").adversary is None
 
 
@@ -86,7 +86,27 @@ def test_a_cascade_climbs_by_the_best_way_of_its_pilot(monkeypatch):
     ways = [Oblivious(), StraightThrough(), Unrolled()]
     monkeypatch.setattr(audit_attacks, "piloted", lambda context, column: ways)
     made = attacked(DEFENDED, [stored(InBall(0.2), 20, "cascade")])
-    assert made == (attacks.APGD(0.2, steps=50), StraightThrough())
+    # Away from the label, and at the three nearest classes.
+    assert made == (attacks.APGD(0.2, steps=50), StraightThrough(), 4)
+    few = "cascade(effort='effort(steps=9, aimed_steps=0, views=1, all_steps=0, "
+    few += "queries=0, dampings=(0.001,), pilot=3, samples=1)')"
+    made = attacked(DEFENDED, [stored(InBall(0.2), 20, few)])
+    assert made == (attacks.APGD(0.2, steps=9), StraightThrough(), 1)
+
+
+def test_the_ball_that_parts_the_images_is_that_of_half_of_them():
+    balls = [
+        stored(InBall(0.1), 4, "cascade"),
+        stored(InBall(0.2), 17, "cascade"),
+        stored(InBall(0.3), 40, "cascade"),
+        stored(InBall(2.0, "l2"), 20, "cascade"),
+        stored(attacks.PGD(0.3, steps=40), 20),
+    ]
+    assert audit_attacks.half_broken(balls[2], balls) is balls[1]
+    assert audit_attacks.half_broken(balls[3], balls) is balls[3]
+    assert audit_attacks.half_broken(balls[4], balls) is balls[4]
+    slower = stored(attacks.PGD(0.2, steps=80), 39)
+    assert audit_attacks.half_broken(slower, [*balls, slower]) is slower
 
 
 SETTINGS = [

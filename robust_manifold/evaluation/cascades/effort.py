@@ -7,6 +7,7 @@ from robust_manifold import defenses
 from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
+    NEAREST,
     Boundary,
     Climb,
     Corners,
@@ -59,6 +60,11 @@ class Effort:
         check(some, self, "corner_queries", "a whole number, 3 or more; or 0")
         fits = bool(self.dampings) and all(0 < each < 1 for each in self.dampings)
         check(fits, self, "dampings", "shares above 0 and below 1, as in (0.001,)")
+
+    @property
+    def climbs(self) -> int:
+        """Runs by the best way: away from the label, and at the nearest classes."""
+        return 1 + (NEAREST if self.aimed_steps else 0)
 
     def against(self, defence: defenses.Defense) -> "Effort":
         """Returns the effort against a defence.

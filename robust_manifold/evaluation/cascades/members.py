@@ -18,7 +18,7 @@ from robust_manifold.evaluation.worst_case import Budget
 Aim: TypeAlias = Literal["away", "nearest", "all"]
 """Away from the label; or at other classes, the nearest three or all of them."""
 
-_NEAREST, _ALL = 3, 9
+NEAREST, _ALL = 3, 9
 """Classes that aimed members go for; the second is AutoAttack's number."""
 
 _AIMED_FROM = 4
@@ -211,7 +211,7 @@ class Climb(ByGradient):
         start = self._starts.get(self.start, f"from images of {self.start}")
         aim = {
             "away": "",
-            "nearest": f", aimed at {_NEAREST} classes",
+            "nearest": f", aimed at {NEAREST} classes",
             "all": ", aimed at all",
         }[self.aim]
         return f"{self.steps} steps {start}{aim}"
@@ -256,7 +256,7 @@ class Climb(ByGradient):
         """Returns the attack on each image."""
         own: dict[str, Any] = {"steps": self.steps, "stop": stop, "decay": decay}
         if self.aim != "away":
-            targets = _NEAREST if self.aim == "nearest" else _ALL
+            targets = NEAREST if self.aim == "nearest" else _ALL
             own |= {"loss": "targeted_dlr", "targets": targets}
         return attacks.APGD(budget.epsilon, budget.norm, **own)
 
