@@ -11,6 +11,7 @@ import pytest
 
 from robust_manifold import attacks, data, defenses, models
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.networks import Networks
 from robust_manifold.evaluation import BinarisationResult, binarisation_test
 from robust_manifold.evaluation.audits.binarisation import (
@@ -145,6 +146,7 @@ def with_loss_times(factor):
 
 WEAK = {
     "5 steps": (attacks.APGD(EPSILON, steps=5), {}),
+    "5 steps, four times": (attacks.APGD(EPSILON, steps=5, restarts=4), {}),
     "small steps": (attacks.PGD(EPSILON, steps=50, step_size=1e-4), {}),
     "ends at step 1": (attacks.APGD(EPSILON, steps=1), {}),
     "cross-entropy of large logits": with_loss_times(1000),
@@ -291,3 +293,50 @@ def test_the_published_networks_tell_a_full_attack_from_weak_ones(name, norm, ep
     assert check(attacks.APGD(epsilon, norm, steps=5)) == "FLAG"
     assert check(attacks.APGD(epsilon, norm, steps=1)) == "FLAG"
     assert check(attacks.APGD(epsilon, norm, steps=50, loss="ce"), 1000.0) == "FLAG"
+
+
+INC = (
+    "invert_and_classify(solver=levenberg_marquardt(steps=4), "
+    "restarts=restarts(count=2, encoded=1))"
+)
+
+
+def published(name):
+    weights = weight_files.read(f"pretrained/{name}.safetensors")
+    model = models.build(weights.metadata["model"], image_shape=(28, 28, 1), classes=10)
+    return model, models.from_table(model, weights.table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "steps, factor, verdict", [(50, 1, "PASS"), (5, 1, "FLAG"), (50, 1000, "FLAG")]
+)
+def test_an_inversion_tells_a_full_attack_from_weak_ones(steps, factor, verdict):
+    """As a run puts it behind a defence, on validation digits."""
+    try:
+        held_out = data.load("tfds:mnist", validation_examples=5000).validation
+    except UsageError as error:
+        pytest.skip(str(error))
+    images = data.to_float(held_out.images[:16])
+    generator, spanned = published("mnist_vae_decoder")
+    encoder, encoded = published("mnist_vae_encoder")
+    model, params = published("mnist_small_cnn")
+    spanner = Spanner(
+        generator.apply, generator.input_shape, generator.starts, encoder.apply
+    )
+    setting = defenses.registry.build(INC), Networks(generator=spanner), model.features
+    view = defenses.Implicit().view(*setting)
+    logits = np.asarray(jax.vmap(model.apply, (None, 0))(params, images))
+    loss = "margin" if factor == 1 else "ce"
+    found = binarised(
+        attacks.APGD(0.1, steps=steps, restarts=4, loss=loss),
+        attacks.Expectation(defenses.defended_apply(*setting)),
+        defenses.DefenseParams({"generator": SpannerParams(spanned, encoded)}, params),
+        images,
+        view=attacks.Expectation(view),
+        leads=factor * leads_of(logits),
+        plant=200,
+        closeness=0.8,
+    )
+    assert found.kept.all() and found.random_rate < 0.1
+    assert planted_found(found, "the attack").verdict == verdict
