@@ -8,7 +8,8 @@ what has finished is not run again.  --launcher is one of
 
   local  one run after the other, on this machine
   slurm  an array of jobs, submitted through submitit; --slurm KEY=VALUE gives options
-         of sbatch, as in --slurm partition=gpu --slurm gpus_per_node=1
+         of sbatch, as in --slurm partition=gpu --slurm gpus_per_node=1; without
+         --slurm time=... a job has 12 hours, and goes on in another one
   print  the script of that array, for sbatch
 
 All other flags are those of robust-manifold run.  Exit codes: 0 done, or submitted; 2
@@ -18,6 +19,7 @@ a mistake in the command or the files; else that of the first run that failed.
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -164,11 +166,14 @@ def _submit(
             "--launcher=slurm needs the package submitit; install it with: pip "
             "install 'robust-manifold[cluster]'."
         ) from None
-    executor = submitit.AutoExecutor("runs/slurm", cluster="slurm")
+    # It has three times of five minutes where nothing is said.
+    executor = submitit.AutoExecutor(
+        "runs/slurm", cluster="slurm", slurm_max_num_timeout=10**6
+    )
     executor.update_parameters(
         name=command_line.sweep_of(given)[0],
         slurm_signal_delay_s=120,
-        slurm_additional_parameters=dict(options),
+        slurm_additional_parameters={"time": "12:00:00", **options},
     )
     jobs = executor.map_array(_Run(given), range(len(runs)))
     for job, run in zip(jobs, runs, strict=True):
@@ -196,6 +201,10 @@ class _Run:
           RuntimeError: if it failed, so that the job counts as failed.
         """
         code = self.start(index).wait()
+        job = os.environ.get("SLURM_JOB_ID")
+        if code == 128 + signal.SIGTERM and job:
+            # It has saved, and submitit answers to its own signal alone.
+            subprocess.run(["scontrol", "requeue", job])
         if code:
             raise RuntimeError(f"run {index} ended with code {code}")
         return code

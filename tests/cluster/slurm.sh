@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
-scenarios=(array preempted signalled killed)
+scenarios=(array submitted preempted signalled killed sweep)
 
 skip() { echo "skipped: $1"; exit 0; }
 if [ "${1:-}" = --install ]; then
@@ -124,7 +124,7 @@ def sweep():
     for seed in range(2):
         yield {"seed": seed}
 PY
-export PYTHONPATH=$root JAX_PLATFORMS=cpu PATH=$root/.venv/bin:$PATH
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} JAX_PLATFORMS=cpu PATH=$root/.venv/bin:$PATH
 cp "$root/cluster/slurm.sbatch" "$work"
 cd "$work"
 
@@ -175,6 +175,23 @@ array() {
   finished runs/mine-seed=0 runs/mine-seed=1
   grep -q "SIGTERM: saving and stopping" slurm-"${job}"_1.out || failed "no signal was heard"
 }
+submitted() {
+  echo "submitted: an array by submitit, of which one is told to end, and goes on by itself"
+  python -c 'import submitit' 2>/dev/null || { echo "  skipped: no submitit here"; return; }
+  for number in TERM USR2; do
+    mkdir $number
+    (cd $number && python -m robust_manifold.sweep --config=../mine.py --launcher=slurm) 2>log || {
+      cat log
+      failed "the array is not submitted"
+    }
+    job=$(grep -o 'job [0-9]*_1' log | cut -d' ' -f2)
+    begun $number/runs/mine-seed=1
+    scancel --signal=$number "$job"
+    gone "${job%_1}"
+    finished $number/runs/mine-seed=0 $number/runs/mine-seed=1
+    grep -qh "SIG$number: saving and stopping" $number/runs/slurm/*_1*.err || failed "no signal was heard"
+  done
+}
 preempted() {
   echo "preempted: an urgent job takes the node, and the runs of an array go on after it"
   python -m robust_manifold.sweep --config=mine.py --launcher=print >array.sbatch
@@ -216,6 +233,47 @@ killed() {
   gone "$(two killed)"
   finished killed
   test ! -d signalled || same signalled killed
+}
+sweep() {
+  echo "sweep: six runs here, and six in an array of which one is killed, give one table"
+  mkdir -p here there
+  python - <<'PY'
+from pathlib import Path
+
+from tests.support import CONFIG, write_digits
+
+SWEEP = '''
+def sweep():
+    for seed in range(3):
+        for loss in ("wgan_gp", "hinge"):
+            training = f"gan(loss='{loss}', discriminator=dcgan_discriminator(width=2))"
+            yield {"seed": seed, "generator.training": training}
+'''
+stages = '    config.stages = ("fit_classifier", "fit_generator", "attack", "evaluate")'
+text = CONFIG.format(data=Path("digits.npz").resolve())
+write_digits(Path("digits.npz"))
+Path("six.py").write_text(text.replace("    return config", f"{stages}\n    return config") + SWEEP)
+PY
+  (cd here && python -m robust_manifold.sweep --config="$work/six.py") >here/log 2>&1 || {
+    cat here/log
+    failed "a run of the sweep"
+  }
+  cd there
+  python -m robust_manifold.sweep --config="$work/six.py" --launcher=print >array.sbatch
+  job=$(sbatch --parsable array.sbatch)
+  until victim=$(scontrol listpids "${job}_0" 2>/dev/null | awk '$3 == "0" { print $1; exit }') && [ -n "$victim" ] &&
+    test -s "$(echo runs/six-*seed=0*/metrics.jsonl | cut -d' ' -f1)"; do sleep 0.2; done
+  kill -KILL "$victim"
+  gone "$job"
+  # It alone has failed; the same task again goes on.
+  gone "$(sbatch --parsable --array=0 array.sbatch)"
+  cd ..
+  for side in here there; do
+    test "$(ls -d $side/runs/six-* | wc -l)" = 6 || failed "$side has not six runs"
+    finished $side/runs/six-*
+    (cd $side && python -m robust_manifold.collect runs/six-* --output=collected) >/dev/null
+  done
+  diff {here,there}/collected/accuracy.csv || failed "the tables differ"
 }
 for scenario in "${@:-${scenarios[@]}}"; do
   SECONDS=0
