@@ -51,6 +51,8 @@ SIGNALS = [
     )
 ]
 LONGEST_SECONDS = 10.0
+TIMED = ("status.json", "checksums.json", "lock", "report/report.html")
+"""Files that tell of times; what else is in the report is compared by itself."""
 MINI = """
     config.stages = default_config().stages
     config.diagnostics.examples = 4
@@ -178,17 +180,17 @@ def contents(run: Path) -> Iterator[tuple[str, Any]]:
             with np.load(path, allow_pickle=False) as stored:
                 kept = {k: stored[k].tobytes() for k in stored if k != "seconds"}
             yield name, kept
-        elif path.suffix == ".csv" and "seconds" in (table := _table(path)):
-            yield name, table.drop(columns="seconds").to_csv()
-        elif name not in ("status.json", "checksums.json", "lock"):
+        elif path.suffix == ".csv" and "seconds" in _columns(path):
+            yield name, pd.read_csv(path, dtype=str).drop(columns="seconds").to_csv()
+        elif name not in TIMED:
             yield name, path.read_bytes()
     for path in sorted(run.glob("checkpoints/*/params")):
         params = load_params(path)
         yield path.parent.name, [leaf.tobytes() for leaf in jax.tree.leaves(params)]
 
 
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str)
+def _columns(path: Path) -> list[str]:
+    return path.read_text().partition("\n")[0].split(",")
 
 
 def differing(one: Path, other: Path) -> list[str]:
