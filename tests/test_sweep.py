@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -100,3 +101,44 @@ def test_without_submitit_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert sweep.main([config, "--launcher=slurm"]) == 2
     assert "robust-manifold[cluster]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(143, "requeue 7\n"), (3, "")])
+def test_a_job_of_submitits_that_is_told_to_end_goes_on(
+    code, requeued, tmp_path, monkeypatch
+):
+    told, program = tmp_path / "told", tmp_path / "scontrol"
+    told.touch()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{told}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}", prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(sweep, "_MAIN", ("-c", f"import sys; sys.exit({code})"))
+    with pytest.raises(RuntimeError, match=f"run 0 ended with code {code}"):
+        sweep._Run([])(0)
+    assert told.read_text() == requeued
+
+
+def test_what_is_submitted_has_twelve_hours_and_as_many_jobs_as_it_takes(
+    config, monkeypatch
+):
+    seen = {}
+
+    class Executor:
+        def __init__(self, folder, **given):
+            seen.update(given)
+
+        def update_parameters(self, **given):
+            seen.update(given)
+
+        def map_array(self, function, places):
+            return [types.SimpleNamespace(job_id=f"1_{place}") for place in places]
+
+    submitit = types.SimpleNamespace(AutoExecutor=Executor)
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    assert sweep.main([config, "--launcher=slurm", "--slurm", "partition=gpu"]) == 0
+    assert seen["slurm_additional_parameters"] == {
+        "time": "12:00:00",
+        "partition": "gpu",
+    }
+    assert seen["slurm_max_num_timeout"] > 1000

@@ -135,7 +135,8 @@ failed() {
 }
 begun() { # FOLDER: waits until its training is under way
   for _ in $(seq 1500); do
-    test -s "$1/metrics.jsonl" && return
+    # What is given may be a pattern.
+    test -s "$(echo $1/metrics.jsonl)" && return
     sleep 0.2
   done
   failed "$1 has not begun"
@@ -261,8 +262,8 @@ PY
   cd there
   python -m robust_manifold.sweep --config="$work/six.py" --launcher=print >array.sbatch
   job=$(sbatch --parsable array.sbatch)
-  until victim=$(scontrol listpids "${job}_0" 2>/dev/null | awk '$3 == "0" { print $1; exit }') && [ -n "$victim" ] &&
-    test -s "$(echo runs/six-*seed=0*/metrics.jsonl | cut -d' ' -f1)"; do sleep 0.2; done
+  begun "runs/six-*wgan_gp*seed=0-*"
+  victim=$(scontrol listpids "${job}_0" | awk '$3 == "0" { print $1; exit }')
   kill -KILL "$victim"
   gone "$job"
   # It alone has failed; the same task again goes on.
