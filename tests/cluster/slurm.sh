@@ -263,7 +263,8 @@ PY
   python -m robust_manifold.sweep --config="$work/six.py" --launcher=print >array.sbatch
   job=$(sbatch --parsable array.sbatch)
   begun "runs/six-*wgan_gp*seed=0-*"
-  victim=$(scontrol listpids "${job}_0" | awk '$3 == "0" { print $1; exit }')
+  task=$(squeue --noheader --job="${job}_0" --format=%A)
+  victim=$(scontrol listpids "$task" | awk '$3 == "0" { print $1; exit }')
   kill -KILL "$victim"
   gone "$job"
   # It alone has failed; the same task again goes on.
