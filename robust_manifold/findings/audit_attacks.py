@@ -64,6 +64,16 @@ class Attacked(NamedTuple):
     adversary: defenses.GradientAdversary | None
     climbs: int = 1
 
+    @property
+    def of_two_classes(self) -> attacks.Attack:
+        """The attack with all its runs: without a class to aim at each begins anew."""
+        attack: Any = self.attack
+        return (
+            dataclasses.replace(attack, restarts=self.climbs)
+            if self.climbs > 1
+            else attack
+        )
+
 
 def attacked_by(context: Context, column: Column, rows: list[Stored]) -> Attacked:
     """Returns what breaks most of a column by its gradient."""
@@ -162,14 +172,12 @@ def active(context: Context, column: Column, rows: list[Stored]) -> Check:
     """Returns whether a column's attack finds an image that is known to be there."""
     worst = _worst(context, column, rows)
     row = worst and half_broken(worst, rows)
-    attack, adversary, climbs = _attacked_in(context, column, row)
+    attacked = _attacked_in(context, column, row)
+    attack, adversary = attacked.of_two_classes, attacked.adversary
     if not column.bare and adversary is None:
         return skipped(binarisation.ACTIVE, "no adversary differentiates the defence")
     if attack.needs_classes:
         return skipped(binarisation.ACTIVE, "the attack needs the classes there are")
-    if climbs > 1:
-        # Of two classes there is none to aim at: each run begins anew.
-        attack = dataclasses.replace(attack, restarts=climbs)
     size = _OF_BARE if column.bare else _OF_DEFENDED
     part = context.data.test.take(slice(size.examples))
     params = trained.load_column(context, column)

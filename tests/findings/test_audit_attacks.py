@@ -88,10 +88,12 @@ def test_a_cascade_climbs_by_the_best_way_of_its_pilot(monkeypatch):
     made = attacked(DEFENDED, [stored(InBall(0.2), 20, "cascade")])
     # Away from the label, and at the three nearest classes.
     assert made == (attacks.APGD(0.2, steps=50), StraightThrough(), 4)
+    assert made.of_two_classes == attacks.APGD(0.2, steps=50, restarts=4)
     few = "cascade(effort='effort(steps=9, aimed_steps=0, views=1, all_steps=0, "
     few += "queries=0, dampings=(0.001,), pilot=3, samples=1)')"
     made = attacked(DEFENDED, [stored(InBall(0.2), 20, few)])
     assert made == (attacks.APGD(0.2, steps=9), StraightThrough(), 1)
+    assert made.of_two_classes == made.attack
 
 
 def test_the_ball_that_parts_the_images_is_that_of_half_of_them():
