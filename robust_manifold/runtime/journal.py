@@ -9,13 +9,14 @@ import functools
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from robust_manifold.core import keeping
 from robust_manifold.core.once import of_jaxpr, shapes_of
@@ -257,9 +258,30 @@ def _key_like() -> Any:
 
 def _program(closed: Any) -> bytes:
     """Returns a checksum of a program, the same in every process."""
-    arrays = [leaf for leaf in closed.consts if hasattr(leaf, "dtype")]
+    arrays = [leaf for leaf in _held(closed, set()) if hasattr(leaf, "dtype")]
     keys = [jax.random.key_data(x) if _is_key(x) else x for x in arrays]
     return _checksum(keys, str(closed.jaxpr))
+
+
+def _held(program: Any, seen: set[int]) -> Iterator[Any]:
+    """Yields the arrays of a program, and of those that it calls, each one once.
+
+    Its text shows nothing of them.
+    """
+    if id(program) in seen:
+        return
+    seen.add(id(program))
+    if isinstance(program, core.ClosedJaxpr):
+        yield from program.consts
+        program = program.jaxpr
+    for equation in program.eqns:
+        for given in jax.tree.leaves(equation.params, is_leaf=_is_program):
+            if _is_program(given):
+                yield from _held(given, seen)
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, core.ClosedJaxpr | core.Jaxpr)
 
 
 def _is_key(array: Any) -> bool:

@@ -188,16 +188,18 @@ def test_the_time_of_what_was_recalled_counts(tmp_path, looks):
     assert keeping.recalled_seconds() == 0 and keeping.keeper() is None
 
 
-def _adding(held):
+def _adding(held, compiled):
     held = jnp.asarray(held, jnp.float32)
-    return lambda params, key, example: params * example + held
+    add = compiled(lambda array: array + held)
+    return lambda params, key, example: add(params * example)
 
 
-def test_what_a_function_holds_is_part_of_a_call(tmp_path, looks):
+@pytest.mark.parametrize("compiled", [lambda add: add, jax.jit])
+def test_what_a_function_holds_is_part_of_a_call(tmp_path, looks, compiled):
     """Two functions of one text, which differ in an array that they hold."""
 
     def work(held):
-        function, params = _adding(held), jnp.float32(2.0)
+        function, params = _adding(held, compiled), jnp.float32(2.0)
         return batching.map_examples(function, params, EXAMPLES, key=KEY, batch_size=2)
 
     expected = work([3.0, 4.0])
