@@ -248,10 +248,11 @@ def _accuracies(
         numbers.append([variant, *texts, mean, spread, low, high, len(values), seed])
         numbers[-1].append(worst[1].accuracy)
         rows[" | ".join(names)] = Spread(values, mean, low, high)
-    told = (
-        "" if confidence is None else f" {100 * confidence:g} % intervals of the mean"
+    told = f"{100 * confidence:g} % intervals" if confidence else "intervals"
+    caption = (
+        f"Means over seeds, with {told} of the mean in brackets; {images_text(lines)} "
+        "a run."
     )
-    caption = f"Means over seeds in brackets with{told}; {images_text(lines)} a run."
     first = ["Config"] if any(variants) else []
     text = [
         *first,

@@ -210,6 +210,10 @@ def test_runs_that_differ_in_their_seed_are_one_line(swept, ended, tmp_path):
     for ending in ("md", "tex", "png"):
         assert (tmp_path / "all" / f"accuracy.{ending}").stat().st_size
     assert "84.0 %" in out and "0 (82.0 %)" in out
+    assert (
+        "Means over seeds, with 95 % intervals of the mean in brackets; n = 100 test "
+        "images a run." in " ".join(out.split())
+    )
 
 
 def test_one_run_has_the_interval_of_its_images(swept, ended):

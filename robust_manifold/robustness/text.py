@@ -63,12 +63,15 @@ def cells(line: Line) -> tuple[str, ...]:
 def broken_lines(evaluation: Record) -> list[str]:
     """Returns for each budget who broke how many images, most first.
 
-    What is broken is so under every key of a random defence: of others it is told how
-    many some keys break, which accuracy counts by their share.
+    What is broken was so under every key that was tried.  Of other images of a random
+    defence it is told how many some keys break, which accuracy counts by their share.
     """
     told = []
     for at, line in zip(evaluation.budgets, evaluation.lines[1:], strict=True):
         some = int(((at.rate > 0) & (at.rate < 1)).sum())
+        # The last look has other keys, and spares some of what was broken before.
+        beside = int((at.rate > 0).sum()) - sum(each.broken for each in at.shares)
+        some = max(0, min(some, beside))
         more = f"; {some:,} more under some keys" if some else ""
         told.append(f"Broken at {budget_text(line)}: {who(line.broken_by)}{more}.")
     return told

@@ -75,6 +75,11 @@ def test_it_prints_flags_figures_members_and_cost():
     random = dataclasses.replace(EVALUATION, budgets=(at(0.1, [1, 0.5, 0.25, 0]),))
     assert "linf 0.1  56.2 %" in str(random)
     assert "Broken at linf 0.1: 1 clean; 2 more under some keys.\n" in str(random)
+    # What was broken, and is so under some keys of the last look, is no other image.
+    shares = (Share("clean", 4, 2, 0, 0, 0.0),)
+    spared = at(0.1, [1, 0.5, 0.25, 0])._replace(shares=shares)
+    random = dataclasses.replace(EVALUATION, budgets=(spared,))
+    assert "Broken at linf 0.1: 2 clean; 1 more under some keys.\n" in str(random)
     assert second == "No flag in 1 check, which is no proof of robustness."
 
 
