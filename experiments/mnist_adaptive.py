@@ -128,7 +128,6 @@ def get_config(column=""):
     defences = tuple(dict.fromkeys(defence for defence, _ in COLUMNS.values()))
     config.evaluation.defences = (COLUMNS[column][0],) if column else defences
     config.evaluation.examples = COLUMNS[column][1] if column else 150
-    # A kill loses a round of each row, and the slowest takes ten minutes for 50.
     config.evaluation.round_size = 50
     keys = "fresh" if column == "inc_fresh" else "fixed"
     config.evaluation.worst_case = (

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from robust_manifold.config import validate
-from robust_manifold.defenses import DefenseGAN
+from robust_manifold.defenses import AnalysisBySynthesis, DefenseGAN, NoDefense
+from robust_manifold.stages.inputs import needed
 from robust_manifold.stages.table.rows import check_rows, rows
 
 FOLDER = pathlib.Path(__file__).parents[1] / "experiments"
@@ -96,6 +97,30 @@ def test_a_published_worst_case_is_a_cascade_on_every_column(name):
     for column in evaluation.columns:
         for norm, epsilon in evaluation.budgets:
             assert (column, norm, epsilon) in made
+
+
+def test_each_rival_trains_what_it_needs_and_no_more():
+    for column, networks in {
+        "abs": ("classifier", "generator"),
+        "abs_binary": ("classifier", "generator"),
+        "codebook": ("classifier-begun", "classifier-free"),
+    }.items():
+        experiment = checked("mnist_rivals", column)
+        assert needed.networks(experiment, experiment.stages) == networks
+        (own,) = experiment.evaluation.columns
+        rival = AnalysisBySynthesis if "abs" in column else NoDefense
+        assert isinstance(own.defence, rival)
+    # The same codebook as the one whose certificates are shown.
+    assert experiment.classifiers == {
+        name: checked("mnist_certified").classifiers[name] for name in ("begun", "free")
+    }
+    config = module_of("mnist_rivals").get_config("codebook")
+    config.pretrained = True
+    assert validate(config).classifiers["free"].published == "mnist_codebook"
+    adaptive = checked("mnist_adaptive", "inc").evaluation
+    assert experiment.evaluation.budgets == adaptive.budgets
+    with pytest.raises(ValueError, match="column is 'gan'; allowed: abs, abs_binary,"):
+        checked("mnist_rivals", "gan")
 
 
 def test_the_forms_of_the_certified_experiment():

@@ -80,6 +80,11 @@ class AnalysisBySynthesis(Purifier):
                 f"AnalysisBySynthesis.solver has the penalty {self._solver.penalty}; "
                 "allowed: 0, the deviation sets it."
             )
+        if self._solver.forward != "float32":
+            raise UsageError(
+                f"AnalysisBySynthesis.solver has the forward {self._solver.forward!r}; "
+                "allowed: 'float32', in which the bounds are, too."
+            )
 
     def check_latents(self, prior, latent_size) -> None:
         """Refuses a generator of other classes, or of none."""

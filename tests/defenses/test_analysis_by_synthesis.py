@@ -164,6 +164,7 @@ def test_its_cost():
         ({"deviation": 0.0}, "deviation is 0.0; allowed: a finite number above 0"),
         ({"scale": float("inf")}, "scale is inf; allowed: a finite number above 0"),
         ({"solver": "adam(penalty=0.1)"}, "penalty 0.1; allowed: 0, the deviation"),
+        ({"solver": "adam(forward='bfloat16')"}, "'bfloat16'; allowed: 'float32'"),
     ],
 )
 def test_what_is_refused(fields, sentence):
