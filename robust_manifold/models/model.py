@@ -122,7 +122,10 @@ class GeneratorSpec(ModelSpec):
         del image_shape
         return None
 
-    def features(self, image_shape: Shape, classes: int) -> Callable[..., Array] | None:
+    # A spec may well have a field of the name `features`.
+    def own_features(
+        self, image_shape: Shape, classes: int
+    ) -> Callable[..., Array] | None:
         """Returns `Model.features`; None for those of the module as a whole."""
         del image_shape, classes
         return None
@@ -205,7 +208,7 @@ def _build(spec: ModelSpec, image_shape: Shape, classes: int) -> Model:
     if isinstance(spec, GeneratorSpec):
         prior, latent_classes = spec.prior, classes
         class_generator = spec.class_generator(image_shape)
-        own = spec.features(image_shape, classes)
+        own = spec.own_features(image_shape, classes)
     prepare = functools.partial(_with_one_class, classes=latent_classes)
     functions = functions_of(module, input_shape, prepare)
 

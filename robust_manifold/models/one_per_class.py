@@ -91,7 +91,7 @@ class OnePerClass(GeneratorSpec):
 
         return generate
 
-    def features(self, image_shape: Shape, classes: int) -> Callable[..., Array]:
+    def own_features(self, image_shape: Shape, classes: int) -> Callable[..., Array]:
         """Returns those of the decoder that makes the image."""
         decoder = build(self._decoder, image_shape=image_shape)
 

@@ -87,6 +87,8 @@ def job_of(environment: Mapping[str, str]) -> Job | None:
     if environment.get("JAX_COORDINATOR_ADDRESS"):
         count = _number(environment, "JAX_NUM_PROCESSES")
         process = _number(environment, "JAX_PROCESS_ID")
+        if not count:
+            raise UsageError("JAX_NUM_PROCESSES is '0'; allowed: 1 or more.")
         if process >= count:
             raise UsageError(
                 f"JAX_PROCESS_ID is {process}; allowed: 0 to {count - 1}, one less "

@@ -150,7 +150,7 @@ def test_the_best_draw_is_where_the_search_begins():
 
 
 def test_its_cost():
-    """Four products with each direction and a forward pass a step; and two bounds."""
+    """Two passes a step for each class, and two of each bound."""
     defence = AnalysisBySynthesis(solver="gradient_descent(steps=7)")
     assert defence.passes(8 + 10) == 10 * (7 * 2 + 2)
     assert defence.unrolled_passes(8 + 10) == 3 * 10 * (7 * 2 + 2)

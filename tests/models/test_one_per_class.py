@@ -1,5 +1,8 @@
 """A decoder for each class, as one class-conditional generator."""
 
+import dataclasses
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from robust_manifold import models
 from robust_manifold.core.errors import UsageError
+from robust_manifold.models.one_per_class import OnePerClass
 
 TEXT = "one_per_class(latent_size=3, decoder=vae_decoder(hidden=5))"
 SHAPE, CLASSES = (2, 2, 1), 4
@@ -54,6 +58,36 @@ def test_a_latent_moves_the_parameters_of_its_class_alone():
     for leaf in jax.tree.leaves(slopes):
         moved = np.abs(np.asarray(leaf)).reshape(CLASSES, -1).max(axis=1)
         np.testing.assert_array_equal(moved > 0, np.arange(CLASSES) == 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(models.GeneratorSpec):
+    """A user's generator, with a field that other specs have a method for."""
+
+    latent_size: int = 3
+    features: int = 4
+
+    def module(self, image_shape, classes):
+        del image_shape, classes
+        return _Linear(self.features)
+
+
+class _Linear(nn.Module):
+    size: int
+
+    @nn.compact
+    def __call__(self, latent, train):
+        return nn.Dense(self.size)(latent).reshape(-1, *SHAPE)
+
+
+def test_the_decoder_may_be_a_users_own():
+    spec = OnePerClass(latent_size=2, decoder=Linear())
+    model = models.build(spec, image_shape=SHAPE, classes=CLASSES)
+    params = model.init(jax.random.key(0))
+    assert models.count_parameters(params) == CLASSES * (2 * 4 + 4)
+    latent = jnp.concatenate([jnp.ones(2), jnp.eye(CLASSES)[1]])
+    alone = model.class_generator(params, latent[:2], 1)
+    np.testing.assert_allclose(model.apply(params, latent), alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,9 @@ def test_a_process_beyond_the_last_is_refused():
     }
     with pytest.raises(UsageError, match="JAX_PROCESS_ID is 2; allowed: 0 to 1"):
         devices.job_of(environment)
+    environment["JAX_NUM_PROCESSES"] = "0"
+    with pytest.raises(UsageError, match="JAX_NUM_PROCESSES is '0'; allowed: 1 or"):
+        devices.job_of(environment)
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, AssertionError])
