@@ -82,7 +82,7 @@ def summary_table(lines: pd.DataFrame) -> Table:
         "those of all members together, a mean over all images. Broken by: who broke "
         "most images that all before it had left, with their number; clean: wrong "
         "untouched; another budget: by an image made at that one. Without a defence "
-        "“unrolled” is the network's own gradient."
+        "there is one gradient, the network's own."
     )
     names = len(text.columns)
     numbers = lines.drop(columns="seconds")  # equal runs give equal tables
