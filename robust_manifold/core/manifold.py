@@ -42,7 +42,7 @@ class Manifold(NamedTuple):
           number: of the class.
 
         Raises:
-          UsageError: for a generator that knows of no classes.
+          UsageError: for a generator that knows of no classes, or not of this one.
         """
         if not isinstance(self.prior, ClassesInTurn):
             raise UsageError(
@@ -50,6 +50,9 @@ class Manifold(NamedTuple):
                 "such as 'one_per_class' or 'vae_decoder(conditional=True)'."
             )
         classes, own = self.prior.classes, self.generate_class
+        # JAX takes another class for one that there is not.
+        if isinstance(number, int) and not 0 <= number < classes:
+            raise UsageError(f"number is {number}; allowed: 0 to {classes - 1}.")
 
         def generate(latent):
             if own is not None:

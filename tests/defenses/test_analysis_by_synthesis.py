@@ -200,6 +200,9 @@ def test_a_manifold_of_one_class():
             one = manifold.of_class(number)
             assert (one.latent_shape, one.prior) == ((SIZE,), STANDARD_NORMAL)
             np.testing.assert_allclose(one.generate(latent), want, rtol=1e-6)
+    for number in (-1, CLASSES):
+        with pytest.raises(UsageError, match=f"number is {number}; allowed: 0 to 2"):
+            whole.of_class(number)
 
 
 def test_its_text_reads_back():
