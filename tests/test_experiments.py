@@ -110,15 +110,16 @@ def test_each_rival_trains_what_it_needs_and_no_more():
         (own,) = experiment.evaluation.columns
         rival = AnalysisBySynthesis if "abs" in column else NoDefense
         assert isinstance(own.defence, rival)
+    codebook = checked("mnist_rivals", "codebook")
     # The same codebook as the one whose certificates are shown.
-    assert experiment.classifiers == {
+    assert codebook.classifiers == {
         name: checked("mnist_certified").classifiers[name] for name in ("begun", "free")
     }
     config = module_of("mnist_rivals").get_config("codebook")
     config.pretrained = True
     assert validate(config).classifiers["free"].published == "mnist_codebook"
     adaptive = checked("mnist_adaptive", "inc").evaluation
-    assert experiment.evaluation.budgets == adaptive.budgets
+    assert codebook.evaluation.budgets == adaptive.budgets
     with pytest.raises(ValueError, match="column is 'gan'; allowed: abs, abs_binary,"):
         checked("mnist_rivals", "gan")
 

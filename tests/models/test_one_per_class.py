@@ -86,6 +86,7 @@ def test_the_decoder_may_be_a_users_own():
     params = model.init(jax.random.key(0))
     assert models.count_parameters(params) == CLASSES * (2 * 4 + 4)
     latent = jnp.concatenate([jnp.ones(2), jnp.eye(CLASSES)[1]])
+    assert model.class_generator is not None
     alone = model.class_generator(params, latent[:2], 1)
     np.testing.assert_allclose(model.apply(params, latent), alone, rtol=1e-6)
 
