@@ -231,7 +231,7 @@ class Watch:
         Args:
           now: in seconds.
         """
-        if alone():
+        if alone() or not _JOINED.is_set():
             return None
         self._count += 1
         if now - self._asked > 5:
@@ -239,11 +239,14 @@ class Watch:
             self._seen.clear()
         self._asked = now
         _put(_ALIVE, str(self._count))
-        of = distributed.global_state.num_processes
+        of = distributed.global_state.num_processes or 1
         for process, reason in _get(_ENDED).items():
             return f"process {process} of {of} has ended: {reason}"
-        for process, beat in _get(_ALIVE).items():
-            before, since = self._seen.get(process, ("", now))
+        beats = _get(_ALIVE)
+        # One may end before its first.
+        for process in map(str, range(of)):
+            beat = beats.get(process, "")
+            before, since = self._seen.setdefault(process, (beat, now))
             if beat != before:
                 self._seen[process] = beat, now
             elif now - since > _LOST_SECONDS:

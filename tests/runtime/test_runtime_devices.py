@@ -153,6 +153,14 @@ def test_a_process_that_gives_no_sign_of_life_is_lost(job):
     assert ours.lost(60.0) == "process 1 of 2 gives no sign of life"
 
 
+def test_a_process_that_ends_before_its_first_sign_is_lost(job):
+    job(0)
+    ours = devices.Watch()
+    lost = [second for second in range(60) if ours.lost(float(second))]
+    assert 20 < lost[0] <= 21
+    assert ours.lost(60.0) == "process 1 of 2 gives no sign of life"
+
+
 def test_a_mistake_in_one_process_ends_the_others(job, monkeypatch):
     monkeypatch.setattr(devices.atexit, "register", lambda *given: None)
     job(1)
