@@ -24,12 +24,19 @@ The keys of a config, with their defaults:
 
 """
 
+import signal
 import sys
 
-from absl import app, flags
+if __name__ == "__main__" and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    # An exception that comes within a callback, as of JAX's, would be ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from robust_manifold import command_line, experiment
-from robust_manifold.core.errors import UsageError
+from absl import app, flags  # noqa: E402
+
+from robust_manifold import command_line, experiment  # noqa: E402
+from robust_manifold.core.errors import UsageError  # noqa: E402
 
 # So that --help shows them.
 flags.adopt_module_key_flags(command_line)

@@ -344,6 +344,21 @@ def test_a_run_that_is_stopped_again_and_again_gives_the_same_results(
     assert not (work / "unfinished").exists() or not [*(work / "unfinished").iterdir()]
 
 
+def test_an_interrupt_before_the_run_has_begun_ends_the_program():
+    """It raises nothing, which a callback would swallow."""
+    code = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[1:] = ["--config=none.py"]
+try:
+    runpy.run_module("robust_manifold.main", run_name="__main__")
+except SystemExit:
+    signal.raise_signal(signal.SIGINT)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert ended.returncode == -signal.SIGINT and b"Traceback" not in ended.stderr
+
+
 def test_diverged_training_has_its_own_code_and_state(program, project):
     work = project / "run"
     ended = program(
