@@ -5,7 +5,7 @@ from robust_manifold.certification.codebook import (
     class_distances,
     codebook_of,
 )
-from robust_manifold.certification.radius import Certificates, certify
+from robust_manifold.certification.radius import Certificates, beyond, certify
 from robust_manifold.certification.smoothing import (
     ABSTAINED,
     Counts,
@@ -26,6 +26,7 @@ __all__ = [
     "Smoothed",
     "Smoothing",
     "WithoutKey",
+    "beyond",
     "certify",
     "class_distances",
     "codebook_of",

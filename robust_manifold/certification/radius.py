@@ -17,7 +17,7 @@ from robust_manifold.certification.codebook import (
     rounding,
     squared_distances,
 )
-from robust_manifold.certification.half_space import DUAL
+from robust_manifold.certification.half_space import DUAL, ORDER
 from robust_manifold.certification.programme import Programme, solve
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.norms import Norm
@@ -91,6 +91,41 @@ def certify(
                 on_image(done, n)
     shape = np.shape(images)
     return Certificates(correct, half, lower, upper, adversarial.reshape(shape))
+
+
+def beyond(
+    codebook: Codebook,
+    images: Any,
+    labels: Any,
+    found: Certificates,
+    norm: Norm,
+    *,
+    stretch: float = 1.001,
+) -> Float[np.ndarray, "n height width channels"]:
+    """Returns where each way out leads that goes on, into the other class.
+
+    Beyond the border it turns to the prototype that takes it: all that lies between is
+    nearer to that one than to the own class.  Straight on, it may come back.
+
+    Args:
+      codebook: the prototypes.
+      images: that `certify` had.
+      labels: that `certify` had.
+      found: what it returned; where it sought no step, the image itself comes back.
+      norm: that it had.
+      stretch: how much longer than `found.upper` the way is at most, 1 or more.
+    """
+    given = checked(codebook, images, labels)
+    border = found.adversarial.reshape(len(given.images), -1)
+    squared = squared_distances(border, given.prototypes)
+    own = given.classes[None] == given.labels[:, None]
+    takes = given.prototypes[np.argmin(np.where(own, np.inf, squared), axis=1)]
+    # The length is convex along the way, so this much of it is short enough.
+    whole = np.linalg.norm(takes - given.images, ORDER[norm], axis=1) - found.upper
+    longer = (stretch - 1) * np.where(np.isfinite(found.upper), found.upper, 0)
+    share = _over(longer, np.maximum(whole, longer))
+    ends = border + share[:, None] * (takes - border)
+    return ends.reshape(found.adversarial.shape)
 
 
 class _Asked(NamedTuple):

@@ -37,7 +37,7 @@ RADII: dict[Norm, tuple[float, ...]] = {
 }
 """At which a table tells the certified accuracy; curves have all."""
 _STRETCH = 1.001
-"""A way out that is so much longer must change the class."""
+"""A way out that goes on to so much of its length must change the class."""
 
 
 class _Setting(NamedTuple):
@@ -90,8 +90,10 @@ def _certifier(
         found = certification.certify(
             codebook, images, part.labels, setting.norm, box=setting.box
         )
-        step = found.adversarial - images
-        changed = _changes(codebook, images + _STRETCH * step, part.labels)
+        ends = certification.beyond(
+            codebook, images, part.labels, found, setting.norm, stretch=_STRETCH
+        )
+        changed = _changes(codebook, ends, part.labels)
         return {
             "correct": found.correct,
             "half_space": found.half_space,
@@ -104,7 +106,7 @@ def _certifier(
 
 
 def _changes(codebook: certification.Codebook, images, labels) -> np.ndarray:
-    """Returns whether images, perhaps outside the box, are of other classes."""
+    """Returns whether images, perhaps outside the box, have another class."""
     rows = codebook.prototypes.reshape(len(codebook.labels), -1).astype(float)
     flat = images.reshape(len(images), -1)
     squared = np.sum(rows**2, axis=1)[None] - 2 * flat @ rows.T
@@ -197,9 +199,9 @@ def table_of(lines: Sequence[dict[str, Any]], *, confidence: float = 0.95) -> Ta
         f"Share of {lines[0]['n']:,} images that are right, and stay so under every "
         "step up to the radius, with a proof: by half-spaces alone, and exactly "
         f"({100 * confidence:g} % Wilson interval). Not broken: no such step is known. "
-        "Pixels are those that a step may lead to. Of the shortest ways out, made "
-        f"{_STRETCH:g} times as long, {100 * stretched / max(right, 1):.2f} % change "
-        "the class."
+        "Pixels are those that a step may lead to. Of the shortest ways out, "
+        f"continued to {_STRETCH:g} times their length, "
+        f"{100 * stretched / max(right, 1):.2f} % change the class."
     )
     return Table("Certified accuracy", caption, frame, numbers)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from robust_manifold.certification import Codebook, certify, class_distances
+from robust_manifold.certification import Codebook, beyond, certify, class_distances
 from robust_manifold.certification.codebook import checked
 from robust_manifold.certification.half_space import DUAL, ORDER
 from robust_manifold.certification.programme import lower_bound
@@ -163,10 +163,35 @@ def test_the_way_out_is_as_long_as_stated_and_changes_the_class(norm, box):
     steps = found.adversarial - images
     np.testing.assert_allclose(_length(steps, norm), found.upper, rtol=1e-9)
     assert (_gaps(codebook, images + 0.999 * steps, labels) < 0).all()
-    assert (_gaps(codebook, images + 1.001 * steps, labels) > 0).all()
+    ends = beyond(codebook, images, labels, found, norm)
+    assert (_gaps(codebook, ends, labels) > 0).all()
+    assert (_length(ends - images, norm) <= 1.001 * found.upper * (1 + 1e-9)).all()
     np.testing.assert_allclose(found.lower, found.upper, rtol=1e-6)
     if box:
-        assert found.adversarial.min() >= -1e-12 and found.adversarial.max() < 1 + 1e-12
+        for within in (found.adversarial, ends):
+            assert within.min() >= -1e-12 and within.max() < 1 + 1e-12
+
+
+def test_a_way_out_that_comes_back_straight_on_changes_the_class_beyond_it():
+    # The border is the point that is as far from all three prototypes, a corner that
+    # the way leaves again: the second own prototype is farther than the other class.
+    image, corner = _pixels([0.4, 0.4]), _pixels([0.6, 0.5])
+    codebook = _codebook([0.4, 0.9], [1.0, 0.7], [0.8, 0.9], labels=[0, 0, 1])
+    found = certify(codebook, image, [0])
+    np.testing.assert_allclose(found.lower, np.sqrt(0.05), rtol=1e-6)
+    np.testing.assert_allclose(found.adversarial, corner, rtol=1e-9)
+    straight, label = image + 1.001 * (corner - image), np.zeros(1, int)
+    assert _gaps(codebook, straight, label) < -1e-5
+    ends = beyond(codebook, image, label, found, "l2")
+    assert _gaps(codebook, ends, label) > 1e-5
+    assert _length(ends - image, "l2") <= 1.001 * found.upper
+
+
+def test_where_no_way_out_was_sought_none_goes_on():
+    codebook, images, labels = _random(1)
+    found = certify(codebook, images, labels, exact=False)
+    ends = beyond(codebook, images, labels, found, "l2")
+    np.testing.assert_array_equal(ends, images)
 
 
 @pytest.mark.parametrize(("norm", "box"), CASES)
