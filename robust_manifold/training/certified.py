@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.attacks import Transformations, transformations_registry
 from robust_manifold.core import keys
@@ -79,6 +79,9 @@ class Certified(ClassifierTraining):
         learning the noise of its few images a prototype; 0: none.
       views: random views in whose place the images of a step stand, or their text, as
         in transformations(rotation=6.0); by default the images themselves.
+      dropout: share of the prototypes of its own class that an image does not see in a
+        step, drawn anew in each.  Those that have learnt it by heart then cannot hold
+        it alone, as they cannot hold an image that is new.
     """
 
     optimizer: Optimizer | str = Adam(0.01, schedule="cosine")
@@ -91,6 +94,7 @@ class Certified(ClassifierTraining):
     box: bool = False
     blur: float = 0.0
     views: Transformations | str = Transformations()
+    dropout: float = 0.0
 
     starts_from_images: ClassVar[bool] = True
 
@@ -109,6 +113,7 @@ class Certified(ClassifierTraining):
         known = not self.box or self.norm != "l1"
         check(known, self, "box", "False where norm is l1")
         check(0 <= self.blur < math.inf, self, "blur", "a finite number, 0 or more")
+        check(0 <= self.dropout < 1, self, "dropout", "0 to below 1")
 
     def start(
         self,
@@ -168,7 +173,8 @@ class Certified(ClassifierTraining):
             (params,) = networks
             prototypes = self._prototypes(params, state.more)
             radius = functools.partial(self.radius, prototypes)
-            radii = jax.vmap(radius)(images, labels)
+            seen = self._seen(key, (len(images), prototypes.shape[1]))
+            radii = jax.vmap(radius)(images, labels, seen)
             return jnp.mean(jnp.maximum(self.margin - radii, 0)), (networks, radii)
 
         descended = descend(
@@ -202,12 +208,16 @@ class Certified(ClassifierTraining):
         prototypes: Float[Array, "classes per_class height width channels"],
         image: Image,
         label: Int[Array, ""],
+        seen: Bool[Array, " per_class"] | None = None,
     ) -> Scalar:
-        """Returns the half-space bound of one image, from its nearest prototypes."""
+        """Returns the half-space bound of one image, from its nearest prototypes.
+
+        Of its own class those that are not `seen` count only where fewer than `own` are.
+        """
         row, rows = image.reshape(-1), prototypes.reshape(-1, image.size)
         # Which pair binds is no matter of gradients, and it alone has one.
         other, own = self._pair(
-            jax.lax.stop_gradient(rows), row, label, prototypes.shape[1]
+            jax.lax.stop_gradient(rows), row, label, prototypes.shape[1], seen
         )
         gap = jnp.sum((row - rows[other]) ** 2) - jnp.sum((row - rows[own]) ** 2)
         free = gap / (2 * _apart(rows[own][None], rows[other][None], self.norm)[0, 0])
@@ -218,10 +228,18 @@ class Certified(ClassifierTraining):
             free > 0, _distance_in_box(row, normal, gap, norm=self.norm), free
         )
 
-    def _pair(self, rows, row, label, per_class: int):
+    def _seen(self, key: PRNGKey, shape) -> Bool[Array, "batch per_class"] | None:
+        """Returns which prototypes of its own class each image sees; None: all."""
+        if not self.dropout:
+            return None
+        return jax.random.bernoulli(keys.stream(key, "seen"), 1 - self.dropout, shape)
+
+    def _pair(self, rows, row, label, per_class: int, seen):
         """Returns the places of the other and the own prototype whose bound counts."""
         far = jnp.sum(rows**2, axis=1) - 2 * rows @ row
         own_far = jax.lax.dynamic_slice_in_dim(far, label * per_class, per_class)
+        if seen is not None:
+            own_far = jnp.where(seen | ~jnp.any(seen), own_far, jnp.inf)
         is_own = jnp.arange(len(rows)) // per_class == label
         own = _nearest(own_far, min(self.own, per_class)) + label * per_class
         number = min(self.others, len(rows) - per_class)
@@ -284,6 +302,7 @@ class CertifiedOnManifold(Certified):
       box: as for `Certified`.
       blur: 0, since a blurred image may leave the generator's range.
       views: as for `Certified`.
+      dropout: as for `Certified`.
       solver: of the inversions for the start, or its text as in a config.
       restarts: of these, their text or number.
       spanner: the generator; set by `with_spanner`.

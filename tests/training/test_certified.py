@@ -294,3 +294,29 @@ def test_a_step_stands_on_views_of_its_images():
     )
     jax.tree.map(np.testing.assert_allclose, found[0].params, known[0].params)
     np.testing.assert_allclose(found[1].loss, known[1].loss, rtol=1e-6)
+
+
+def test_a_step_with_dropout_sees_a_part_of_the_own_prototypes():
+    images, labels = _drawn()
+    training = Certified(dropout=0.5, own=1, others=10)
+    state = training.init(MODEL, KEY, 3)
+    shape = (len(images), 5)
+    seen = np.asarray(
+        jax.random.bernoulli(keys.stream(step_key(), "seen"), 0.5, shape), bool
+    )
+    assert 0.3 < seen.mean() < 0.7
+    prototypes = np.asarray(state.params["params"]["prototypes"])
+    radii = []
+    for image, label, left in zip(images, labels, seen, strict=True):
+        # Those that are left out lie elsewhere, if any is left at all.
+        moved_away = prototypes.copy()
+        if left.any():
+            moved_away[label, ~left] = 100.0
+        given = map(jnp.asarray, (moved_away, image, label))
+        radii.append(training.radius(*given))
+    loss = np.mean(np.maximum(training.margin - np.array(radii), 0))
+    found = training.step(MODEL, 3, KEY, state, images, labels)[1].loss
+    np.testing.assert_allclose(found, loss, rtol=1e-4)
+    whole = dataclasses.replace(training, dropout=0.0)
+    known = whole.step(MODEL, 3, KEY, whole.init(MODEL, KEY, 3), images, labels)
+    assert known[1].loss < found - 0.01
