@@ -212,7 +212,7 @@ class Certified(ClassifierTraining):
     ) -> Scalar:
         """Returns the half-space bound of one image, from its nearest prototypes.
 
-        Of its own class those that are not `seen` count only where fewer than `own` are.
+        Those of its class that are not `seen` count only where fewer than `own` are.
         """
         row, rows = image.reshape(-1), prototypes.reshape(-1, image.size)
         # Which pair binds is no matter of gradients, and it alone has one.
