@@ -103,7 +103,7 @@ def get_config(form: str = ""):
         name, 10_000
     )
     # A call that is stopped loses these at most.
-    config.evaluation.round_size = 100 if name == "norms" else 2000
+    config.evaluation.round_size = 250 if name == "norms" else 2000
     if not tiny:
         config.evaluation.certificates = ("linf", "l1") if name == "norms" else ("l2",)
     config.evaluation.attacks = ()
