@@ -38,20 +38,19 @@ CPU core, with other work beside it: attack 38 to 54 min a column, audit 3 to 10
   inc         150   98.7   97.3 | 58.7 (65.2) 86.0 |  3.3 ( 4.8) 60.7 | 0.0 ( 0.2)
   defense_gan 100   97.0   97.0 | 94.0 (93.8) 93.0 | 45.0 (51.4) 84.0 | 1.0 ( 2.4)
   enhanced    100   98.0   95.0 | 53.0 (53.8) 81.0 |  2.0 ( 7.2) 59.0 | 0.0 ( 0.4)
-  robust            96.8   89.4 |      (89.4) 69.4 |      (69.4) 14.6 |     (14.6)
-  inc_robust        96.4   91.8 |      (69.4) 72.4 |      ( 7.8) 34.0 |     ( 0.0)
+  robust      250   95.6   88.0 | 87.2 (89.4) 70.0 | 60.8 (69.4) 14.8 | 4.0 (14.6)
+  inc_robust  100   96.0   90.0 | 43.0 (69.4) 74.0 |  1.0 ( 7.8) 36.0 | 0.0 ( 0.0)
 
               l2 1.5             l2 2.5
   none        37.8 | 16.0 (37.8)  1.6 |  0.0 ( 1.6)
   inc         96.7 | 68.0 (77.8) 88.0 | 16.0 (26.4)
   defense_gan 97.0 | 76.0 (81.8) 89.0 | 22.0 (35.2)
   enhanced    95.0 | 74.0 (79.4) 93.0 | 29.0 (38.4)
-  robust      77.0 |      (77.0) 51.0 |      (51.0)
-  inc_robust  86.0 |      (77.4) 64.8 |      (44.6)
+  robust      76.0 | 70.0 (77.0) 47.6 | 32.0 (51.0)
+  inc_robust  86.0 | 72.0 (77.4) 65.0 | 24.0 (44.6)
 
-`robust`, `inc_robust` and `inc_fresh` have not been run again.  The slow Defense-GAN,
-50 steps that end before they converge, stands highest of the projections in linf, and
-falls with them at 0.3.
+`inc_fresh` has not been run.  The slow Defense-GAN, 50 steps that end before they
+converge, stands highest of the projections in linf, and falls with them at 0.3.
 
 The worst case knows the random start by which it is judged.  Against fresh starts the
 one adversary that the first run had, "unrolled(samples=2, keys='fresh')", left of INC
