@@ -182,8 +182,8 @@ def test_a_training_makes_no_folder_in_the_place_of_one_taken_away(
     def remove(*_, real=ocp.CheckpointManager.save, **__):
         raise AssertionError("nothing is to be written any more")
 
-    def rewind(self, *_, real=metrics.MetricsWriter.rewind):
-        real(self, *_)
+    def rewind(self, *_, real=metrics.MetricsWriter.rewind, **__):
+        real(self, *_, **__)
         shutil.rmtree(work)
 
     with monkeypatch.context() as patch:

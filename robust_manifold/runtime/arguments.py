@@ -40,7 +40,9 @@ class Flag(NamedTuple):
 def read_flags(arguments: Sequence[str]) -> list[Flag]:
     """Returns the flags of a command line; a value may follow without "=".
 
-    >>> read_flags(["--a=1", "--b", "x", "--c"])
+    What follows a flag that has its value belongs to none.
+
+    >>> read_flags(["--a=1", "stray", "--b", "x", "--c"])
     [Flag(name='a', value='1'), Flag(name='b', value='x'), Flag(name='c', value=None)]
     """
     found: list[Flag] = []
@@ -48,6 +50,6 @@ def read_flags(arguments: Sequence[str]) -> list[Flag]:
         if re.match(r"--?[A-Za-z]", argument):
             name, separate, value = argument.lstrip("-").partition("=")
             found.append(Flag(name, value if separate else None))
-        elif found:
+        elif found and found[-1].value is None:
             found[-1] = found[-1]._replace(value=argument)
     return found

@@ -243,6 +243,7 @@ UNPUBLISHED = {
     "conv_encoder": "the same network of PyTorch's modules, in test_torch_weights.py",
     "mlp_discriminator": "its formula, in test_mlp.py",
     "mlp_generator": "its formula, in test_mlp.py",
+    "one_per_class": "its decoders one by one, in test_one_per_class.py",
     "residual_cnn": "the layers of its docstring, in test_residual.py",
 }
 """What the other networks are tested against."""
