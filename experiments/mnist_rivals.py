@@ -19,6 +19,9 @@ The ten decoders are small and fully connected, 8-128-128-784, and are trained a
 with an encoder that they share; the authors' are convolutional.  Deviation and scale
 were chosen on validation digits, and so was the search: 4 steps of Levenberg-Marquardt
 from the best of 1,000 draws in place of 50 gradient steps from the best of 8,000.
+With either, 97.8 % of the first 500 validation digits are right.
+
+No column has been run to its end yet.
 """
 
 from robust_manifold.config import add_classifier, default_config
