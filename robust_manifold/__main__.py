@@ -14,6 +14,7 @@ COMMANDS = {
     "weights": ("weights", "show, export, import and publish networks"),
     "sweep": ("sweep", "run all runs of a sweep, here or on a cluster"),
     "collect": ("collect", "set runs side by side, with means over their seeds"),
+    "leaderboard": ("leaderboard.command", "score a defence, or challenge an entry"),
     "results": ("results", "make one page from the records of finished runs"),
 }
 
@@ -21,8 +22,8 @@ HELP = "\n".join(
     [
         "Usage: robust-manifold COMMAND ...; each has its own --help.",
         "",
-        *(f"  {name:<10} {meaning}" for name, (_, meaning) in COMMANDS.items()),
-        f"  {'--version':<10} print the version",
+        *(f"  {name:<11} {meaning}" for name, (_, meaning) in COMMANDS.items()),
+        f"  {'--version':<11} print the version",
     ]
 )
 

@@ -39,7 +39,7 @@ def test_help_has_a_line_for_each_command(arguments, called):
     code, out, error, ran = called(*arguments)
     assert (code, error, ran) == (0, "", [])
     for name, (_, meaning) in console.COMMANDS.items():
-        assert f"  {name:<10} {meaning}\n" in out
+        assert f"  {name:<11} {meaning}\n" in out
     assert max(map(len, out.splitlines())) <= 80
 
 

@@ -13,6 +13,10 @@ from robust_manifold.adapters.equinox import from_equinox
 from robust_manifold.adapters.haiku import from_haiku
 from robust_manifold.adapters.linen import from_linen
 from robust_manifold.adapters.nnx import from_nnx
+from robust_manifold.adapters.published import (
+    from_published,
+    spanner_from_published,
+)
 from robust_manifold.adapters.torch import from_torch
 
 __all__ = [
@@ -23,6 +27,8 @@ __all__ = [
     "from_haiku",
     "from_linen",
     "from_nnx",
+    "from_published",
     "from_torch",
     "normalised",
+    "spanner_from_published",
 ]

@@ -1,15 +1,15 @@
 """The audit of an evaluation: can its figures be believed?"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from robust_manifold import attacks, defenses
 from robust_manifold.attacks import Expectation
 from robust_manifold.core import keys
+from robust_manifold.core.errors import unknown_name
 from robust_manifold.core.types import Image, Logits, Params
 from robust_manifold.evaluation import AUDIT_CHECKS, Budget, Check, Network, audit
 from robust_manifold.evaluation.audits.projecting import projection_of
@@ -18,7 +18,7 @@ from robust_manifold.evaluation.cascades.effort import effort_of
 from robust_manifold.robustness import told
 from robust_manifold.robustness.asked import Rows
 from robust_manifold.robustness.making import Round
-from robust_manifold.robustness.subject import Subject
+from robust_manifold.robustness.subject import Part, Subject
 
 
 class _Size(NamedTuple):
@@ -46,13 +46,32 @@ class Keyless:
         return self.apply(params, image, jax.random.key(0))
 
 
+def checks_of(effort: str | Effort, names: Collection[str] | None) -> list[str]:
+    """Returns the checks to make: those asked for, else those of an effort.
+
+    Raises:
+      UsageError: for an unknown name.
+    """
+    if names is None:
+        names = set(AUDIT_CHECKS) - {*_size(effort).left_out}
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if name not in AUDIT_CHECKS:
+            raise unknown_name("check", name, AUDIT_CHECKS)
+    return [name for name in AUDIT_CHECKS if name in names]
+
+
+def _size(effort: str | Effort) -> _Size:
+    return _SIZES.get(effort if isinstance(effort, str) else "", _STANDARD)
+
+
 def audited(
     subject: Subject,
     wanted: Cascade | Rows,
     first: Round,
-    images: np.ndarray,
-    labels: np.ndarray,
+    part: Part,
     effort: str | Effort,
+    names: Sequence[str],
     on_progress: told.OnProgress,
 ) -> list[Check]:
     """Returns the checks of the attack that broke most, by the way that it took.
@@ -61,13 +80,12 @@ def audited(
       subject: what was attacked.
       wanted: by what.
       first: what came of the first images.
-      images: all of them.
-      labels: theirs.
+      part: all images that were attacked.
       effort: how much is looked at.
+      names: the checks to make.
       on_progress: as for `evaluate`.
     """
-    size = _SIZES.get(effort if isinstance(effort, str) else "", _STANDARD)
-    names = [name for name in AUDIT_CHECKS if name not in size.left_out]
+    size = _size(effort)
     attack, adversary = _strongest(subject, wanted, first, effort_of(effort))
     judged = subject.judged
     samples = effort_of(effort).samples
@@ -88,8 +106,8 @@ def audited(
         checks = audit(
             seen(judged.apply.apply),
             judged.params,
-            images,
-            labels,
+            part.images,
+            part.labels,
             key=key,
             attack=attack,
             criterion=judged.criterion,

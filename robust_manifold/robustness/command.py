@@ -29,21 +29,18 @@ Exit codes: 0 done; 1 a defect of the program; 2 a mistake in the command or the
 
 import argparse
 import contextlib
-import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from robust_manifold.attacks.contract import first_line
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.evaluation.cascades import NORMS
 from robust_manifold.evaluation.cascades.effort import EFFORTS
 from robust_manifold.robustness.evaluation import Evaluation
 from robust_manifold.robustness.one_call import evaluate
+from robust_manifold.robustness.user_file import UserFile
 from robust_manifold.runtime import console, devices, storage
 from robust_manifold.runtime.arguments import Parser
 
@@ -119,11 +116,6 @@ def _path(text: str) -> tuple[Path, str]:
     path = Path(text)
     name, _, argument = path.name.partition(":")
     path = path.with_name(name) if name else path
-    if path.suffix != ".py" or not path.is_file():
-        raise UsageError(
-            f"FILE.py is {str(path)!r}; allowed: an existing Python file with a "
-            "function evaluation()."
-        )
     return path, argument
 
 
@@ -133,21 +125,13 @@ def _called(path: Path, name: str) -> dict[str, Any]:
     Raises:
       UsageError: if the file fails, or returns no arguments of `evaluate`.
     """
-    # What lies beside a file can be imported by it, as beside any script.
-    sys.path.append(str(path.parent.resolve()))
-    try:
-        function = getattr(_loaded(path), "evaluation", None)
-        found = function(*[name] * bool(name)) if callable(function) else None
-    except UsageError:
-        raise
-    # Whatever the user's file raises.
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{path} fails{_line(path, error)}.") from None
-    if not callable(function):
+    file = UserFile(path)
+    if (function := file.function("evaluation")) is None:
         raise UsageError(
             f"{path} defines no function evaluation(); allowed: one that returns a "
             f"dict of {', '.join(_NEEDED)}, and any of {_OPTIONAL}."
         )
+    found = file.called(function, *[name] * bool(name))
     if not isinstance(found, Mapping):
         raise UsageError(
             f"evaluation() of {path} returns a {type(found).__name__}; allowed: a dict "
@@ -162,30 +146,6 @@ def _called(path: Path, name: str) -> dict[str, Any]:
             f"{', '.join(_NEEDED)}, and any of {_OPTIONAL}."
         )
     return dict(found)
-
-
-def _loaded(path: Path) -> ModuleType:
-    """Returns a file as a module, under a name that hides no other one."""
-    spec = importlib.util.spec_from_file_location("__evaluation__", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Classes look themselves up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _line(path: Path, error: BaseException) -> str:
-    """Returns where a file fails, and of what."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve() == path.resolve()
-    ]
-    if isinstance(error, SyntaxError):
-        lines.append(error.lineno)
-    where = f" in line {lines[-1]}" if lines else ""
-    return f"{where} ({first_line(error)})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,12 @@ import numpy as np
 
 from robust_manifold import defenses
 from robust_manifold.core import batching
-from robust_manifold.core.checks import checked_images, checked_key, checked_labels
+from robust_manifold.core.checks import (
+    checked_images,
+    checked_key,
+    checked_labels,
+    checked_radius,
+)
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import Params, PRNGKey
 from robust_manifold.defenses import Defense
@@ -25,7 +30,7 @@ from robust_manifold.evaluation.cascades import (
 )
 from robust_manifold.robustness import stored, told
 from robust_manifold.robustness.asked import EPSILONS, Rows, asked
-from robust_manifold.robustness.audited import audited
+from robust_manifold.robustness.audited import audited, checks_of
 from robust_manifold.robustness.certified import certified_notes
 from robust_manifold.robustness.evaluation import Evaluation
 from robust_manifold.robustness.making import Round, made, rounds_of
@@ -57,6 +62,8 @@ def evaluate(
     worst_case: str | Cascade | Mapping[str, Any] | None = None,
     key: PRNGKey | None = None,
     ids: Any = None,
+    minutes: float | None = None,
+    checks: Collection[str] | None = None,
     on_progress: told.OnProgress = "print",
     folder: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
@@ -90,6 +97,11 @@ def evaluate(
       key: the root of all randomness; `jax.random.key(0)` by default.
       ids: global ids [n] of the images, on which with the key their randomness depends;
         0..n-1 by default.
+      minutes: that the attack may take.  Images are attacked in rounds of 50, and no
+        round is begun which would not end in time, were it as long as the longest so
+        far; the first is always made.  What is returned is about those images alone.
+      checks: names of the checks of the audit to make, of `evaluation.AUDIT_CHECKS`; by
+        default those that `effort` has time for.
       on_progress: "print" draws a bar on a terminal and writes lines with the time
         left into a log; None is silent; a function is called with
         `(done, of, doing)`.
@@ -102,6 +114,9 @@ def evaluate(
     """
     told.check(on_progress)
     _check_folder(folder)
+    limit = None if minutes is None else checked_radius("minutes", minutes)
+    names = checks_of(effort, checks)
+    given = {"minutes": limit, "checks": None if checks is None else names}
     root = checked_key(jax.random.key(0) if key is None else key)
     images = checked_images(images)
     subject = subject_of(classifier, defence, networks, images, root)
@@ -109,28 +124,29 @@ def evaluate(
     ids = batching.checked_ids(ids, len(images))
     every = Part(images, labels, ids)
     wanted = asked(worst_case, epsilons, effort, subject.judged.defence)
-    with _opened(folder, subject, wanted, effort, every) as store:
-        found = _rounds(subject, wanted, every, store, on_progress)
+    with _opened(folder, subject, wanted, effort, every, given) as store:
+        found = _rounds(subject, wanted, every, limit, store, on_progress)
         budgets = tuple(
             joined([each.budgets[place] for each in found])
             for place in range(len(found[0].budgets))
         )
-        checks = _audit(
-            subject, wanted, found[0], images, labels, effort, store, on_progress
+        part = every.take(slice(sum(len(each.clean) for each in found)))
+        made_checks = _audit(
+            subject, wanted, found[0], part, effort, names, store, on_progress
         )
     return Evaluation(
         name=subject.name,
-        clean_images=images,
-        labels=labels,
+        clean_images=part.images,
+        labels=part.labels,
         clean=np.concatenate([each.clean for each in found]),
         budgets=budgets,
-        audit=tuple(checks),
+        audit=tuple(made_checks),
         notes=(
             *_notes(subject, wanted, found[0]),
             *certified_notes(
                 subject.judged,
-                images,
-                labels,
+                part.images,
+                part.labels,
                 [each.budget for each in found[0].budgets],
             ),
         ),
@@ -154,6 +170,7 @@ def _opened(
     wanted: Cascade | Rows,
     effort: str | Effort,
     every: Part,
+    given: Mapping[str, Any],
 ) -> Any:
     """Returns the folder, opened for this evaluation alone; nothing without one."""
     if folder is None:
@@ -173,6 +190,8 @@ def _opened(
             for each in subject.outputs(few.images, few.ids).tolist()
         ],
         "version": _version(),
+        # A folder of before there were these is that of a call without them.
+        **{name: value for name, value in given.items() if value is not None},
     }
     return OutputFolder(folder, request, name="folder", what="evaluation")
 
@@ -188,10 +207,11 @@ def _rounds(
     subject: Subject,
     wanted: Cascade | Rows,
     every: Part,
+    minutes: float | None,
     store: OutputFolder | None,
     on_progress: told.OnProgress,
 ) -> list[Round]:
-    """Returns all rounds, those that were stored before as they were."""
+    """Returns the rounds there is time for, those stored before as they were."""
     found: list[Round] = []
     places = rounds_of(len(every.labels), _ROUND)
     files = [_FILE.format(number) for number in range(len(places))]
@@ -204,6 +224,8 @@ def _rounds(
     done = places[begun].start if begun < len(places) else n
     with told.telling(on_progress, "worst case", n, "images", start=done) as tell:
         for file, place in list(zip(files, places, strict=True))[begun:]:
+            if found and minutes is not None and _over(found, 60 * minutes):
+                break
             size = place.stop - place.start
 
             def within(share: float, by: str, place=place, size=size) -> None:
@@ -219,6 +241,12 @@ def _rounds(
     return found
 
 
+def _over(found: Sequence[Round], seconds: float) -> bool:
+    """Returns whether one more round, as long as the longest, would take too long."""
+    took = [each.seconds for each in found]
+    return sum(took) + max(took) > seconds
+
+
 def _ways(first: Round) -> list[defenses.Adversary] | None:
     """Returns the ways to differentiate the defence that the first round ranked."""
     return [each.adversary for each in first.tried] or None
@@ -228,16 +256,16 @@ def _audit(
     subject: Subject,
     wanted: Cascade | Rows,
     first: Round,
-    images: np.ndarray,
-    labels: np.ndarray,
+    part: Part,
     effort: str | Effort,
+    names: Sequence[str],
     store: OutputFolder | None,
     on_progress: told.OnProgress,
 ) -> list[Check]:
     """Returns the checks of the audit, stored or made."""
     if store is not None and store.has(_AUDIT):
         return [Check(**each) for each in store.read_json(_AUDIT)]
-    checks = audited(subject, wanted, first, images, labels, effort, on_progress)
+    checks = audited(subject, wanted, first, part, effort, names, on_progress)
     if store is not None:
         store.write_json(_AUDIT, [each._asdict() for each in checks])
     return checks

@@ -11,7 +11,7 @@ from robust_manifold.evaluation.audits import projections
 from robust_manifold.robustness import audited
 from robust_manifold.robustness.asked import asked
 from robust_manifold.robustness.making import Round
-from robust_manifold.robustness.subject import subject_of
+from robust_manifold.robustness.subject import Part, subject_of
 from tests.robustness.pixels import CLASSIFIER, EFFORT, IMAGES, LABELS
 
 RANGE = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(4, 2)))[0])
@@ -43,8 +43,10 @@ def checks(monkeypatch):
         rows = {"attacks": "fgsm(epsilon=0.1)", "adversaries": "oblivious"}
         wanted = asked(rows, {}, EFFORT, subject.judged.defence)
         first = Round(np.zeros(8), (), (), 0.0)
+        part = Part(IMAGES, LABELS, np.arange(len(LABELS)))
+        names = audited.checks_of(EFFORT, None)
         found = audited.audited(
-            subject, wanted, first, IMAGES, LABELS, EFFORT, on_progress
+            subject, wanted, first, part, EFFORT, names, on_progress
         )
         return {check.name: check for check in found}
 

@@ -1,0 +1,1 @@
+"""The leaderboard of defences at inference time: entries, scores, challenges."""
