@@ -84,8 +84,8 @@ def test_an_unknown_command_is_one_sentence(called):
     code, out, error, ran = called("prject", "--help")
     assert (code, out, ran) == (2, "", [])
     assert error == (
-        "robust_manifold: Unknown command 'prject'; known: collect, evaluate, project, "
-        "results, run, sweep, weights. Did you mean 'project'?\n"
+        "robust_manifold: Unknown command 'prject'; known: collect, evaluate, "
+        "leaderboard, project, results, run, sweep, weights. Did you mean 'project'?\n"
     )
 
 

@@ -123,7 +123,7 @@ TEXTS = {
     "def evaluation(): return {'images': 1}": "evaluation() of mine.py returns no "
     "classifier; allowed: " + NEEDED,
     FILE.format(more="'defense': None"): "Unknown argument of evaluation(): 'defense'; "
-    "known: classifier, defence, ",
+    "known: checks, classifier, defence, ",
     FILE.format(more="'images': 3"): "images have shape (); allowed: ",
     FILE.format(more="'folder': 'x'"): "Unknown argument of evaluation(): 'folder'; ",
 }
