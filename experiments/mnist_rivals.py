@@ -24,10 +24,12 @@ With either, 97.8 % of the first 500 validation digits are right.
 No column has been run to its end yet.
 """
 
-from robust_manifold.config import add_classifier, default_config
+from robust_manifold.config import add_classifier, add_network, default_config
 
 SEARCH = "solver=levenberg_marquardt(steps=4), draws=1000, deviation=0.3, scale=0.1"
+DIFFUSION = "diffusion(level=0.4, steps=8)"
 COLUMNS = {
+    "diffusion": (DIFFUSION, 50),
     "abs": (f"analysis_by_synthesis({SEARCH})", 50),
     "abs_binary": (f"analysis_by_synthesis({SEARCH}, binary=True)", 50),
     "codebook": ("none on free", 200),
@@ -44,6 +46,8 @@ def get_config(column="abs"):
     without = ["measure", "diagnose", "fit_encoder"]
     if column == "codebook":
         without += ["fit_classifier", "fit_generator"]
+    if column == "diffusion":
+        without += ["fit_generator"]
     config.stages = tuple(stage for stage in config.stages if stage not in without)
     config.data.source = "tfds:mnist"
     config.data.validation_examples = 5000
@@ -78,6 +82,16 @@ def get_config(column="abs"):
             duration="50 epochs",
             start="begun",
             published="mnist_codebook",
+        )
+    if column == "diffusion":
+        add_network(
+            config,
+            "denoiser",
+            model="denoiser(width=24)",
+            training="denoising(optimizer=adam(0.002, schedule='cosine'))",
+            duration="3000 steps",
+            batch_size=64,
+            published="mnist_denoiser",
         )
     config.evaluation.defences = (defence,)
     config.evaluation.examples = examples
