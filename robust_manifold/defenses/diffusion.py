@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from robust_manifold.core import keys
 from robust_manifold.core.errors import UsageError
@@ -21,7 +22,7 @@ class _State(NamedTuple):
     """Where the way back has come to: `image` under noise of step `number`."""
 
     image: Image
-    number: Scalar
+    number: Int[Array, ""]
 
 
 @registry.register("diffusion")
@@ -69,7 +70,7 @@ class Diffusion(Purifier):
           UsageError: if the denoiser cannot take the image, or makes another shape.
         """
 
-        def noise(number: Scalar | int) -> Image:
+        def noise(number: Int[Array, ""] | int) -> Image:
             drawn = jax.random.fold_in(keys.stream(key, "noise"), number)
             return keys.drawn(jax.random.normal, drawn, image.shape, image.dtype)
 
@@ -96,8 +97,8 @@ class Diffusion(Purifier):
         del latent_size, rematerialise
         return 3.0 * self.steps
 
-    def _level_after(self, steps: Scalar | int) -> Scalar:
-        return self.level * (1 - jnp.asarray(steps, jnp.float32) / self.steps)
+    def _level_after(self, steps: Int[Array, ""]) -> Scalar:
+        return self.level * (1 - steps.astype(jnp.float32) / self.steps)
 
     def _denoised(self, networks: Bound, noisy: Image, level: Scalar) -> Image:
         """Returns what the denoiser makes of an image under noise of a level."""
