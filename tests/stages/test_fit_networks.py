@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from robust_manifold import config, models, weights
+from robust_manifold import config, weights
 from robust_manifold.core.errors import UsageError
 from robust_manifold.runtime import load_params, published
 from robust_manifold.stages import RUNS
@@ -15,6 +15,7 @@ from tests.stages.test_adversaries_stage import read
 
 MODEL = "denoiser(width=2, bottleneck=2)"
 TRAINING = "denoising(most=1.0)"
+DEFENCE = "diffusion(level=0.3, steps=2)"
 STAGES = "('fit_classifier','fit_networks','attack','evaluate')"
 FOLDER = "checkpoints/network-denoiser/params"
 
@@ -26,7 +27,7 @@ def command(project):
     added = f"""
     from robust_manifold.config import add_network
     config.stages = {STAGES}
-    config.evaluation.defences = ("diffusion(level=0.3, steps=2)",)
+    config.evaluation.defences = ("{DEFENCE}",)
     config.evaluation.adversaries = ("unrolled",)
     add_network(config, "denoiser", model="{MODEL}", training="{TRAINING}",
                 duration="8 steps", batch_size=8, published="tiny_denoiser")
@@ -36,66 +37,45 @@ def command(project):
     return [f"--config={project / 'user.py'}"]
 
 
-@pytest.fixture
-def trained(program, command, project):
-    """Returns the folder of a run that trained its denoiser alone."""
-    work = project / "trained"
-    only = f"--config.stages={STAGES.split(',')[0]},'fit_networks')"
-    ended = program(*command, f"--workdir={work}", only)
-    assert ended.code == 0, ended.error
-    return work
+FITTING = "--config.stages=('fit_classifier','fit_networks')"
 
 
-def equal(run, other):
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        load_params(run / FOLDER),
-        load_params(other / FOLDER),
-    )
+def fit_lines(run):
+    """The lines of metrics that the network's training wrote."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["stage"] == "fit_network-denoiser"]
 
 
 def test_a_run_trains_its_network_and_attacks_behind_it(program, command, project):
     work = project / "run"
     ended = program(*command, f"--workdir={work}")
     assert ended.code == 0, ended.error
-    lines = [json.loads(line) for line in (work / "metrics.jsonl").open()]
-    own = [line for line in lines if line["stage"] == "fit_network-denoiser"]
+    own = fit_lines(work)
     assert own[-1]["step"] == 8
     assert {"loss", "error", "validation_loss"} <= {key for line in own for key in line}
-    clean = read(work, "outcomes/diffusion-level=0.3,steps=2/clean")
-    # They are what the stored network makes of the images, by another way.
-    model = models.build(MODEL)
-    fresh = model.init(jax.random.key(0))
-    stored = load_params(work / FOLDER)
-    changed = jax.tree.map(lambda a, b: bool((a != b).any()), fresh, stored)
-    assert all(jax.tree.leaves(changed))
-    assert clean["purified"].shape[1:] == (28, 28, 1)
     assert not (work / "networks.json").exists()
-    place = "diffusion-level=0.3,steps=2/unrolled/fgsm-epsilon=0.1"
-    crafted = read(work, f"adversarial/{place}")
-    logits = read(work, f"outcomes/{place}")
-    wrong = np.argmax(logits["logits"], axis=-1) != logits["labels"]
+    (place,) = {path.parent for path in work.glob("outcomes/*/unrolled/*/round-*.npz")}
+    outcomes = read(work, place)
+    row = place.relative_to(work / "outcomes")
+    crafted = read(work, f"adversarial/{row}")
+    assert np.abs(outcomes["purified"] - crafted["images"]).max() > 0.1
+    # What was attacked and what is evaluated are one function, of fixed keys.
+    wrong = np.argmax(outcomes["logits"], axis=-1) != outcomes["labels"]
     np.testing.assert_array_equal(crafted["success"], wrong)
 
 
-def test_another_run_takes_it_over(program, command, project, trained):
-    work = project / "run"
-    own = f"--config.networks.denoiser.from_run={trained}"
-    ended = program(*command, f"--workdir={work}", own)
-    assert ended.code == 0, ended.error
-    equal(work, trained)
-    lines = [json.loads(line) for line in (work / "metrics.jsonl").open()]
-    assert not any(line["stage"] == "fit_network-denoiser" for line in lines)
-
-
-def test_it_is_published_and_read_back(program, command, project, trained, monkeypatch):
-    place = project / published.FOLDER
+def test_it_is_published_taken_over_and_read_back(
+    program, command, project, monkeypatch
+):
+    place, source = project / published.FOLDER, project / "trained"
     monkeypatch.setattr(published, "PLACES", (place,))
+    ended = program(*command, f"--workdir={source}", FITTING)
+    assert ended.code == 0, ended.error
     for role, name in (
         ("network-denoiser", "tiny_denoiser"),
         ("classifier", "tiny_linear"),
     ):
-        publish = ["publish", f"--run={trained}", f"--model={role}", f"--name={name}"]
+        publish = ["publish", f"--run={source}", f"--model={role}", f"--name={name}"]
         assert weights.main([*publish, f"--folder={place}"]) == 0
     card = (place / "tiny_denoiser.md").read_text()
     for fact in (
@@ -107,14 +87,24 @@ def test_it_is_published_and_read_back(program, command, project, trained, monke
         "| validation loss |",
     ):
         assert fact in card, fact
-    work = project / "run"
     given = ["--config.pretrained=True", "--config.classifier.published=tiny_linear"]
-    ended = program(*command, f"--workdir={work}", *given)
-    assert ended.code == 0, ended.error
-    equal(work, trained)
+    origins = {
+        "run": [f"--config.networks.denoiser.from_run={source}"],
+        "published": given,
+        "file": [
+            f"--config.networks.denoiser.weights={place}/tiny_denoiser.safetensors"
+        ],
+    }
+    for name, origin in origins.items():
+        work = project / name
+        ended = program(*command, f"--workdir={work}", FITTING, *origin)
+        assert ended.code == 0, ended.error
+        ours, theirs = (load_params(run / FOLDER) for run in (work, source))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert not fit_lines(work)
     # Another training is another network.
     other = "--config.networks.denoiser.training=denoising(most=2.0)"
-    ended = program(*command, f"--workdir={project / 'other'}", *given, other)
+    ended = program(*command, f"--workdir={project / 'other'}", FITTING, *given, other)
     assert ended.code == 2
     assert "was trained by 'denoising(most=1.0)'" in ended.error
 
