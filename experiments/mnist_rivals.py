@@ -18,7 +18,7 @@ COLUMN is one of
   diffusion_fresh     the same under keys that it does not know
   diffusion_flow      the same without noise on the way back
   diffusion_one_step  one-step denoising
-  diffusion_vote      the mean probabilities of 8 ways back
+  diffusion_vote      the mean probabilities of 8 images denoised in one step
   codebook            nearest of 4,000 trained prototypes, whose radii are certified, as
                       in mnist_certified.py
   nearest_neighbour   nearest of the 55,000 training digits, certified likewise
@@ -48,7 +48,9 @@ INC = (
     "invert_and_classify(solver=levenberg_marquardt(steps=4), "
     "restarts=restarts(count=2, encoded=1))"
 )
-DIFFUSION = "diffusion(level=0.4, steps=8)"
+LEVEL = 0.4
+DIFFUSION = f"diffusion(level={LEVEL}, steps=8)"
+ONE_STEP = f"diffusion(level={LEVEL}, steps=1)"
 COLUMNS = {
     "none": ("none", 200),
     "robust": ("none on robust", 200),
@@ -59,9 +61,9 @@ COLUMNS = {
     "abs_binary": (f"analysis_by_synthesis({SEARCH}, binary=True)", 50),
     "diffusion": (DIFFUSION, 50),
     "diffusion_fresh": (DIFFUSION, 50),
-    "diffusion_flow": ("diffusion(level=0.4, steps=8, eta=0.0)", 50),
-    "diffusion_one_step": ("diffusion(level=0.4, steps=1)", 200),
-    "diffusion_vote": (f"voting({DIFFUSION}, draws=8)", 50),
+    "diffusion_flow": (f"diffusion(level={LEVEL}, steps=8, eta=0.0)", 50),
+    "diffusion_one_step": (ONE_STEP, 200),
+    "diffusion_vote": (f"voting({ONE_STEP}, draws=8)", 50),
     "codebook": ("none on free", 200),
     "nearest_neighbour": ("none on nearest", 200),
     "smoothing": ("none on noisy", 200),

@@ -63,6 +63,11 @@ class Diffusion(Purifier):
         check(is_whole(self.steps, 1), self, "steps", "a whole number, 1 or more")
         check(0 <= self.eta <= 1, self, "eta", "0 to 1")
 
+    @property
+    def stand_ins(self) -> tuple[Purifier, ...]:
+        """One step from the same level, under the same first noise."""
+        return (dataclasses.replace(self, steps=1),) if self.steps > 1 else ()
+
     def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
         """Returns the image after the way back, cut to [0, 1]; no details.
 

@@ -71,6 +71,12 @@ class Voting(Purifier):
         """The inner defence's."""
         return self.voter.traceable
 
+    @property
+    def stand_ins(self) -> tuple[Purifier, ...]:
+        """Votes over what stands in for the inner defence."""
+        shorter = self.voter.stand_ins
+        return tuple(dataclasses.replace(self, defence=each) for each in shorter)
+
     def check_latents(self, prior: Prior, latent_size: int) -> None:
         """Refuses what the inner defence does."""
         self.voter.check_latents(prior, latent_size)
