@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from robust_manifold.config import validate
-from robust_manifold.defenses import AnalysisBySynthesis, DefenseGAN, NoDefense
+from robust_manifold.defenses import (
+    AnalysisBySynthesis,
+    DefenseGAN,
+    Diffusion,
+    InvertAndClassify,
+    NoDefense,
+    Voting,
+)
 from robust_manifold.stages.inputs import needed
 from robust_manifold.stages.table.rows import check_rows, rows
 
@@ -100,16 +107,34 @@ def test_a_published_worst_case_is_a_cascade_on_every_column(name):
 
 
 def test_each_rival_trains_what_it_needs_and_no_more():
-    for column, networks in {
-        "abs": ("classifier", "generator"),
-        "abs_binary": ("classifier", "generator"),
-        "codebook": ("classifier-begun", "classifier-free"),
-    }.items():
+    inverting = ("classifier", "generator", "encoder")
+    denoising = (Diffusion, "classifier", "network-denoiser")
+    columns = {
+        "none": (NoDefense, "classifier"),
+        "robust": (NoDefense, "classifier-robust"),
+        "inc": (InvertAndClassify, *inverting),
+        "enhanced": (InvertAndClassify, *inverting, "classifier-enhanced"),
+        "defense_gan": (DefenseGAN, *inverting),
+        "abs": (AnalysisBySynthesis, "classifier", "generator"),
+        "abs_binary": (AnalysisBySynthesis, "classifier", "generator"),
+        "diffusion": denoising,
+        "diffusion_fresh": denoising,
+        "diffusion_flow": denoising,
+        "diffusion_one_step": denoising,
+        "diffusion_vote": (Voting, *denoising[1:]),
+        "codebook": (NoDefense, "classifier-begun", "classifier-free"),
+        "nearest_neighbour": (NoDefense, "classifier-nearest"),
+        "smoothing": (NoDefense, "classifier", "classifier-noisy"),
+    }
+    assert list(columns) == list(module_of("mnist_rivals").COLUMNS)
+    for column, (rival, *networks) in columns.items():
         experiment = checked("mnist_rivals", column)
-        assert needed.networks(experiment, experiment.stages) == networks
+        found = needed.networks(experiment, experiment.stages)
+        assert found == tuple(networks), column
         (own,) = experiment.evaluation.columns
-        rival = AnalysisBySynthesis if "abs" in column else NoDefense
         assert isinstance(own.defence, rival)
+        fresh = experiment.evaluation.worst_case.keys == "fresh"
+        assert fresh == (column == "diffusion_fresh")
     codebook = checked("mnist_rivals", "codebook")
     # The same codebook as the one whose certificates are shown.
     assert codebook.classifiers == {
@@ -120,7 +145,7 @@ def test_each_rival_trains_what_it_needs_and_no_more():
     assert validate(config).classifiers["free"].published == "mnist_codebook"
     adaptive = checked("mnist_adaptive", "inc").evaluation
     assert codebook.evaluation.budgets == adaptive.budgets
-    with pytest.raises(ValueError, match="column is 'gan'; allowed: abs, abs_binary,"):
+    with pytest.raises(ValueError, match="column is 'gan'; allowed: none, robust,"):
         checked("mnist_rivals", "gan")
 
 

@@ -33,6 +33,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     training.classifier_trainings,
     training.generator_trainings,
     training.encoder_trainings,
+    training.network_trainings,
     training.optimizers,
     training.substitutes,
     densities.registry,
@@ -68,6 +69,11 @@ def model(role: type) -> Callable[[str], Any]:
 def encoder(text: str) -> models.EncoderSpec | None:
     """Returns the encoder of a text; None for "auto"."""
     return None if text == "auto" else model(models.EncoderSpec)(text)
+
+
+def network_training(text: str) -> training.NetworkTraining | None:
+    """Returns the training of a text; None for an empty one."""
+    return training.network_trainings.build(text) if text else None
 
 
 def gan(text: str) -> training.GanTraining:

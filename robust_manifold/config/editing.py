@@ -45,8 +45,9 @@ def add_network(config: Any, name: str, **values: Any) -> None:
     Args:
       config: of `default_config`.
       name: the role of the new network, such as "denoiser".
-      **values: of its keys: `model`, and `weights` or `from_run` and `role`.  A tuple
-        as `weights` is a stack of equal models.
+      **values: of its keys: `model`, and `weights` or `from_run` and `role`, or else
+        `training`, `duration` and `batch_size`.  A tuple as `weights` is a stack of
+        equal models.
 
     Raises:
       UsageError: for a role that is taken or is none, or an unknown key.
@@ -119,7 +120,8 @@ def plain_values(config: Any) -> dict[str, Any]:
     values = config.to_dict()
     if not values["pretrained"]:
         own = (values[name] for name in (CLASSIFIER, "generator", "encoder"))
-        for block in (*own, *values["classifiers"].values()):
+        named = (*values["classifiers"].values(), *values["networks"].values())
+        for block in (*own, *named):
             block["published"] = ""
     return values
 

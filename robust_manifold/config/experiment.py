@@ -39,6 +39,7 @@ STAGES = (
     "fit_generator",
     "fit_encoder",
     "fit_classifiers",
+    "fit_networks",
     "measure",
     "diagnose",
     "attack",
@@ -81,8 +82,9 @@ class Experiment(Block):
     encoder: Encoder
     networks: Mapping[str, DefenceNetwork] = key(
         {},
-        "further networks of defences by their roles, which no stage trains, each with "
-        "the keys `model`, and `weights` or `from_run` and `role`; a config file makes "
+        "further networks of defences by their roles, each with the keys `model`, and "
+        "`weights` or `from_run` and `role`, or, where the run trains it, `training`, "
+        "`duration` and `batch_size`; a config file makes "
         "one by add_network(config, 'ROLE', model=..., weights=...)",
         block=DefenceNetwork,
     )
@@ -243,13 +245,20 @@ def _with_published(experiment: Experiment) -> Experiment:
         name: _published(experiment, f"classifiers.{name}", block)
         for name, block in experiment.classifiers.items()
     }
+    by_role = {
+        name: _published(experiment, f"networks.{name}", block)
+        for name, block in experiment.networks.items()
+    }
     if experiment.pretrained:
         # One's own networks may stand in for all of them.
         own = (getattr(experiment, name) for name in blocks)
-        networks = (*own, *experiment.classifiers.values())
+        named_too = (*experiment.classifiers.values(), *experiment.networks.values())
+        networks = (*own, *named_too)
         if not any(block.published for block in networks):
             raise UsageError(_NONE_PUBLISHED.format("this experiment"))
-    return dataclasses.replace(experiment, **blocks, classifiers=named)
+    return dataclasses.replace(
+        experiment, **blocks, classifiers=named, networks=by_role
+    )
 
 
 _NONE_PUBLISHED = (
@@ -262,10 +271,12 @@ def _published(experiment: Experiment, place: str, block: Any) -> Any:
     """Returns the block of a network, `published` empty unless it is taken from it."""
     if not experiment.pretrained or block.from_run or block.weights:
         return dataclasses.replace(block, published="")
-    starts = isinstance(block, Classifier) and bool(block.start)
-    stage = "fit_classifiers" if "." in place else f"fit_{place}"
+    block_name, _, name = place.partition(".")
+    stage = f"fit_{block_name}"
     # What starts from another network is not trained from scratch.
-    spared = starts or _left_behind(experiment, place.removeprefix("classifiers."))
+    spared = isinstance(block, Classifier) and bool(block.start)
+    if block_name != "networks":
+        spared |= _left_behind(experiment, name or place)
     if not block.published and not spared and stage in experiment.stages:
         raise UsageError(_NONE_PUBLISHED.format(f"config.{place}"))
     return block

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from robust_manifold.config.components import encoder, model
+from robust_manifold.config.components import encoder, model, network_training
 from robust_manifold.config.schema import Block, key
 from robust_manifold.core.spec import check
 from robust_manifold.models import (
@@ -16,6 +16,7 @@ from robust_manifold.training import (
     ClassifierTraining,
     EncoderTraining,
     GeneratorTraining,
+    NetworkTraining,
     classifier_trainings,
     encoder_trainings,
     generator_trainings,
@@ -133,19 +134,36 @@ class Encoder(NetworkBlock):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DefenceNetwork(Block):
-    """A network that defences find by its role, trained elsewhere."""
+class DefenceNetwork(NetworkBlock):
+    """A network that defences find by its role, trained by the run or elsewhere."""
 
     model: ModelSpec = key("", "any model, such as vae_encoder", registry.build)
+    training: NetworkTraining | None = key(
+        "",
+        "how it is trained, such as 'denoising'; empty: elsewhere",
+        network_training,
+    )
+    """None: elsewhere."""
+    duration: str = key("10 epochs", "such as '10 epochs' or '3000 steps'")
+    batch_size: int = key(128, "images a step")
     weights: str = key(
         "",
         "npz or safetensors file to take it from; files with commas between them are "
         "a stack of equal models (of one: 'FILE,')",
     )
     from_run: str = key("", "workdir of a run to take it from, in place of weights")
-    role: str = key("", "its role in that run, such as discriminator")
+    role: str = key(
+        "", "its role in that run, such as discriminator; empty where it has a training"
+    )
+    published: str = key("", "name of the published weights of it, for pretrained")
 
     def __post_init__(self):
+        super().__post_init__()
+        if self.training is not None:
+            check(not self.is_stack, self, "weights", "one file, which has a training")
+            check(not self.role, self, "role", "empty where it has a training")
+            return
+        check(not self.published, self, "published", "empty where it has no training")
         one = bool(self.files) != bool(self.from_run)
         check(one, self, "weights", "a file, or none and a run in from_run")
         given = bool(self.role) == bool(self.from_run)

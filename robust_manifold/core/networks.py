@@ -4,9 +4,12 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner
-from robust_manifold.core.types import Params
+from robust_manifold.core.types import Image, Params, Scalar
 
 Network: TypeAlias = Spanner | Callable[..., Any] | tuple[Any, ...]
 """A generator, a function `apply(params, *arrays)`, or a stack: a tuple of networks."""
@@ -17,6 +20,19 @@ Bound: TypeAlias = Mapping[str, Any]
 GENERATOR, ENCODER = "generator", "encoder"
 THRESHOLD = "threshold"
 """The role of a number that a defence is given as a parameter."""
+DENOISER = "denoiser"
+"""The role of a network from `with_level(noisy, level)` to the clean image's mean."""
+
+
+def with_level(noisy: Image, level: Scalar | float) -> Float[Array, "height width _"]:
+    """Returns what a denoiser is given: the image, and the level as one more channel.
+
+    Args:
+      noisy: an image under Gaussian noise, whose pixels may leave [0, 1].
+      level: standard deviation of the noise.
+    """
+    channel = jnp.broadcast_to(jnp.asarray(level, noisy.dtype), (*noisy.shape[:2], 1))
+    return jnp.concatenate([noisy, channel], axis=-1)
 
 
 class Networks(Mapping[str, Network]):

@@ -22,6 +22,7 @@ from robust_manifold.defenses.analysis_by_synthesis import (
 from robust_manifold.defenses.apply import DefenseParams, defend
 from robust_manifold.defenses.base import Defended, Defense, NoDefense, registry
 from robust_manifold.defenses.bit_depth import BitDepth
+from robust_manifold.defenses.diffusion import Diffusion
 from robust_manifold.defenses.encode_and_generate import EncodeAndGenerate
 from robust_manifold.defenses.invert_and_classify import (
     DefenseGAN,
@@ -38,6 +39,7 @@ from robust_manifold.defenses.passes import (
 from robust_manifold.defenses.purifier import Purified, Purifier
 from robust_manifold.defenses.rejecting import Rejecting, given_number
 from robust_manifold.defenses.views import DefendedApply, RandomApply
+from robust_manifold.defenses.voting import Votes, Voting
 
 __all__ = [
     "BPDA",
@@ -50,6 +52,7 @@ __all__ = [
     "Defense",
     "DefenseGAN",
     "DefenseParams",
+    "Diffusion",
     "EncodeAndGenerate",
     "GradientAdversary",
     "Implicit",
@@ -68,6 +71,8 @@ __all__ = [
     "Synthesis",
     "Unrolled",
     "ViewPasses",
+    "Votes",
+    "Voting",
     "adversaries",
     "classifying_passes",
     "defend",

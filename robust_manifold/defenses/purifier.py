@@ -30,6 +30,14 @@ class Purifier(Defense):
     traceable: ClassVar[bool] = True
     """Whether JAX sees what it does.  A gradient then passes through it, be it zero."""
 
+    @property
+    def stand_ins(self) -> "tuple[Purifier, ...]":
+        """Shorter purifiers whose derivatives may lead on where its own does not.
+
+        A cascade tries each by `bpda(stand_in=...)`.
+        """
+        return ()
+
     @abc.abstractmethod
     def purify(self, key: PRNGKey, networks: Bound, image: Image) -> Purified:
         """Returns the purified image; arguments as for `defend`.

@@ -4,6 +4,7 @@
 from robust_manifold.models import (
     classifiers,
     codebook,
+    denoiser,
     discriminators,
     encoders,
     generators,
@@ -20,6 +21,7 @@ from robust_manifold.models.latents import (
 from robust_manifold.models.layers import Conv, ConvTranspose
 from robust_manifold.models.model import (
     ClassifierSpec,
+    DenoiserSpec,
     DiscriminatorSpec,
     EncoderSpec,
     GeneratorSpec,
@@ -41,6 +43,7 @@ __all__ = [
     "ClassifierSpec",
     "Conv",
     "ConvTranspose",
+    "DenoiserSpec",
     "DiscriminatorSpec",
     "EncoderSpec",
     "GeneratorSpec",

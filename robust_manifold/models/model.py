@@ -152,6 +152,16 @@ class EncoderSpec(ModelSpec):
         check(self.latent_size >= 1, self, "latent_size", "1 or more")
 
 
+@dataclasses.dataclass(frozen=True)
+class DenoiserSpec(ModelSpec):
+    """Maps `core.networks.with_level(noisy, level)` to the mean of the clean image."""
+
+    def input_shape(self, image_shape: Shape, classes: int) -> Shape:
+        """Returns the shape of an image with one channel more, for the level."""
+        *sides, channels = image_shape
+        return (*sides, channels + 1)
+
+
 registry: Registry[ModelSpec] = Registry("model")
 """All specs of models, by the names that configs use."""
 

@@ -9,6 +9,7 @@ from robust_manifold.stages.fitting import (
     fit_classifiers,
     fit_encoder,
     fit_generator,
+    fit_networks,
 )
 from robust_manifold.stages.networks import trained
 from robust_manifold.stages.table import attack, evaluate
@@ -18,6 +19,7 @@ RUNS: dict[str, Callable[[Context], Sequence[str]]] = {
     "fit_generator": fit_generator.run,
     "fit_encoder": fit_encoder.run,
     "fit_classifiers": fit_classifiers.run,
+    "fit_networks": fit_networks.run,
     "attack": attack.run,
     "evaluate": evaluate.run,
 }

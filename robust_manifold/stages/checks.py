@@ -229,6 +229,8 @@ def _check_same_networks(context: Context, stages: Collection[str]) -> None:
     if not using & set(stages) or not networks:
         return
     further = context.networks.further
+    if not further:
+        return
     told = {
         role: {**found.origin, "sha256": found.sha256}
         for role, found in further.items()

@@ -3,6 +3,7 @@
 from robust_manifold.config import CLASSIFIER
 
 _PREFIX = f"{CLASSIFIER}-"
+_OF_DEFENCES = "network-"
 
 
 def of_classifier(name: str) -> str:
@@ -25,12 +26,33 @@ def classifier_of(role: str) -> str | None:
     return role.removeprefix(_PREFIX) if role.startswith(_PREFIX) else None
 
 
+def of_network(name: str) -> str:
+    """Returns the role of a network of `config.networks` that the run trains.
+
+    >>> of_network("denoiser")
+    'network-denoiser'
+    """
+    return _OF_DEFENCES + name
+
+
+def network_of(role: str) -> str | None:
+    """Returns the name of the trained network of `config.networks`; None if it is none.
+
+    >>> network_of("network-denoiser"), network_of("generator")
+    ('denoiser', None)
+    """
+    found = role.startswith(_OF_DEFENCES)
+    return role.removeprefix(_OF_DEFENCES) if found else None
+
+
 def place(role: str) -> str:
     """Returns the block of the config that says how a network is made.
 
-    >>> place("classifier-robust"), place("generator")
-    ('classifiers.robust', 'generator')
+    >>> place("classifier-robust"), place("network-denoiser"), place("generator")
+    ('classifiers.robust', 'networks.denoiser', 'generator')
     """
+    if (network := network_of(role)) is not None:
+        return f"networks.{network}"
     name = classifier_of(role)
     return f"classifiers.{name}" if name not in (None, CLASSIFIER) else role
 
@@ -38,8 +60,7 @@ def place(role: str) -> str:
 def stage(role: str) -> str:
     """Returns the stage that makes a network.
 
-    >>> stage("classifier-robust"), stage("generator")
-    ('fit_classifiers', 'fit_generator')
+    >>> stage("classifier-robust"), stage("network-denoiser"), stage("generator")
+    ('fit_classifiers', 'fit_networks', 'fit_generator')
     """
-    named = classifier_of(role) not in (None, CLASSIFIER)
-    return "fit_classifiers" if named else f"fit_{role}"
+    return f"fit_{place(role).partition('.')[0]}"

@@ -14,6 +14,11 @@ from robust_manifold.training.classifier import (
     CrossEntropy,
 )
 from robust_manifold.training.classifier import registry as classifier_trainings
+from robust_manifold.training.denoising import (
+    Denoising,
+    DenoisingMetrics,
+    DenoisingState,
+)
 from robust_manifold.training.duration import steps_of
 from robust_manifold.training.encoder import (
     EncoderMetrics,
@@ -29,6 +34,8 @@ from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
 from robust_manifold.training.gan_losses import GanLoss
 from robust_manifold.training.generator import GeneratorTraining, Setting
 from robust_manifold.training.generator import registry as generator_trainings
+from robust_manifold.training.network import NetworkTraining
+from robust_manifold.training.network import registry as network_trainings
 from robust_manifold.training.noisy import Noisy
 from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_optimizer
 from robust_manifold.training.optimizers import registry as optimizers
@@ -55,6 +62,9 @@ __all__ = [
     "ClassifierState",
     "ClassifierTraining",
     "CrossEntropy",
+    "Denoising",
+    "DenoisingMetrics",
+    "DenoisingState",
     "EncoderMetrics",
     "EncoderState",
     "EncoderTraining",
@@ -68,6 +78,7 @@ __all__ = [
     "Inverting",
     "KeptPairs",
     "Momentum",
+    "NetworkTraining",
     "Noisy",
     "Optimizer",
     "OverpoweredAdversarial",
@@ -86,6 +97,7 @@ __all__ = [
     "encoder_trainings",
     "generator_trainings",
     "guessed_images",
+    "network_trainings",
     "optimizers",
     "steps_of",
     "substitutes",

@@ -53,7 +53,14 @@ PROJECTING = {
     ],
     "defense_gan": [DefenseGAN(steps=300, restarts=2, learning_rate=1.0)],
 }
-OTHERS = ["analysis_by_synthesis", "bit_depth", "encode_and_generate", "rejecting"]
+OTHERS = [
+    "analysis_by_synthesis",
+    "bit_depth",
+    "diffusion",
+    "encode_and_generate",
+    "rejecting",
+    "voting",
+]
 ALL = [spec for specs in PROJECTING.values() for spec in specs]
 
 

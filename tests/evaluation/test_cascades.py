@@ -212,6 +212,10 @@ def test_ways_that_a_defence_cannot_be_met_with_are_left_out():
     ways = views_of(Rounding(), (1e-3,))
     assert not any(isinstance(way, defenses.Implicit) for way in ways)
     assert views_of(defenses.NoDefense(), (1e-3,)) == (defenses.Unrolled(),)
+    long, short = defenses.Diffusion(steps=8), defenses.Diffusion(steps=1)
+    for made in (lambda inner: inner, defenses.Voting):
+        assert defenses.BPDA(stand_in=made(short)) in views_of(made(long), (1e-3,))
+        assert len(views_of(made(short), (1e-3,))) == 3
     inverts = views_of(defenses.InvertAndClassify(), (1e-3, 1e-1))
     assert sum(isinstance(way, defenses.Implicit) for way in inverts) == 3
 

@@ -239,6 +239,7 @@ def draw(model):
 
 UNPUBLISHED = {
     "codebook": "its formula, in test_codebook.py",
+    "denoiser": "the layers of its docstring, in test_denoiser.py",
     "linear": "its formula, in test_registry.py",
     "conv_encoder": "the same network of PyTorch's modules, in test_torch_weights.py",
     "mlp_discriminator": "its formula, in test_mlp.py",

@@ -134,6 +134,18 @@ PUBLISHED = {
         DIGITS,
         _conv(4, 1, 64) + _conv(4, 64, 128) + _dense(7 * 7 * 128, 128),
     ),
+    "denoiser": (
+        DIGITS,
+        # Each convolution sees the level as one more channel.
+        _conv(3, 5, 32)
+        + 4 * _conv(3, 33, 32)
+        + _conv(3, 33, 64)
+        + 2 * _conv(3, 65, 64)
+        + _dense(7 * 7 * 64, 64)
+        + _dense(64, 7 * 7 * 16)
+        + _dense(64 + 16, 128)
+        + _dense(32, 4),
+    ),
     "mlp_generator": (NUMBERS, _dense(1, 32) + _dense(32, 32) + _dense(32, 1)),
     "mlp_discriminator": (NUMBERS, _dense(1, 32) + _dense(32, 32) + _dense(32, 1)),
     "one_per_class": (
@@ -423,6 +435,10 @@ def test_linear_is_linear_in_the_pixels():
         "mlp_discriminator(hidden=0)",
         "mlp_discriminator(layers=0)",
         "mlp_discriminator(activation='sine')",
+        "denoiser(width=0)",
+        "denoiser(bottleneck=0)",
+        "denoiser(deviation=0.0)",
+        "denoiser(mean=2.0)",
         "residual_cnn(width=0)",
         "residual_cnn(blocks=0)",
         "residual_cnn(dropout=1.0)",
@@ -451,6 +467,7 @@ def test_fields_are_checked(text):
         ("defense_gan_c", (28, 4, 1)),
         ("defense_gan_f", (26, 26, 1)),
         ("conv_encoder", (30, 30, 1)),
+        ("denoiser", (28, 30, 1)),
         ("residual_cnn", (15, 28, 1)),
         ("linear", (28, 28)),
         ("linear", (28, 0, 1)),

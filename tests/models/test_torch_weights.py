@@ -45,7 +45,7 @@ NETWORKS = [
     ("inc_discriminator(width=2)", DIGITS),
 ]
 LARGE = [("inc_celeba_generator", FACES), ("inc_celeba_discriminator", FACES)]
-NO_SEQUENCE = {"codebook", "one_per_class", "residual_cnn"}
+NO_SEQUENCE = {"codebook", "denoiser", "one_per_class", "residual_cnn"}
 
 
 def draw(shapes, seed=0):

@@ -192,7 +192,9 @@ def views_of(
             defenses.Implicit(damping=dampings[0], hessian="gauss_newton"),
             defenses.BPDA(),
         ]
-    if not isinstance(defence, defenses.Purifier):
+    if isinstance(defence, defenses.Purifier):
+        tried += [defenses.BPDA(stand_in=each) for each in defence.stand_ins]
+    else:
         # Where it votes, no gradient leads through it, nor straight through.
         tried += _NOISY
     return tuple(each for each in tried if _meets(each, defence))

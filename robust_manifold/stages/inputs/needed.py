@@ -12,7 +12,8 @@ def networks(experiment: Experiment, stages: Collection[str]) -> tuple[str, ...]
     """Returns the roles of those networks that some stages train or use.
 
     They are "classifier", "generator", where one of the experiment's stages is
-    fit_encoder "encoder", and "classifier-NAME" of the config's `classifiers`.
+    fit_encoder "encoder", "classifier-NAME" of the config's `classifiers`, and
+    "network-NAME" of those of its `networks` that have a training.
     """
     inverts = {"measure", "diagnose"} | generating_stages(experiment)
     needed = {
@@ -32,7 +33,16 @@ def networks(experiment: Experiment, stages: Collection[str]) -> tuple[str, ...]
         needed[roles.of_classifier(name)] |= {"attack", "evaluate", "audit"}
     if any(CLASSIFIER in _line(experiment, name) for name in named):
         needed["classifier"] |= {"fit_classifiers"}
+    for name in trained_networks(experiment):
+        using = {"attack", "evaluate", "audit"}
+        needed[roles.of_network(name)] = {"fit_networks"} | using
     return tuple(role for role, users in needed.items() if users & set(stages))
+
+
+def trained_networks(experiment: Experiment) -> tuple[str, ...]:
+    """Returns the roles of those of `config.networks` that the run trains, in order."""
+    named = experiment.networks.items()
+    return tuple(role for role, block in named if block.training is not None)
 
 
 def named_classifiers(experiment: Experiment) -> tuple[str, ...]:

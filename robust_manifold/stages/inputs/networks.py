@@ -41,12 +41,16 @@ class RunNetworks:
         """Returns the block of the config that says how a network is made."""
         if (name := roles.classifier_of(role)) is not None:
             return self.experiment.classifier_of(name)
+        if (name := roles.network_of(role)) is not None:
+            return self.experiment.networks[name]
         return getattr(self.experiment, role)
 
     def model_of(self, role: str) -> models.Model:
         """Returns the network of one of `roles`."""
         if (name := roles.classifier_of(role)) is not None:
             return self.classifier_of(name)
+        if (name := roles.network_of(role)) is not None:
+            return self.trained_by_role(name)
         return getattr(self, role)
 
     @property
@@ -97,6 +101,18 @@ class RunNetworks:
         except UsageError as error:
             raise UsageError(f"config.evaluation.substitute: {error}") from None
 
+    def trained_by_role(self, name: str) -> models.Model:
+        """Returns one of `config.networks` that the run trains."""
+        block = self.experiment.networks[name]
+        try:
+            model = self._build(block.model)
+            if block.training is not None:
+                shape = self.data.dataset.image_shape
+                block.training.check_network(model, shape)
+        except UsageError as error:
+            raise UsageError(f"config.networks.{name}.model: {error}") from None
+        return model
+
     def _build(self, spec: models.ModelSpec | str) -> models.Model:
         # Equal specs give the same object.
         return models.build(
@@ -128,6 +144,8 @@ class RunNetworks:
         """
         networks: dict[str, Any] = {}
         networks |= {role: found.network for role, found in self.further.items()}
+        for name in needed.trained_networks(self.experiment):
+            networks[name] = self.trained_by_role(name).apply
         if GENERATOR in self.roles:
             networks[GENERATOR] = self.spanner
         if any(
@@ -138,7 +156,7 @@ class RunNetworks:
 
     @functools.cached_property
     def further(self) -> dict[str, by_role.Found]:
-        """The networks of `config.networks`, read once."""
+        """Those of `config.networks` that the run does not train, read once."""
         return {
             role: by_role.read(
                 role,
@@ -148,6 +166,7 @@ class RunNetworks:
                 trained_on=self.data.digests["train"]["sha256"],
             )
             for role, block in self.experiment.networks.items()
+            if block.training is None
         }
 
     def classifier_steps(self, name: str) -> int:
@@ -155,6 +174,11 @@ class RunNetworks:
         block = self.experiment.classifier_of(name)
         place = roles.place(roles.of_classifier(name))
         return self._steps(place, block.duration, block.batch_size)
+
+    def network_steps(self, name: str) -> int:
+        """Returns the duration of the training of one of `config.networks` in steps."""
+        block = self.experiment.networks[name]
+        return self._steps(f"networks.{name}", block.duration, block.batch_size)
 
     @functools.cached_property
     def generator_setting(self) -> Setting:
@@ -197,6 +221,8 @@ class RunNetworks:
         """
         for name in filter(None, map(roles.classifier_of, self.roles)):
             _ = self.classifier_of(name), self.classifier_steps(name)
+        for name in filter(None, map(roles.network_of, self.roles)):
+            _ = self.trained_by_role(name), self.network_steps(name)
         if "generator" in self.roles:
             _ = self.generator_setting
         if "encoder" in self.roles:

@@ -30,7 +30,7 @@ LARGEST = 7_000_000
 """Bytes that a file of published weights may have."""
 
 _READ_BACK = (CLASSIFIER, "generator", "encoder")
-"""The roles, beside classifiers with a name, that a config can take from elsewhere."""
+"""The roles, beside those with a name, that a config can take from elsewhere."""
 
 
 class TrainingRun(NamedTuple):
@@ -47,7 +47,8 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
 
     Args:
       run: the workdir of a run that has the network, trained or taken over.
-      role: of the network, "classifier", "classifier-NAME", "generator" or "encoder".
+      role: of the network, "classifier", "classifier-NAME", "generator", "encoder" or
+        "network-NAME".
       name: under which it is published.
       folder: made if it does not exist.
 
@@ -60,10 +61,12 @@ def publish(run: str, role: str, name: str, folder: str) -> Path:
         none, or if the folder cannot be written.
     """
     published.check_name(name)
-    if role not in _READ_BACK and roles.classifier_of(role) is None:
+    named = roles.classifier_of(role) or roles.network_of(role)
+    if role not in _READ_BACK and named is None:
         raise UsageError(
             f"--model is {role!r}; allowed: {', '.join(_READ_BACK)}, or "
-            "classifier-NAME for a named one, for a config reads no other back."
+            "classifier-NAME or network-NAME for a named one, for a config reads no "
+            "other back."
         )
     network = stored_networks.load(run, role)
     source = find_training(Path(run), role, network.sha256)
@@ -234,7 +237,8 @@ def _seconds(
 ) -> float | None:
     """Returns what the training took, if the records tell it from others'."""
     stage = roles.stage(source.role)
-    together = config.get("classifiers", {}) if stage == "fit_classifiers" else ()
+    block = stage.removeprefix("fit_")
+    together = config.get(block, ()) if block in ("classifiers", "networks") else ()
     return status["stage_seconds"].get(stage) if len(together) <= 1 else None
 
 
@@ -291,7 +295,7 @@ def _validation_figure(
         "generator": "median error of inversions, mean squared error per pixel",
         "encoder": "mean squared error per pixel of what the generator makes of "
         "first guesses",
-    }.get(role, key)
+    }.get(role, key.replace("_", " "))
     return model_card.Figure(what, f"{value:.5f}", n, images)
 
 

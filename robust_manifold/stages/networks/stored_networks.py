@@ -13,7 +13,7 @@ from robust_manifold.stages import roles
 from robust_manifold.stages.networks import trained
 
 ROLES = ("classifier", "generator", "encoder", "discriminator", "vae_encoder")
-"""The networks that a run can hold, beside classifiers with a name of their own."""
+"""The networks that a run can hold, beside those with a name of their own."""
 
 
 class StoredNetwork(NamedTuple):
@@ -35,10 +35,17 @@ class StoredNetwork(NamedTuple):
 
 
 def roles_in(run: str | os.PathLike[str]) -> list[str]:
-    """Returns the roles of a run's networks, "classifier-NAME" included."""
+    """Returns the roles of a run's networks.
+
+    "classifier-NAME" and "network-NAME" are included.
+    """
     manifests = Path(run).glob(trained.folder("*") + "/*/manifest.json")
     stored = {path.parents[2].name for path in manifests}
-    named = {role for role in stored - {*ROLES} if roles.classifier_of(role)}
+    named = {
+        role
+        for role in stored - {*ROLES}
+        if roles.classifier_of(role) or roles.network_of(role)
+    }
     return [*(role for role in ROLES if role in stored), *sorted(named)]
 
 
@@ -67,6 +74,8 @@ def build_arguments(stored: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(spec, models.GeneratorSpec):
         image_shape = stored["output_shape"]
         classes = stored["input_shape"][0] - spec.latent_size
+    elif isinstance(spec, models.DenoiserSpec):
+        image_shape = stored["output_shape"]
     return {"spec": spec, "image_shape": image_shape, "classes": classes}
 
 

@@ -22,7 +22,7 @@ from robust_manifold.runtime import (
 )
 from robust_manifold.stages import roles
 from robust_manifold.stages.context import Context
-from robust_manifold.stages.inputs import elsewhere
+from robust_manifold.stages.inputs import elsewhere, needed
 from robust_manifold.stages.inputs.elsewhere import digest, folder
 
 
@@ -83,6 +83,8 @@ def load_column(context: Context, column: Column) -> defenses.DefenseParams:
       UsageError: if a stage that makes them has not finished.
     """
     networks = {role: found.params for role, found in context.networks.further.items()}
+    for name in needed.trained_networks(context.experiment):
+        networks[name] = load(context, roles.of_network(name))
     # Without a defence that uses it there need not be a generator.
     if "generator" in context.networks.roles:
         networks["generator"] = load_spanner(context)
@@ -140,6 +142,9 @@ def training_text(context: Context, name: str) -> str:
     if roles.classifier_of(name) is not None:
         block = context.networks.block_of(name)
         return training.classifier_trainings.to_string(block.training)
+    if roles.network_of(name) is not None:
+        block = context.networks.block_of(name)
+        return training.network_trainings.to_string(block.training)
     if name == "encoder":
         return training.encoder_trainings.to_string(blocks.encoder.training)
     return training.generator_trainings.to_string(blocks.generator.training)
@@ -153,7 +158,7 @@ def model_text(context: Context, role: str) -> str:
       role: one of `context.networks.roles`, or that of the generator's partner.
     """
     blocks = context.experiment
-    if roles.classifier_of(role) is not None:
+    if (roles.classifier_of(role) or roles.network_of(role)) is not None:
         spec = context.networks.block_of(role).model
     elif role == "generator":
         spec = blocks.generator.model
