@@ -69,7 +69,7 @@ def get_config(column="none"):
     )
     if column in GENERATORS:
         config.generator.model, config.generator.training = GENERATORS[column]
-    config.generator.duration = "10 epochs"
+    config.generator.duration = "5 epochs" if column == "inc_gan" else "10 epochs"
     config.encoder.duration = "5 epochs"
     config.training.checkpoint_every = 500
     config.measures.validation_examples = 0
@@ -78,7 +78,7 @@ def get_config(column="none"):
             config,
             "robust",
             training=(
-                "adversarial(attack=pgd(epsilon=0.1, steps=7, step_size=0.025), "
+                "adversarial(attack=pgd(epsilon=0.1, steps=5, step_size=0.04), "
                 "optimizer=adam(learning_rate=0.001, schedule='cosine'))"
             ),
             duration="3 epochs",
