@@ -29,10 +29,10 @@ INC = (
     "restarts=restarts(count=4, encoded=1, halve_at=(10, 20)))"
 )
 COLUMNS = {
-    "none": ("none", 500),
-    "robust": ("none on robust", 250),
-    "inc_gan": (INC, 100),
-    "inc_vae": (INC, 100),
+    "none": ("none", 200),
+    "robust": ("none on robust", 100),
+    "inc_gan": (INC, 50),
+    "inc_vae": (INC, 50),
 }
 """The defence of each column, and its number of test images."""
 ADAM = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
