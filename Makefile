@@ -34,12 +34,13 @@ BUDGET ?= small
 SEEDS ?= 0 1 2
 COLUMNS := none robust inc defense_gan enhanced inc_robust inc_fresh
 MANIFOLDS := wgan_gp conv_vae vae
+FASHION := none robust inc_gan inc_vae
 GENERATORS := minimax non_saturating wgan_gp hinge vae conv_vae
 # Experiments with budgets say so in the head of their get_config.
 BUDGETED := $(notdir $(basename $(shell grep -l '^def get_config.budget' experiments/*.py)))
 EXPERIMENTS ?= gan_1d mnist_enhanced mnist_robust overpowered defense_gan \
   $(COLUMNS:%=mnist_adaptive:%) $(MANIFOLDS:%=mnist_manifolds:%) $(GENERATORS:%=mnist_generators:%) mnist_patch:digits \
-  celeba_gender mnist_patch:faces
+  $(FASHION:%=fashion:%) celeba_gender mnist_patch:faces
 
 # Of NAME or NAME:ARGUMENT, and of a seed.
 budgeted = $(foreach e,$1,$(if $(filter $e,$(BUDGETED)),$e:$(BUDGET),$e))

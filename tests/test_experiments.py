@@ -149,6 +149,29 @@ def test_each_rival_trains_what_it_needs_and_no_more():
         checked("mnist_rivals", "gan")
 
 
+def test_each_column_of_fashion_trains_what_it_needs_and_no_more():
+    for column, networks in {
+        "none": ("classifier",),
+        "robust": ("classifier-robust",),
+        "inc_gan": ("classifier", "generator", "encoder"),
+        "inc_vae": ("classifier", "generator", "encoder"),
+    }.items():
+        experiment = checked("fashion", column)
+        assert needed.networks(experiment, experiment.stages) == networks
+        assert len(experiment.evaluation.columns) == 1
+    gan, vae = (checked("fashion", name) for name in ("inc_gan", "inc_vae"))
+    # The manifold is all that sets them apart.
+    assert gan.evaluation == vae.evaluation and gan.classifier == vae.classifier
+    assert type(gan.generator.training) is not type(vae.generator.training)
+    robust = checked("fashion", "robust")
+    # Trained at a radius that every column is attacked at.
+    trained = robust.classifiers["robust"].training.attack
+    budgets = {(b.norm, b.epsilon) for b in gan.evaluation.budgets}
+    assert (trained.norm, trained.budget) in budgets
+    with pytest.raises(ValueError, match="column is 'vae'; allowed: none, robust, inc"):
+        checked("fashion", "vae")
+
+
 def test_the_forms_of_the_certified_experiment():
     whole = checked("mnist_certified")
     assert whole.evaluation.examples == 10_000 and not whole.evaluation.attacked

@@ -12,11 +12,12 @@ from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Manifold
 from robust_manifold.core.networks import GENERATOR, Bound
 from robust_manifold.core.spec import check, is_whole
-from robust_manifold.core.types import Image, Latent, Logits, PRNGKey, Scalar
+from robust_manifold.core.types import Image, Logits, PRNGKey, Scalar
 from robust_manifold.defenses.base import registry
 from robust_manifold.defenses.purifier import Purified, Purifier
 from robust_manifold.inversion import Adam, Solver, as_solver, repeated
 from robust_manifold.inversion.problem import InversionProblem
+from robust_manifold.inversion.solver import Solution
 
 
 class Synthesis(NamedTuple):
@@ -107,13 +108,14 @@ class AnalysisBySynthesis(Purifier):
         if self.binary:
             image = (image > 0.5).astype(image.dtype)
         numbers = jnp.arange(self.classes)
-        latents = jax.lax.map(
-            lambda number: self._latent(manifold.of_class(number), image), numbers
+        found = jax.lax.map(
+            lambda number: self._found(manifold.of_class(number), image), numbers
         )
-        bounds = self._bounds(manifold, image, latents)
+        bounds = self._in_nats(found.objective, image)
         best = jnp.argmax(bounds)
-        made = manifold.of_class(best).generate(latents[best])
-        return Purified(image, Synthesis(latents, bounds, made.astype(image.dtype)))
+        made = manifold.of_class(best).generate(found.latent[best])
+        made = made.astype(image.dtype)
+        return Purified(image, Synthesis(found.latent, bounds, made))
 
     def output(self, networks, classify, image, found) -> Logits:
         """Returns the bounds of the latents that were found, scaled."""
@@ -122,7 +124,7 @@ class AnalysisBySynthesis(Purifier):
         return self.scale * bounds
 
     def passes(self, latent_size: int) -> float:
-        """Returns the passes of the solver and of the bounds.
+        """Returns the passes of the solver, of its last latent and of the bounds.
 
         The draws, which all images of a tile share, are not counted.
         """
@@ -147,7 +149,7 @@ class AnalysisBySynthesis(Purifier):
         solver = dataclasses.replace(self._solver, penalty=weight)
         return solver, solver.problem(one.generate, image, one.prior)
 
-    def _latent(self, one: Manifold, image: Image) -> Latent:
+    def _found(self, one: Manifold, image: Image) -> Solution:
         solver, problem = self._problem(one, image)
         # One key for all images: their draws are made once.
         shape = (self.draws, *one.latent_shape)
@@ -162,7 +164,7 @@ class AnalysisBySynthesis(Purifier):
             solver.begin(problem, start),
             solver.steps,
         )
-        return solver.finish(problem, run).latent
+        return solver.finish(problem, run)
 
     def _bounds(
         self, manifold: Manifold, image: Image, latents: Float[Array, "classes latent"]
@@ -171,7 +173,10 @@ class AnalysisBySynthesis(Purifier):
             number, latent = number_and_latent
             one = manifold.of_class(number)
             _, problem = self._problem(one, image)
-            objective = problem.measure(latent).objective
-            return -objective * image.size / (2 * self.deviation**2)
+            return self._in_nats(problem.measure(latent).objective, image)
 
         return jax.lax.map(bound, (jnp.arange(self.classes), latents))
+
+    def _in_nats(self, objective: Array, image: Image) -> Array:
+        """Returns the bounds that the solver's objectives stand for."""
+        return -objective * image.size / (2 * self.deviation**2)

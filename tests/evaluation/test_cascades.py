@@ -417,5 +417,6 @@ def test_corners_are_found_where_gradients_lead_both_values_the_same_way():
 def test_corners_are_for_defences_whose_queries_are_cheap():
     effort = dataclasses.replace(TINY, corner_queries=20)
     assert effort.against(Rounding()).corner_queries == 20
-    for other in (defenses.NoDefense(), defenses.InvertAndClassify()):
+    searching = (defenses.InvertAndClassify(), defenses.AnalysisBySynthesis())
+    for other in (defenses.NoDefense(), *searching):
         assert effort.against(other).corner_queries == 0

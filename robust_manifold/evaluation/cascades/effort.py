@@ -72,8 +72,8 @@ class Effort:
         The passes of a classifier without one are the cheapest that there are: it gets
         more of them, about those of AutoAttack.
         """
-        if isinstance(defence, defenses.ProjectionDefense):
-            # Each query is an inversion, and its gradients lead on.
+        if defence.tiled:
+            # Each query is a search, and its gradients lead on.
             return dataclasses.replace(self, corner_queries=0)
         if not isinstance(defence, defenses.NoDefense):
             return self
