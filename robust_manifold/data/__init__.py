@@ -1,5 +1,6 @@
 """Sources of real images, their splits, and batches of them."""
 
+from robust_manifold.data import road_signs
 from robust_manifold.data.attacked import (
     Attacked,
     AttackedImages,
@@ -37,6 +38,7 @@ __all__ = [
     "flip_horizontally",
     "load",
     "registry",
+    "road_signs",
     "to_float",
     "training_batches",
 ]

@@ -32,7 +32,9 @@ def load(
     others are carved from its training part; see `splits.cut`.
 
     Args:
-      source: "mnist_5k", "tfds:<name>", "folder:<dir>" or "npz:<file>".
+      source: "mnist_5k", "road_signs", "tfds:<name>", "folder:<dir>" or
+        "npz:<file>"; one with arguments is written as a call, such as
+        "road_signs(train=8000, test=1000)".
       data_dir: where prepared data sets lie (`tfds:` only; elsewhere unused).
       label: the feature to use as label (`tfds:` only), e.g. "Male" for celeb_a.
       class_names: new names for the classes, in their order; by default the source's.
@@ -43,7 +45,7 @@ def load(
       validation_examples: size of the validation split; 0: official, else none.
       test_examples: size of the test split; 0: official, else none.
       seed: of the random order that splits are carved in.
-      cache_dir: where decoded images are kept (`tfds:` and `folder:` only); "off"
+      cache_dir: where decoded images are kept (not of `npz:` and `mnist_5k`); "off"
         for nowhere, "" or None for $ROBUST_MANIFOLD_CACHE, else
         ~/.cache/robust_manifold; see `cache.read`.
       on_progress: called with (images decoded, images in all).

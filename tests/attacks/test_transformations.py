@@ -7,9 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from robust_manifold.attacks import Transformations, transformations_registry
+from robust_manifold.attacks import (
+    Transformations,
+    transformations,
+    transformations_registry,
+)
 from robust_manifold.attacks.transformations import affine
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.outlines import coverage
+from robust_manifold.data import road_signs
 
 KEY = jax.random.key(1)
 _affine = jax.jit(affine)
@@ -149,3 +155,94 @@ def test_ranges_are_checked(field, value):
 def test_configs_write_transformations_as_a_call():
     text = transformations_registry.to_string(ALL)
     assert transformations_registry.build(text) == ALL
+
+
+SCENE = Transformations(tilt=40.0, blur=1.0, outline="octagon", scale=0.2, rotation=9.0)
+
+
+def test_a_tilted_plane_is_seen_where_the_road_signs_are():
+    # Pillow's eight numbers and ours are two ways to write one projection.
+    pose = dict.fromkeys(road_signs.Pose._fields, 0.0)
+    pose |= {"yaw": 31.0, "pitch": -17.0, "size": 1.0}
+    a, b, c, d, e, f, g, h = road_signs._inverse_homography(road_signs.Pose(**pose))
+    half = road_signs._SIDE / 2
+    points = jnp.asarray([[-0.5, -0.4], [0.0, 0.0], [0.7, 0.2], [0.1, -0.9]])
+    tilt = jnp.deg2rad(jnp.array([31.0, -17.0]))
+    right, down = transformations._untilted(points[:, :1], points[:, 1:], tilt)
+    x, y = (half + half * points).T
+    scale = g * x + h * y + 1
+    theirs = jnp.stack([(a * x + b * y + c) / scale, (d * x + e * y + f) / scale], 1)
+    ours = half + half * jnp.concatenate([right, down], 1)
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_without_a_tilt_a_plane_stays():
+    grid = jnp.linspace(-1, 1, 12).reshape(3, 4)
+    same = transformations._untilted(grid, grid + 1, jnp.zeros(2))
+    np.testing.assert_allclose(jnp.stack(same), jnp.stack([grid, grid + 1]), atol=1e-6)
+
+
+def test_blur_keeps_light_and_what_is_even_and_none_keeps_all():
+    image = jnp.zeros((21, 21, 1)).at[10, 10].set(1)
+    seen = jax.jit(transformations._blurred)(image, jnp.float32(1.0))
+    assert float(seen.sum()) == pytest.approx(1, abs=1e-5)
+    # The Gaussian at its middle, cut off at four deviations.
+    assert float(seen[10, 10, 0]) == pytest.approx(1 / (2 * np.pi), rel=1e-3)
+    np.testing.assert_allclose(seen, seen.transpose(1, 0, 2), atol=1e-7)
+    np.testing.assert_array_equal(
+        transformations._blurred(image, jnp.float32(0)), image
+    )
+    even = jnp.full((9, 7, 3), 0.3)
+    np.testing.assert_allclose(
+        transformations._blurred(even, jnp.float32(2.0)), even, atol=1e-6
+    )
+
+
+def test_beyond_the_outline_is_the_background_and_within_it_the_image():
+    views = Transformations(outline="disc")
+    image = jnp.ones((32, 32, 3))
+    look = views.draw(KEY, image)
+    seen = np.asarray(views.view(image, look))
+    inside = coverage("disc", 32, 32)
+    np.testing.assert_array_equal(seen[inside == 1], 1)
+    background = np.asarray(look.background)
+    np.testing.assert_allclose(seen[inside == 0], background[inside == 0], atol=1e-6)
+    assert 0.15 <= background.min() < background.max() <= 0.85
+    # Half a pixel here or there apart, both edges are the same.
+    assert (
+        np.abs((seen - background)[..., 0] / (1 - background[..., 0]) - inside).mean()
+        < 0.02
+    )
+
+
+def test_a_new_kind_of_view_leaves_the_draws_of_the_others_as_they_are():
+    image = _image(8, 8, 3)
+    before, after = (
+        t.draw(KEY, image) for t in (ALL, dataclasses.replace(ALL, tilt=9))
+    )
+    for field in ("rotation", "scale", "shift", "gain", "offset", "noise"):
+        np.testing.assert_array_equal(getattr(before, field), getattr(after, field))
+    assert before.tilt is None and np.abs(after.tilt).max() <= 9
+
+
+def test_every_pixel_of_a_scene_can_be_climbed():
+    image = road_signs.face("stop", 32)
+    pixels = jnp.asarray(image.image / 255, jnp.float32)
+    look = SCENE.draw(KEY, pixels)
+    slope = jax.grad(lambda x: SCENE.view(x, look).sum())(pixels)
+    assert np.isfinite(slope).all()
+    assert (np.asarray(slope)[image.mask].mean(-1) > 0).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    "fields, says",
+    [
+        ({"outline": "oktagon"}, "outline is 'oktagon'; allowed: empty, disc, octagon"),
+        ({"tilt": 60.0}, "tilt is 60.0; allowed: 0 or more, below 60"),
+        ({"tilt": -1.0}, "tilt is -1.0"),
+        ({"blur": 2.5}, "blur is 2.5; allowed: 0 to 2"),
+    ],
+)
+def test_an_impossible_scene_is_refused(fields, says):
+    with pytest.raises(UsageError, match=says):
+        Transformations(**fields)

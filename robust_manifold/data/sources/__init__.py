@@ -5,6 +5,7 @@ from robust_manifold.data.sources.decoded import Decoded, DecodedSource, Example
 from robust_manifold.data.sources.folder import Folder
 from robust_manifold.data.sources.mnist_5k import Mnist5k
 from robust_manifold.data.sources.npz import Npz
+from robust_manifold.data.sources.road_signs import RoadSigns
 from robust_manifold.data.sources.tfds import Tfds
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Mnist5k",
     "Npz",
     "Parts",
+    "RoadSigns",
     "Source",
     "Tfds",
     "parse",

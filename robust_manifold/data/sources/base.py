@@ -96,10 +96,11 @@ registry = Registry[Source]("data source")
 
 
 def parse(text: str, *, data_dir: str | os.PathLike | None = None, **options) -> Source:
-    """Returns the source that `prefix` or `prefix:location` names.
+    """Returns the source that `prefix`, `prefix:location` or a call of it names.
 
     Args:
-      text: for instance "mnist_5k", "tfds:mnist" or "npz:digits.npz".
+      text: for instance "mnist_5k", "tfds:mnist", "npz:digits.npz" or
+        "road_signs(train=8000, test=1000)".
       data_dir: where prepared data sets lie, for the sources that read such.
       **options: fields of the source; those that are None keep their default.
 
@@ -107,7 +108,8 @@ def parse(text: str, *, data_dir: str | os.PathLike | None = None, **options) ->
       UsageError: for an unknown prefix, or an option that the source lacks.
     """
     prefix, colon, location = text.partition(":")
-    kind = registry[prefix]
+    called = "(" in prefix
+    kind = registry[prefix.partition("(")[0]]
     fields = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
     for option, value in given.items():
@@ -118,6 +120,8 @@ def parse(text: str, *, data_dir: str | os.PathLike | None = None, **options) ->
             )
     if data_dir is not None and "data_dir" in fields:
         given["data_dir"] = os.fspath(data_dir)
+    if called:
+        return dataclasses.replace(registry.build(text), **given)
     if colon and not location:
         raise UsageError(f"The data source {text!r} names nothing after its colon.")
     return kind(location=location, **given)
