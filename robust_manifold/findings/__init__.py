@@ -21,6 +21,7 @@ from robust_manifold.findings import (
     smoothing,
     substitutes,
     training,
+    unions,
     views,
     yields,
 )
@@ -29,6 +30,7 @@ from robust_manifold.findings.recorded import Group, Run
 
 EVERY: list[Finding] = [
     accuracy.FINDING,
+    unions.FINDING,
     random_keys.FINDING,
     yields.FINDING,
     exchange.FINDING,

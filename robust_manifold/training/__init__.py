@@ -29,6 +29,7 @@ from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
 from robust_manifold.training.gan_losses import GanLoss
 from robust_manifold.training.generator import GeneratorTraining, Setting
 from robust_manifold.training.generator import registry as generator_trainings
+from robust_manifold.training.multi_steepest import MultiSteepest
 from robust_manifold.training.noisy import Noisy
 from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_optimizer
 from robust_manifold.training.optimizers import registry as optimizers
@@ -68,6 +69,7 @@ __all__ = [
     "Inverting",
     "KeptPairs",
     "Momentum",
+    "MultiSteepest",
     "Noisy",
     "Optimizer",
     "OverpoweredAdversarial",
