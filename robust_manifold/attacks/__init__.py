@@ -49,6 +49,7 @@ from robust_manifold.attacks.physical import PhysicalSuccess, physical_success
 from robust_manifold.attacks.projected_gradient import BIM, PGD
 from robust_manifold.attacks.random import Expectation
 from robust_manifold.attacks.sigma_zero import SigmaZero
+from robust_manifold.attacks.sparse_rs import SparseRS
 from robust_manifold.attacks.spsa import SPSA
 from robust_manifold.attacks.square import Square
 from robust_manifold.attacks.transfer import transfer
@@ -98,6 +99,7 @@ __all__ = [
     "Problem",
     "Queries",
     "RandFGSM",
+    "SparseRS",
     "Square",
     "SquareMask",
     "SteppedAttack",

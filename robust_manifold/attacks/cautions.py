@@ -18,7 +18,8 @@ def check_budget(epsilon: float | None, norm: Norm, shape: tuple[int, ...]) -> N
     """Warns of a budget that looks like one for pixels from 0 to 255.
 
     No two images in [0, 1] are farther apart than the box is wide: 1 in linf, the root
-    of the number of values in l2, this number in l1.  A larger budget is none.
+    of the number of values in l2, this number in l1.  A larger budget is none.  Counts
+    of values or pixels are the same in both.
 
     Args:
       epsilon: the radius; None for an attack without a budget.
@@ -27,7 +28,8 @@ def check_budget(epsilon: float | None, norm: Norm, shape: tuple[int, ...]) -> N
     """
     size = math.prod(shape)
     widest = {"linf": 1.0, "l2": math.sqrt(size)}.get(norm, float(size))
-    if epsilon is not None and epsilon > widest:
+    counts = norm in ("l0", "pixels")
+    if epsilon is not None and epsilon > widest and not counts:
         warn(
             f"epsilon is {epsilon:g} in {norm}, and no two images in [0, 1] are "
             f"farther apart than {widest:g}: it looks like a budget for pixels from 0 "

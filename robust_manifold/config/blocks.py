@@ -179,6 +179,13 @@ class EvaluationBlock(Block):
         "empty: none",
         worst_case,
     )
+    unions: tuple[evaluation.Union, ...] = key(
+        (),
+        "budgets of several norms whose worst case is taken together, image by image, "
+        "as in union(linf=0.3, l2=1.5, l1=12.0), one line each; each of its balls is "
+        "one of the cascade or of `attacks`; (): none",
+        each(evaluation.unions),
+    )
     exchange: bool = key(
         False,
         "whether what a cascade leaves of a column then meets the images made against "
@@ -227,7 +234,8 @@ class EvaluationBlock(Block):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
-        for field in ("attacks", "adversaries", "given", "smoothing", "certificates"):
+        once = ("attacks", "adversaries", "given", "smoothing", "certificates")
+        for field in (*once, "unions"):
             values = getattr(self, field)
             check(len(set(values)) == len(values), self, field, "no entry twice")
         known = set(self.certificates) <= {"l2", "linf", "l1"}
@@ -242,8 +250,24 @@ class EvaluationBlock(Block):
             raise UsageError(
                 f"worst_case is {cascades.registry.to_string(self.worst_case)!r}; "
                 "allowed: with a ball, as in cascade(linf=(0.1,)), where no entry of "
-                "`attacks` has a budget in linf, l2 or l1."
+                "`attacks` has a budget in linf, l2, l1 or l0."
             )
+        self._check_unions()
+
+    def _check_unions(self) -> None:
+        """Raises a `UsageError` for a union with a ball that nothing searches."""
+        made = self.attacks if self.adversaries else ()
+        searched = {*self.budgets} | {
+            Budget(attack.norm, attack.budget) for attack in made if attack.budget
+        }
+        for union in self.unions:
+            for ball in union.budgets:
+                if ball not in searched:
+                    raise UsageError(
+                        f"unions has {evaluation.unions.to_string(union)!r}, and "
+                        f"nothing attacks at {ball.norm} {ball.epsilon:g}; allowed: "
+                        "balls of worst_case, or of an entry of `attacks`."
+                    )
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

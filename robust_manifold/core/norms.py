@@ -13,12 +13,16 @@ from jaxtyping import Array, Float, Int
 from robust_manifold.core import keys
 from robust_manifold.core.types import PRNGKey, Scalar
 
-Norm: TypeAlias = Literal["linf", "l2", "l1", "l0"]
+Norm: TypeAlias = Literal["linf", "l2", "l1", "l0", "pixels"]
 NORMS: tuple[str, ...] = get_args(Norm)
 
 
 def norm(delta: Float[Array, "..."], kind: Norm) -> Scalar:
-    """Returns the norm `kind` of the whole array; `l0` counts non-zero entries."""
+    """Returns the norm `kind` of the whole array.
+
+    `l0` counts non-zero entries, `pixels` those of an image [height, width, channels]
+    of which any channel is not zero.
+    """
     match kind:
         case "linf":
             return jnp.max(jnp.abs(delta))
@@ -28,6 +32,8 @@ def norm(delta: Float[Array, "..."], kind: Norm) -> Scalar:
             return jnp.sum(jnp.abs(delta))
         case "l0":
             return jnp.sum(delta != 0).astype(delta.dtype)
+        case "pixels":
+            return jnp.sum(jnp.any(delta != 0, axis=-1)).astype(delta.dtype)
     raise ValueError(f"norm is {kind!r}; allowed: {', '.join(NORMS)}.")
 
 

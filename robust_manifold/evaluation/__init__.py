@@ -101,6 +101,14 @@ from robust_manifold.evaluation.results import (
     to_csv,
     to_frame,
 )
+from robust_manifold.evaluation.union import (
+    Union,
+    UnionLine,
+    read_unions,
+    union_lines,
+    unions_to_csv,
+)
+from robust_manifold.evaluation.union import registry as unions
 from robust_manifold.evaluation.worst_case import (
     WORST_CASE,
     AdversaryLine,
@@ -159,6 +167,8 @@ __all__ = [
     "SampleMeasures",
     "Separation",
     "SolverLine",
+    "Union",
+    "UnionLine",
     "VerdictLine",
     "adversary_lines",
     "adversary_lines_to_csv",
@@ -190,6 +200,7 @@ __all__ = [
     "read_measures",
     "read_results",
     "read_solvers",
+    "read_unions",
     "rejection_threshold",
     "rejects",
     "roc",
@@ -207,6 +218,9 @@ __all__ = [
     "summarise_verdicts",
     "to_csv",
     "to_frame",
+    "union_lines",
+    "unions",
+    "unions_to_csv",
     "wilson_interval",
     "worst_cases",
 ]

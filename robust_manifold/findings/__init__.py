@@ -22,6 +22,7 @@ from robust_manifold.findings import (
     stickers,
     substitutes,
     training,
+    unions,
     views,
     yields,
 )
@@ -30,6 +31,7 @@ from robust_manifold.findings.recorded import Group, Run
 
 EVERY: list[Finding] = [
     accuracy.FINDING,
+    unions.FINDING,
     random_keys.FINDING,
     yields.FINDING,
     exchange.FINDING,

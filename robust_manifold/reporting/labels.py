@@ -7,7 +7,7 @@ attack or defence, and an attack that is not known here still reads well.
 import ast
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from robust_manifold import inversion
@@ -44,6 +44,7 @@ _NAMES = {
 _ACRONYMS = set("alma apgd bim bpda dcgan eot fab gan inc jsma spsa vae wgan".split())
 _WORDS = {"celeba": "CelebA", "mnist": "MNIST", "resnet": "ResNet"}
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1", "l0": "ℓ0"}
+"""`pixels` is a word already."""
 _GREEK = {"epsilon": "ε", "alpha": "α", "eta": "η", "kappa": "κ", "tau": "τ"}
 
 
@@ -153,6 +154,30 @@ def budget_label(norm: str, epsilon: float | None) -> str:
     if epsilon is not None and not math.isnan(epsilon):
         return f"{norm_label(norm)} ε={epsilon:g}"
     return f"{norm_label(norm)}, no budget" if norm else "Clean"
+
+
+def union_labels(rows: Iterable[Any]) -> list[str]:
+    """Returns what each line of unions.csv is of: a ball, or the union of some.
+
+    >>> from types import SimpleNamespace
+    >>> line = SimpleNamespace(union="union(linf=0.3, l2=1.5)", norm="", epsilon=None)
+    >>> union_labels([line])
+    ['Any of ℓ∞ 0.3, ℓ2 1.5']
+
+    Args:
+      rows: lines, with `union`, `norm` and `epsilon`.
+    """
+    return [
+        budget_label(row.norm, row.epsilon) if row.norm else _union_label(row.union)
+        for row in rows
+    ]
+
+
+def _union_label(text: str) -> str:
+    spec = parse_spec(text)
+    named = spec.named if spec else {}
+    balls = [f"{norm_label(norm)} {radius:g}" for norm, radius in named.items()]
+    return f"Any of {', '.join(balls)}" if balls else text
 
 
 def family_of(text: str, norm: str = "") -> str:

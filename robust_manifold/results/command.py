@@ -24,11 +24,18 @@ from pathlib import Path
 from robust_manifold.core.errors import UsageError
 from robust_manifold.findings import Group, Run
 from robust_manifold.reporting.figures import to_png
-from robust_manifold.results.document import FRONT, MARK, PICTURE, pages
+from robust_manifold.results.document import (
+    FRONT,
+    MARK,
+    PICTURE,
+    pages,
+    picture_of_unions,
+)
 from robust_manifold.results.front import front_columns, front_figure
 from robust_manifold.results.groups import differences, group_runs
 from robust_manifold.results.page import read_page
 from robust_manifold.results.records import read_records, read_run, record
+from robust_manifold.results.side_by_side import union_picture
 from robust_manifold.runtime import storage
 from robust_manifold.runtime.arguments import Parser
 from robust_manifold.runtime.artefacts import write_atomically
@@ -65,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(docs, made)
         if columns := front_columns(groups, known.front):
             write_atomically(docs / PICTURE, to_png(front_figure(columns)))
+        _draw_unions(docs, groups)
     except UsageError as error:
         return _refuse(error)
     except OSError as error:
@@ -91,6 +99,16 @@ def _write(docs: Path, made: Mapping[str, str]) -> None:
         write_atomically(docs / name, text.encode())
     for page in _stale(docs, made):
         page.unlink()
+
+
+def _draw_unions(docs: Path, groups: Sequence[Group]) -> None:
+    """Writes the figure of unions of every experiment that has one."""
+    experiments: dict[str, list[Group]] = {}
+    for group in groups:
+        experiments.setdefault(group.first.experiment, []).append(group)
+    for name, own in experiments.items():
+        if (figure := union_picture(own)) is not None:
+            write_atomically(docs / picture_of_unions(name), to_png(figure))
 
 
 def _check(docs: Path, made: Mapping[str, str]) -> int:

@@ -13,7 +13,7 @@ from robust_manifold.results.front import front_columns, front_table
 from robust_manifold.results.groups import differences
 from robust_manifold.results.origins import trained_config
 from robust_manifold.results.page import Page
-from robust_manifold.results.side_by_side import side_by_side
+from robust_manifold.results.side_by_side import side_by_side, union_picture
 from robust_manifold.runtime import provenance
 from robust_manifold.runtime.progress import duration
 
@@ -21,6 +21,7 @@ FRONT = "results.md"
 SOURCES = "results/sources.md"
 PICTURE = "images/worst_cases.png"
 _PICTURED = "What attacks leave of each defence, without knowing of it and knowing it"
+_UNIONS = "Accuracy in each ball and in unions of them, by column"
 MARK = "<!-- Made by python -m robust_manifold.results. -->\n"
 """How each page begins, so that no other file is taken for one."""
 _MADE = """\
@@ -64,6 +65,11 @@ def pages(
     if page.sources:
         parts[SOURCES] = _published(page)
     return {name: "\n".join([MARK, *own]) for name, own in parts.items()}
+
+
+def picture_of_unions(experiment: str) -> str:
+    """Returns the file of the figure of unions of an experiment's page."""
+    return f"images/{experiment}_unions.png"
 
 
 def _files(groups: Sequence[Group]) -> list[str]:
@@ -137,6 +143,8 @@ def _page(
     if together := [*side_by_side(groups)]:
         tables = "\n".join(map(_markdown, together))
         yield f"## Side by side\n\n{tables}"
+        if union_picture(groups) is not None:
+            yield f"![{_UNIONS}](../{picture_of_unions(first.experiment)})\n"
     if len(groups) == 1:
         yield from _figures(groups[0], page)
         return

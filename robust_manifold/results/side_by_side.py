@@ -4,17 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from robust_manifold import evaluation
 from robust_manifold.findings import Group, Run
 from robust_manifold.findings.accuracy_tables import adversaries_table, headline_table
 from robust_manifold.findings.measures_table import measures_table
-from robust_manifold.reporting import Table
+from robust_manifold.findings.unions_table import unions_table
+from robust_manifold.reporting import Table, figures
 from robust_manifold.reporting.columns import column_of, target_label, target_labels
 from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.reporting.tables import lines_of
 from robust_manifold.reporting.wide import turned
 
+_OWN_RUNS = " Columns: runs of their own, named by the argument of the experiment."
 _ROW = ("defence", "adversary", "attack", "norm", "epsilon", "n")
 
 
@@ -32,8 +35,11 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
     runs = [group.first for group in shown]
     if len(runs) < 2 or len({_way(run) for run in runs}) > 1:
         return
-    alike = len({_rows(run) for run in runs}) == 1
-    if not alike and not all(_of_one_column(run) for run in runs):
+    single = all(_of_one_column(run) for run in runs)
+    # Of bare networks it is the run that names the column.
+    bare = single and not any(_is_defended(run) for run in runs)
+    alike = len({_rows(run) for run in runs}) == 1 and not bare
+    if not alike and not single:
         return
 
     def have(name: str) -> bool:
@@ -50,6 +56,39 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
         return
     for table in tables:
         yield table._replace(caption=head + table.caption)
+    if single and (lines := _unions(runs)) is not None:
+        table = turned(unions_table(lines, confidence=confidence))
+        yield table._replace(caption=head + table.caption + _OWN_RUNS)
+
+
+def union_picture(groups: Sequence[Group]) -> Figure | None:
+    """Returns the figure of unions over runs of one column each; None without two.
+
+    Args:
+      groups: of one experiment.
+    """
+    runs = [g.first for g in groups if g.first.argument and _of_one_column(g.first)]
+    if len({run.argument for run in runs}) < len(runs):
+        return None
+    lines = _unions(runs)
+    return None if lines is None else figures.union_bars(lines)
+
+
+def _unions(runs: Sequence[Run]) -> pd.DataFrame | None:
+    """Returns the lines of unions.csv of runs that have one; None of fewer than two."""
+    having = [run for run in runs if "unions.csv" in run.files]
+    if len(having) < 2:
+        return None
+    frames = []
+    for run in having:
+        own = run.lines("unions.csv", evaluation.read_unions)
+        frames.append(own.assign(classifier=_name(run, own)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _name(run: Run, own: pd.DataFrame) -> str:
+    """Returns what a column is called that is a run of its own."""
+    return f"{run.argument}, n = {own['n'].max():,}"
 
 
 def _way(run: Run) -> tuple[Any, ...]:
@@ -77,6 +116,11 @@ def _of_one_column(run: Run) -> bool:
     return len(set(map(column_of, lines_of(lines)))) == 1
 
 
+def _is_defended(run: Run) -> bool:
+    lines = run.lines("results.csv", evaluation.read_results)
+    return any(text != NO_DEFENCE for text in lines["defence"])
+
+
 def _columns(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
     """Yields the accuracies of runs of one column each, with their numbers of images.
 
@@ -85,15 +129,14 @@ def _columns(runs: Sequence[Run], confidence: float) -> Iterator[Table]:
     results, lines = [], []
     for run in runs:
         own = run.lines("results.csv", evaluation.read_results)
-        name = f"{run.argument}, n = {own['n'].max():,}"
+        name = _name(run, own)
         results.append(own.assign(classifier=name))
         worst = run.lines("worst_cases.csv", evaluation.read_adversary_lines)
         lines.append(worst.assign(classifier=name))
-    told = " Columns: runs of their own, named by the argument of the experiment."
     for make, frames in ((headline_table, results), (adversaries_table, lines)):
         frame = pd.concat(frames, ignore_index=True)
         table = turned(make(frame, confidence=confidence))
-        yield table._replace(caption=table.caption + told)
+        yield table._replace(caption=table.caption + _OWN_RUNS)
 
 
 def _generators(runs: Sequence[Run], confidence: float) -> Table:

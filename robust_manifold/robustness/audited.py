@@ -147,7 +147,7 @@ def _strongest(
 
 
 def _middle(budgets: Sequence[Budget]) -> Budget:
-    """Returns the middle ball of the first norm that the attack has balls in."""
-    known = [budget for budget in budgets if budget.norm in NORMS]
+    """Returns the middle ball of the first norm that has balls a climb can go in."""
+    known = [b for b in budgets if b.norm in NORMS and b.norm != "l0"]
     own = [budget for budget in known if budget.norm == known[0].norm]
     return own[len(own) // 2] if own else Budget("linf", 0.1)

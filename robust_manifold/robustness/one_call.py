@@ -85,7 +85,8 @@ def evaluate(
         `np.random.default_rng`; no gradient passes it.
       networks: those that a defence of the package needs, each with its parameters,
         by role, such as `{"generator": (spanner, params)}`.
-      epsilons: radii of balls by norm ("linf", "l2", "l1"), on pixels in [0, 1].
+      epsilons: radii of balls by norm ("linf", "l2", "l1"), on pixels in [0, 1]; of
+        "l0" how many values may change.
       effort: "quick" (about a minute for 200 digits and a small network), "standard",
         "thorough", or one's own.
       worst_case: instead of that cascade, one as a config writes it, or rows,

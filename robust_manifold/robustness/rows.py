@@ -8,6 +8,7 @@ import numpy as np
 
 from robust_manifold import attacks, defenses
 from robust_manifold.core import keys
+from robust_manifold.core.norms import NORMS
 from robust_manifold.evaluation import Budget, Outcome, sizes
 from robust_manifold.evaluation.attacked import (
     OnManifold,
@@ -106,7 +107,7 @@ def _made_rows(
         found = subject.judged.verdict([outputs], part.labels)
         by = defenses.adversaries.to_string(adversary)
         name = f"{by}, {_text(attack)}"
-        measured = {n: sizes(part.images, images, n) for n in ("linf", "l2", "l1")}
+        measured = {n: sizes(part.images, images, n) for n in NORMS}
         outcome = Outcome("", "", by, name, ~found.broken, norm, epsilon, measured)
         forwards, backwards = (float(np.sum(count)) for count in each.queries)
         rows.append(_Row(name, outcome, images, found, forwards, backwards, seconds))

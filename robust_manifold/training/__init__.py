@@ -34,6 +34,7 @@ from robust_manifold.training.gan import GanMetrics, GanState, GanTraining
 from robust_manifold.training.gan_losses import GanLoss
 from robust_manifold.training.generator import GeneratorTraining, Setting
 from robust_manifold.training.generator import registry as generator_trainings
+from robust_manifold.training.multi_steepest import MultiSteepest
 from robust_manifold.training.network import NetworkTraining
 from robust_manifold.training.network import registry as network_trainings
 from robust_manifold.training.noisy import Noisy
@@ -79,6 +80,7 @@ __all__ = [
     "KeptPairs",
     "Momentum",
     "NetworkTraining",
+    "MultiSteepest",
     "Noisy",
     "Optimizer",
     "OverpoweredAdversarial",

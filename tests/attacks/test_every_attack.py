@@ -31,6 +31,7 @@ from robust_manifold.attacks import (
     Patch,
     RandFGSM,
     SigmaZero,
+    SparseRS,
     Square,
     SteppedAttack,
 )
@@ -77,6 +78,7 @@ CASES = {
     "rand_fgsm": [RandFGSM(0.1, alpha=0.02)],
     "sigma_zero": [SigmaZero(steps=60)],
     "spsa": [SPSA(0.1, steps=20, samples=16)],
+    "sparse_rs": [SparseRS(12, queries=200), SparseRS(12, "l0", queries=200)],
     "square": [Square(0.1, queries=200), Square(0.4, "l2", queries=200)],
 }
 """Specs that break most images of the toy classifier, by the names of the registry."""
@@ -87,7 +89,7 @@ NEAREST = [spec for spec in ALL if spec.budget is None and spec.family != "physi
 FIRST = [specs[0] for specs in CASES.values()]
 """One of each: what is compiled anew for a property is tested on these alone."""
 SCALE_FREE = [spec for spec in ALL if getattr(spec, "loss", "") != "ce"]
-LATE = (CarliniWagner, HopSkipJump, Parsimonious, Patch, Square)
+LATE = (CarliniWagner, HopSkipJump, Parsimonious, Patch, SparseRS, Square)
 """Attacks whose state may hold the clean or the first image for the first steps."""
 KEY = jax.random.key(3)
 TILE = 8
@@ -139,6 +141,7 @@ def exact_distance(delta, norm):
     """Returns the norms [n] of perturbations, in float64."""
     flat = np.abs(delta.astype(np.float64)).reshape(len(delta), -1)
     return {
+        "pixels": (delta != 0).any(-1).sum((1, 2)).astype(np.float64),
         "linf": flat.max(-1),
         "l2": np.sqrt((flat**2).sum(-1)),
         "l1": flat.sum(-1),

@@ -22,6 +22,7 @@ from robust_manifold.defenses import (
 )
 from robust_manifold.evaluation.cascades import EFFORTS, Judged, cascade, exchange
 from robust_manifold.evaluation.cascades.judged import Verdict, verdict, views_of
+from robust_manifold.evaluation.cascades.members import with_fewer
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked
 from robust_manifold.evaluation.worst_case import Budget
 
@@ -420,3 +421,52 @@ def test_corners_are_for_defences_whose_queries_are_cheap():
     searching = (defenses.InvertAndClassify(), defenses.AnalysisBySynthesis())
     for other in (defenses.NoDefense(), *searching):
         assert effort.against(other).corner_queries == 0
+
+
+def _fewest(images, labels):
+    """Returns how many values each image needs changed, to the ends of the box."""
+    value = (WEIGHTS * images).sum((1, 2, 3)) - 0.2
+    rising = np.where(labels[:, None, None, None] == 1, -WEIGHTS, WEIGHTS)
+    gains = np.where(rising > 0, 1 - images, images) * np.abs(rising)
+    ordered = np.sort(gains.reshape(len(images), -1))[:, ::-1]
+    return 1 + (np.cumsum(ordered, 1) < np.abs(value)[:, None]).sum(1)
+
+
+@pytest.mark.parametrize("queries", [0, 40])
+def test_few_values_are_changed_where_these_are_enough(queries):
+    images = np.random.default_rng(3).uniform(size=(12, *SHAPE)).astype(np.float32)
+    labels = ((WEIGHTS * images).sum((1, 2, 3)) > 0.2).astype(int)
+    needed = _fewest(images, labels)
+    assert {1, 2} <= set(needed)
+    budgets = [Budget("l0", 1.0), Budget("l0", 2.0), Budget("l1", 2.0)]
+    found = cascade(
+        _keyed(_bare(), len(labels)),
+        images,
+        labels,
+        budgets,
+        key=KEY,
+        effort=dataclasses.replace(TINY, queries=queries),
+    ).budgets
+    for each in found[:2]:
+        most = each.budget.epsilon
+        changed = (each.images != images).reshape(len(images), -1).sum(1)
+        assert changed.max() <= most
+        assert not np.any(each.broken & (needed > most))
+        if queries:
+            np.testing.assert_array_equal(each.broken, needed <= most)
+    # The image that needs a second value is left to the last member.
+    last = "Sparse-RS, 40 queries" if queries else "its gradient, 160 steps"
+    assert found[0].shares[-1].member.startswith(last)
+    # What falls by two values has fallen in l1, too: no value moves by more than 1.
+    assert np.all(found[2].broken[found[1].broken])
+    carried = found[2].shares[1]
+    assert carried.member == "another budget"
+    assert carried.broken == found[1].broken.sum() > 0
+
+
+def test_of_too_many_changes_the_largest_are_kept():
+    clean = np.zeros((2, *SHAPE), np.float32)
+    made = clean + np.array([0.3, 0.9, 0.1, 0.5], np.float32).reshape(SHAPE)
+    kept = with_fewer(clean, made, 2)
+    np.testing.assert_allclose(kept[0].ravel(), [0, 0.9, 0, 0.5])
+    np.testing.assert_array_equal(with_fewer(clean, made, 4), made)

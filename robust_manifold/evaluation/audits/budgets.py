@@ -107,7 +107,10 @@ def perturbation_sizes(
     norm: Norm,
 ) -> Float[np.ndarray, " n"]:
     """Returns the plain norm of each perturbation, in double precision."""
-    delta = np.abs(adversarial.astype(np.float64) - images).reshape(len(images), -1)
+    delta = np.abs(adversarial.astype(np.float64) - images)
+    if norm == "pixels":
+        delta = delta.max(axis=-1)
+    delta = delta.reshape(len(images), -1)
     match norm:
         case "linf":
             return delta.max(axis=1)
@@ -120,7 +123,7 @@ def perturbation_sizes(
 
 def _rounding(images: np.ndarray, norm: Norm) -> float:
     """Returns the most by which rounding the moved pixels changes a perturbation."""
-    if norm == "l0":
+    if norm in ("l0", "pixels"):
         return 0.0
     pixel = float(np.finfo(images.dtype).eps) / 2
     size = images[0].size

@@ -18,12 +18,12 @@ from robust_manifold.core.types import PRNGKey
 from robust_manifold.evaluation.cascades.effort import Effort, effort_of
 from robust_manifold.evaluation.cascades.judged import Judged, Verdict, views_of
 from robust_manifold.evaluation.cascades.members import (
-    Climb,
     Donor,
     Handed,
     Made,
     Member,
     Trial,
+    ascent,
 )
 from robust_manifold.evaluation.cascades.pilot import Tried, ranked, tried
 from robust_manifold.evaluation.results import sizes
@@ -323,7 +323,7 @@ class _Cascade:
         donated: dict[str, np.ndarray] = {}
         for donor in self.donors:
             shares.append(self._ask(donor, budget, standing, donated))
-        for member in self._effort.members(views, self.donors):
+        for member in self._effort.members(views, self.donors, budget.norm):
             self._work(member, budget, standing, donated, shares)
         return self._ended(budget, standing, shares)
 
@@ -335,7 +335,8 @@ class _Cascade:
     ) -> AtBudget:
         """Returns what comes of images that were made against others."""
         standing, shares = self._begun()
-        for member in (*map(Handed, offered), Climb(view, self._effort.steps)):
+        climb = ascent(budget.norm, view, self._effort.steps, "best")
+        for member in (*map(Handed, offered), climb):
             self._work(member, budget, standing, offered, shares)
         return self._ended(budget, standing, shares)
 
@@ -464,7 +465,7 @@ def _given(donor: Donor, trial: Trial, effort: Effort) -> Made:
     On validation digits these carry over at least as well as those of highest loss,
     and take a fraction of the steps.
     """
-    climb = Climb(donor.adversary, effort.steps, start="random")
+    climb = ascent(trial.budget.norm, donor.adversary, effort.steps, "random")
     return climb.make(trial)
 
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from robust_manifold import defenses
 from robust_manifold.core.errors import unknown_name
+from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.evaluation.cascades.members import (
     NEAREST,
+    PATIENCE,
     Boundary,
     Climb,
     Corners,
     Donor,
+    Fewest,
     Handed,
     Member,
     Scores,
@@ -91,14 +94,21 @@ class Effort:
         )
 
     def members(
-        self, views: Sequence[defenses.Adversary], donors: Sequence[Donor]
+        self,
+        views: Sequence[defenses.Adversary],
+        donors: Sequence[Donor],
+        norm: Norm = "linf",
     ) -> Iterator[Member]:
         """Yields the members in their order: first what breaks most for its cost.
 
         Args:
           views: the ways to differentiate the defence, best first.
           donors: whose images are handed over; those of a defence are starts, too.
+          norm: of the ball.
         """
+        if norm == "l0":
+            yield from self._of_few_values(views, donors)
+            return
         first, *others = views[: self.views]
         for donor in donors:
             yield Handed(donor.name)
@@ -119,6 +129,24 @@ class Effort:
             yield Scores(self.queries)
         if self.corner_queries:
             yield Corners(self.corner_queries)
+
+    def _of_few_values(
+        self, views: Sequence[defenses.Adversary], donors: Sequence[Donor]
+    ) -> Iterator[Member]:
+        """Yields the members of an l0 ball; nothing there is aimed."""
+        first, *others = views[: self.views]
+        steps = PATIENCE * self.steps
+        for donor in donors:
+            yield Handed(donor.name)
+        yield Fewest(first, steps)
+        for other in others:
+            yield Fewest(other, steps, start="random")
+        for donor in donors:
+            if not donor.judged.bare:
+                yield Fewest(first, steps, start=donor.name)
+        yield Fewest(first, steps, start="basin")
+        if self.queries:
+            yield Scores(self.queries, sparse=True)
 
 
 EFFORTS = {

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from robust_manifold import attacks, defenses
 from robust_manifold.attacks import Attack
+from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import PRNGKey
 from robust_manifold.evaluation.cascades.judged import Judged, Verdict
 from robust_manifold.evaluation.worst_case import Budget
@@ -23,6 +24,9 @@ NEAREST, _ALL = 3, 9
 
 _AIMED_FROM = 4
 """Fewest classes with which the aimed loss is another than the margin."""
+
+PATIENCE = 10
+"""Steps of a search for few values in place of one step of a climb."""
 
 _DECAY = 0.75
 """Of the gradients of the steps before, where each step draws new keys: the noise of
@@ -220,11 +224,7 @@ class Climb(ByGradient):
         """Returns whether there is a start of this kind, and classes to aim at."""
         if self.aim != "away" and trial.classes < _AIMED_FROM:
             return False
-        if self.start in ("best", "random"):
-            return True
-        if self.start == "basin":
-            return trial.basins is not None
-        return self.start in trial.donated
+        return _has_start(trial, self.start)
 
     def make(self, trial: Trial) -> Made:
         """Returns the images: the first success of each, or that of the highest loss.
@@ -232,7 +232,7 @@ class Climb(ByGradient):
         A success that the view alone has, by rounding, would end the search of an
         image that still stands: such images take all of the steps.
         """
-        starts, fresh = self._start_of(trial), trial.judged.keys is None
+        starts, fresh = _start_of(trial, self.start), trial.judged.keys is None
         # A projection's keys are starts of its search, no noise on the image.
         projects = isinstance(trial.judged.defence, defenses.ProjectionDefense)
         decay = _DECAY if fresh and not projects else 0.0
@@ -260,11 +260,80 @@ class Climb(ByGradient):
             own |= {"loss": "targeted_dlr", "targets": targets}
         return attacks.APGD(budget.epsilon, budget.norm, **own)
 
-    def _start_of(self, trial: Trial) -> np.ndarray | None:
-        known = {"random": None, "best": trial.best, "basin": trial.basins}
-        if self.start in known:
-            return known[self.start]
-        return trial.donated[self.start]
+
+@dataclasses.dataclass(frozen=True)
+class Fewest(ByGradient):
+    """Sigma-zero on a view of the defence, from a start: a climb's place in l0.
+
+    No point of an l0 ball is near another, so that there is nothing to climb along:
+    the attack looks for few changed values itself.  Where it ends with too many, the
+    largest changes are kept, and are a start for others.
+
+    Attributes:
+      start: as of `Climb`; "random", which counts no values, is the clean image.
+    """
+
+    start: str = "best"
+
+    @property
+    def manner(self) -> str:
+        """The steps and the start."""
+        start = Climb._starts | {"random": "from the clean image"}
+        return f"{self.steps} steps to few values " + start.get(
+            self.start, f"from images of {self.start}"
+        )
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether there is a start of this kind."""
+        return _has_start(trial, self.start)
+
+    def make(self, trial: Trial) -> Made:
+        """Returns the images with the fewest changes, or what fits of them."""
+        starts = _start_of(trial, self.start)
+        made = crafted(
+            attacks.SigmaZero(steps=self.steps), self.adversary, trial, starts
+        )
+        fitting = with_fewer(trial.images, made.images, int(trial.budget.epsilon))
+        cut = np.flatnonzero((fitting != made.images).any((1, 2, 3)))
+        if not cut.size:
+            return made
+        part = trial.take(cut)
+        found = part.judged.judge(fitting[cut], part.labels, part.ids, part.key)
+        return made.with_part(cut, Made(fitting[cut], found, 0, 0))
+
+
+def ascent(
+    norm: Norm, adversary: defenses.Adversary, steps: int, start: str
+) -> Climb | Fewest:
+    """Returns what takes so many steps along a view's gradient in balls of a norm."""
+    if norm == "l0":
+        return Fewest(adversary, PATIENCE * steps, start)
+    return Climb(adversary, steps, start=start)
+
+
+def with_fewer(
+    images: Float[np.ndarray, "n height width channels"],
+    made: Float[np.ndarray, "n height width channels"],
+    most: int,
+) -> Float[np.ndarray, "n height width channels"]:
+    """Returns `made` with no more than `most` values changed: the largest changes."""
+    change = np.abs(made.astype(np.float64) - images).reshape(len(images), -1)
+    rank = np.argsort(np.argsort(-change, axis=1, kind="stable"), axis=1)
+    kept = (rank < most).reshape(images.shape)
+    return np.where(kept, made, images)
+
+
+def _has_start(trial: Trial, start: str) -> bool:
+    if start in ("best", "random"):
+        return True
+    if start == "basin":
+        return trial.basins is not None
+    return start in trial.donated
+
+
+def _start_of(trial: Trial, start: str) -> np.ndarray | None:
+    known = {"random": None, "best": trial.best, "basin": trial.basins}
+    return known[start] if start in known else trial.donated[start]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,18 +360,27 @@ class Boundary(ByGradient):
 
 @dataclasses.dataclass(frozen=True)
 class Scores(Member):
-    """The Square attack on the defended classifier: it needs no gradient."""
+    """The Square attack on the defended classifier: it needs no gradient.
+
+    In l0 it is Sparse-RS, from the worst image so far.
+    """
 
     queries: int
+    sparse: bool = False
 
     @property
     def name(self) -> str:
         """The attack."""
+        if self.sparse:
+            return f"Sparse-RS, {self.queries} queries from the worst so far"
         return f"Square, {self.queries} queries"
 
     def make(self, trial: Trial) -> Made:
-        """Returns the images of random search, from the clean ones."""
+        """Returns the images of random search."""
         norm, epsilon = trial.budget
+        if self.sparse:
+            sparse = attacks.SparseRS(epsilon, norm, queries=self.queries)
+            return crafted(sparse, None, trial, trial.best)
         attack = attacks.Square(epsilon, norm, queries=self.queries)
         return crafted(attack, None, trial, None)
 

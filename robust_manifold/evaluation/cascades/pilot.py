@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from robust_manifold import defenses
 from robust_manifold.evaluation.cascades.judged import Judged
-from robust_manifold.evaluation.cascades.members import Climb, Trial
+from robust_manifold.evaluation.cascades.members import Trial, ascent
 
 
 class Tried(NamedTuple):
@@ -36,7 +36,7 @@ def tried(
     adversary: defenses.Adversary, steps: int, judged: Judged, trial: Trial
 ) -> Tried:
     """Returns what one adversary makes of a trial's images, from noise."""
-    made = Climb(adversary, steps, start="random").make(trial)
+    made = ascent(trial.budget.norm, adversary, steps, "random").make(trial)
     cost = defenses.view_passes(adversary, judged.defence, judged.latent_size)
     passes = made.forwards * cost.forward + made.backwards * cost.backward
     return Tried(

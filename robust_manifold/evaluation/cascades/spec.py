@@ -18,8 +18,9 @@ registry: Registry["Cascade"] = Registry("worst case")
 efforts: Registry[Effort] = Registry("effort")
 efforts.register("effort")(Effort)
 
-NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
-"""Of the balls that a cascade goes into."""
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l0", "l1")
+"""Of the balls that a cascade goes into, in this order: what it finds in one is carried
+over to another that holds it, as an l1 ball holds the l0 ball of the same radius."""
 
 
 @registry.register("cascade")
@@ -33,6 +34,7 @@ class Cascade:
       linf: radii of balls in this norm, on pixels in [0, 1].
       l2: likewise.
       l1: likewise.
+      l0: likewise; how many values may change.
       keys: "fixed" attacks a random defence under the keys by which it is judged;
         "fresh" under others, as its user has them; "both" makes rows of each.
     """
@@ -42,6 +44,7 @@ class Cascade:
     l2: float | tuple[Any, ...] = ()
     l1: float | tuple[Any, ...] = ()
     keys: Literal["fixed", "fresh", "both"] = "fixed"
+    l0: float | tuple[Any, ...] = ()
 
     def __post_init__(self):
         if isinstance(self.effort, str) and "(" in self.effort:
@@ -52,6 +55,9 @@ class Cascade:
             radii = given if isinstance(given, tuple) else (given,)
             fits = all(map(_is_radius, radii)) and len(set(radii)) == len(radii)
             check(fits, self, norm, "finite radii above 0, each once, as in (0.1, 0.2)")
+            if norm == "l0":
+                whole = all(float(radius).is_integer() for radius in radii)
+                check(whole, self, norm, "whole numbers, 1 or more, as in (12,)")
             object.__setattr__(self, norm, tuple(map(float, radii)))
         check(self.keys in ("fixed", "fresh", "both"), self, "keys", _KEYS)
 
@@ -75,15 +81,19 @@ class Cascade:
 
     def most_shares(self, defence: Defense, donors: Sequence[Donor]) -> int:
         """Returns how many times a cascade tells of its work at a budget, at most."""
-        members = self.size.against(defence).members(self.views_of(defence), donors)
-        return len(donors) + sum(1 for _ in members)
+        effort, views = self.size.against(defence), self.views_of(defence)
+        counts = (
+            sum(1 for _ in effort.members(views, donors, norm))
+            for norm in {budget.norm for budget in self.budgets} or {NORMS[0]}
+        )
+        return len(donors) + max(counts)
 
     @property
     def each(self) -> tuple["Cascade", ...]:
         """The spec by the kinds of keys that it asks for, without its balls."""
         kinds = ("fixed", "fresh") if self.keys == "both" else (self.keys,)
         return tuple(
-            dataclasses.replace(self, linf=(), l2=(), l1=(), keys=kind)
+            dataclasses.replace(self, linf=(), l2=(), l1=(), l0=(), keys=kind)
             for kind in kinds
         )
 

@@ -33,6 +33,7 @@ from robust_manifold.reporting.figures.side_by_side import (
     ProjectedImage,
     side_by_side,
 )
+from robust_manifold.reporting.figures.unions import union_bars
 
 __all__ = [
     "CertifiedCurve",
@@ -56,6 +57,7 @@ __all__ = [
     "solver_curves",
     "to_png",
     "training_curves",
+    "union_bars",
     "worst_case_curves",
     "yield_bars",
 ]
