@@ -37,7 +37,12 @@ were chosen on validation digits, and so was the search: 4 steps of Levenberg-Ma
 from the best of 1,000 draws in place of 50 gradient steps from the best of 8,000.
 With either, 97.8 % of the first 500 validation digits are right.
 
-LEVELS
+The denoiser has 284,000 parameters and was trained for 3,000 steps of 64 digits.  The
+level was chosen on the first 1,000 validation digits, as the largest of 0.3, 0.4 and
+0.5 at which 97 % are right after 8 steps back: of 0.3 97.9 % are (98.3 % without noise
+on the way back, and 98.3 % in one step), of 0.4 95.8 % (one step: 97.3 %; of 0.5
+95.8 %).
+
 No column has been run to its end yet.
 """
 
@@ -48,7 +53,7 @@ INC = (
     "invert_and_classify(solver=levenberg_marquardt(steps=4), "
     "restarts=restarts(count=2, encoded=1))"
 )
-LEVEL = 0.4
+LEVEL = 0.3
 DIFFUSION = f"diffusion(level={LEVEL}, steps=8)"
 ONE_STEP = f"diffusion(level={LEVEL}, steps=1)"
 COLUMNS = {

@@ -21,13 +21,7 @@ def get_config():
     config.generator.training = "gan(discriminator=dcgan_discriminator(width=2))"
     config.generator.duration = "8 steps"
     config.generator.batch_size = 8
-    left_out = (
-        "fit_encoder",
-        "fit_classifiers",
-        "fit_networks",
-        "diagnose",
-        "audit",
-    )
+    left_out = ("fit_encoder", "fit_classifiers", "diagnose", "audit")
     config.stages = tuple(s for s in config.stages if s not in left_out)
     config.encoder.model = "vae_encoder(latent_size=4, hidden=8)"
     config.encoder.duration = "8 steps"

@@ -6,7 +6,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 import ml_collections
 
 from robust_manifold.config.column import CLASSIFIER
-from robust_manifold.config.experiment import NAMED, Experiment, check_name
+from robust_manifold.config.experiment import (
+    NAMED,
+    STAGES,
+    Experiment,
+    check_name,
+)
 from robust_manifold.config.networks import ORIGINS, DefenceNetwork
 from robust_manifold.core.errors import UsageError, unknown_name
 
@@ -42,6 +47,8 @@ def add_classifier(config: Any, name: str, **values: Any) -> None:
 def add_network(config: Any, name: str, **values: Any) -> None:
     """Adds a network to `config.networks`, where defences find it by its role.
 
+    One with a training has the stage `fit_networks` added to `config.stages`, too.
+
     Args:
       config: of `default_config`.
       name: the role of the new network, such as "denoiser".
@@ -55,6 +62,9 @@ def add_network(config: Any, name: str, **values: Any) -> None:
     if isinstance(files := values.get("weights"), tuple):
         values["weights"] = "".join(f"{file}," for file in files)
     _add(config, "networks", name, DefenceNetwork.defaults(), values)
+    if values.get("training"):
+        wanted = {*config.stages, "fit_networks"}
+        config.stages = tuple(stage for stage in STAGES if stage in wanted)
 
 
 def _add(

@@ -55,6 +55,9 @@ STAGES = (
 )
 """The stages that a config can name, in the order in which they run."""
 
+ADDED = ("convergence", "fit_networks")
+"""Those that a config has only where it, or `add_network`, names them."""
+
 FREE = ("title", "stages", "data.data_dir", "data.cache_dir", "report.pictures")
 """Keys of a config that may change in a run folder: no stored result depends on them.
 
@@ -104,7 +107,9 @@ class Experiment(Block):
     audit: Audit
     training: Training
     stages: tuple[str, ...] = key(
-        STAGES[1:], "what the run does, of its stages; see --stages", tuple
+        tuple(stage for stage in STAGES if stage not in ADDED),
+        "what the run does, of its stages; see --stages",
+        tuple,
     )
     report: ReportBlock
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from robust_manifold.core import keys
 from robust_manifold.core.networks import Bound
@@ -119,7 +119,7 @@ class Voting(Purifier):
         each = self.voter.unrolled_passes(latent_size, rematerialise=rematerialise)
         return self.draws * (each + 1) - 1
 
-    def _keys(self, key: PRNGKey) -> PRNGKey:
+    def _keys(self, key: PRNGKey) -> Key[Array, " draws"]:
         return keys.per_example(keys.stream(key, "votes"), jnp.arange(self.draws))
 
 

@@ -48,7 +48,8 @@ def encode(params, image):
 
 
 def denoise(params, image):
-    return (params @ image.reshape(-1)).reshape(SHAPE)
+    # Whoever tells the level of the noise tells it in a second channel.
+    return (params @ image[..., :1].reshape(-1)).reshape(SHAPE)
 
 
 NETWORKS = Networks(generator=Spanner(generate, (2,), encode=encode), denoiser=denoise)
@@ -120,8 +121,14 @@ PURIFIERS = {
     "denoiser": Denoising(),
     "looping": Denoising(5),
     "encode_and_generate": defenses.EncodeAndGenerate(),
+    "diffusion": defenses.Diffusion(0.1, steps=1),
 }
 STAND_IN = "bpda(stand_in=encode_and_generate)"
+
+
+def _within(image):
+    """Which pixels are not cut at 0 or 1, [12, 1]."""
+    return ((image > 0) & (image < 1)).reshape(-1, 1)
 
 
 @pytest.mark.parametrize("name", PURIFIERS)
@@ -139,6 +146,7 @@ def test_every_purifier_meets_every_view(name, text):
         "denoiser": MIXING,
         "looping": np.linalg.matrix_power(MIXING.astype(np.float64), 5),
         "encode_and_generate": BASIS @ BASIS.T,
+        "diffusion": _within(purified(defence)) * MIXING,
     }[name]
     inner = {"straight_through": np.eye(12), "unrolled": own}.get(text, BASIS @ BASIS.T)
     expected = slopes(purified(defence)) @ inner

@@ -66,7 +66,7 @@ def test_its_layers_are_those_of_the_docstring():
 
     def dense(number, x):
         own = params[f"Dense_{number}"]
-        return jnp.matmul(x, own["kernel"], precision="highest") + own["bias"]
+        return nn.Dense(own["bias"].size).apply({"params": own}, x)
 
     def block(number, x):
         return x + conv(number + 1, nn.silu(conv(number, nn.silu(x))))

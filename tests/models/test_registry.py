@@ -228,6 +228,9 @@ def test_shapes_of_inputs_and_outputs(text):
         expected = image, ()
     elif isinstance(spec, models.EncoderSpec):
         expected = image, (2 * spec.latent_size,)
+    elif isinstance(spec, models.DenoiserSpec):
+        # The level of the noise is one more channel.
+        expected = (*image[:2], image[2] + 1), image
     else:
         assert isinstance(spec, models.ClassifierSpec)
         expected = image, (10,)
@@ -269,7 +272,8 @@ def test_the_contract_of_a_model(text):
     inputs = inputs_of(model, 4)
     results = program(params, inputs, jax.random.key(3))
     one_example_a_batch_and_vmap_agree(model, results)
-    if text != "one_per_class":  # Each class has a last layer of its own.
+    # Each class, or each place of the image, has a last layer of its own.
+    if text not in ("one_per_class", "denoiser"):
         features_enter_the_last_dense_layer(text, params, results)
     training_mode_draws_dropout_and_updates_statistics_only(
         text, params, results, program(params, inputs, jax.random.key(4))

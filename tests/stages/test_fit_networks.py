@@ -155,6 +155,16 @@ def test_without_a_stage_that_trains_it_the_attack_is_refused(
     )
 
 
+def test_a_network_with_a_training_brings_its_stage():
+    made = config.default_config()
+    before = made.stages
+    config.add_network(made, "given", model="denoiser", weights="mine.npz")
+    assert made.stages == before and "fit_networks" not in before
+    config.add_network(made, "denoiser", model="denoiser", training="denoising")
+    place = before.index("measure")
+    assert made.stages == (*before[:place], "fit_networks", *before[place:])
+
+
 def test_pretrained_asks_for_published_weights():
     made = config.default_config()
     made.pretrained = True
