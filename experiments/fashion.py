@@ -6,8 +6,8 @@
 COLUMN is one of
 
   none     no defence, the columns' common classifier
-  robust   no defence, a network trained on attacked images (PGD, linf 0.1, the radius
-           that certified training of Fashion-MNIST is measured at, Wong and Kolter 2018)
+  robust   no defence, a network trained on attacked images (PGD, linf 0.1, at which
+           Wong and Kolter 2018 certify networks of Fashion-MNIST)
   inc_gan  Invert and Classify on a GAN of 64 latent dimensions
   inc_vae  the same on the paper's VAE of 20
 
@@ -16,10 +16,14 @@ The data, once, from Debian's dataset-fashion-mnist or any folder of the four id
   python -m robust_manifold.data.prepare fashion_mnist --data_dir=$TFDS_DATA_DIR \
       --manual_dir=/usr/share/datasets/fashion-mnist
 
-Each column is a run of its own, since a run has one generator; so it is also resumed and
-recorded alone, and the page of results sets them side by side.  The classifier of
+Each column is a run of its own, since a run has one generator; so it is also resumed
+and recorded alone, and the page of results sets them side by side.  The classifier of
 another run is taken over by --config.classifier.from_run=DIR, and so generator and
 encoder.
+
+The slides' rows are oblivious: their attacks are made on the bare network.  The cascade
+knows of the defence, and is the same strong attack with the same effort on every
+column.  The inversion is a full one, as in mnist_manifolds.py.
 """
 
 from robust_manifold.config import add_classifier, default_config

@@ -2,21 +2,25 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.prior import Prior
 from robust_manifold.models.generators import VAEDecoder
 from robust_manifold.models.model import GeneratorSpec, Shape, build, registry
 
+_BLOCK = 8
+"""Rows of one class that are decoded at once: few enough to fill most blocks, enough
+for a product of matrices."""
+
 
 class _OnePerClass(nn.Module):
-    """Runs the decoders of all classes, and takes the image of each latent's own."""
+    """Decodes each latent by the decoder of its own class."""
 
     decoder: nn.Module
     classes: int
@@ -24,14 +28,56 @@ class _OnePerClass(nn.Module):
     @nn.compact
     def __call__(self, latent, train):
         free, choice = latent[:, : -self.classes], latent[:, -self.classes :]
-        decoders = nn.vmap(
-            lambda decoder, free: decoder(free, train),
+        if self.is_initializing() or self.has_variable("batch_stats", "decoder"):
+            # Statistics are those of a whole batch: every decoder sees all of it.
+            images = self._decoders(None, self.classes)(self.decoder, free, train)
+            return jnp.einsum("cb...,bc->b...", images, choice)
+        blocks = _Blocks.of(jnp.argmax(choice, axis=1), self.classes)
+        images = nn.map_variables(
+            self._decoders(0, len(blocks.numbers)),
+            "params",
+            lambda stacked: jax.tree.map(lambda leaf: leaf[blocks.numbers], stacked),
+        )(self.decoder, blocks.fill(free), train)
+        return images.reshape(-1, *images.shape[2:])[blocks.places]
+
+    def _decoders(self, rows_axis, count):
+        """Returns a function of rows [b, latent], or of [count, b, latent] along 0."""
+        return nn.vmap(
+            lambda decoder, rows, train: decoder(rows, train),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=None,  # type: ignore[arg-type]
-            axis_size=self.classes,
+            in_axes=(rows_axis, None),
+            axis_size=count,
         )
-        return jnp.einsum("cb...,bc->b...", decoders(self.decoder, free), choice)
+
+
+class _Blocks(NamedTuple):
+    """Rows sorted by their classes into blocks of one class each, some left empty.
+
+    Ten decoders on every row would be ten times the work.
+    """
+
+    numbers: Int[Array, " blocks"]
+    """The class of each block."""
+    places: Int[Array, " rows"]
+    """Where each row stands among those of all blocks."""
+
+    @classmethod
+    def of(cls, numbers: Int[Array, " rows"], classes: int) -> "_Blocks":
+        """Returns as many blocks as may be needed, whatever the rows' classes are."""
+        chosen = numbers[:, None] == jnp.arange(classes)[None]
+        before = jnp.sum(jnp.where(chosen, jnp.cumsum(chosen, axis=0), 0), axis=1) - 1
+        ends = jnp.cumsum(-(-jnp.sum(chosen, axis=0) // _BLOCK))
+        starts = jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])
+        count = min(len(numbers), len(numbers) // _BLOCK + classes)
+        owners = jnp.searchsorted(ends, jnp.arange(count), side="right")
+        return cls(jnp.minimum(owners, classes - 1), _BLOCK * starts[numbers] + before)
+
+    def fill(self, rows: Float[Array, "rows d"]) -> Float[Array, "blocks block d"]:
+        """Returns the rows in their blocks, with zeros between."""
+        size = _BLOCK * len(self.numbers)
+        empty = jnp.zeros((size, rows.shape[1]), rows.dtype)
+        return empty.at[self.places].set(rows).reshape(-1, _BLOCK, rows.shape[1])
 
 
 @registry.register("one_per_class")

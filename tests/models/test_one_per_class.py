@@ -60,6 +60,48 @@ def test_a_latent_moves_the_parameters_of_its_class_alone():
         np.testing.assert_array_equal(moved > 0, np.arange(CLASSES) == 2)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_many_rows_of_any_classes_are_decoded_together(rows):
+    """A class may have none of them, or fill more than one block."""
+    numbers = np.random.default_rng(rows).choice([0, 2, 3], rows, p=[0.1, 0.1, 0.8])
+    latents = jnp.concatenate(
+        [jax.random.normal(jax.random.key(rows), (rows, 3)), jnp.eye(CLASSES)[numbers]],
+        axis=1,
+    )
+
+    def alone(params):
+        assert MODEL.class_generator is not None
+        generate = MODEL.class_generator
+        return jax.vmap(lambda z, c: generate(params, z, c))(latents[:, :3], numbers)
+
+    def together(params):
+        return MODEL.train(params, latents, jax.random.key(0))[0]
+
+    np.testing.assert_allclose(together(PARAMS), alone(PARAMS), rtol=1e-5)
+    slopes, want = (
+        jax.grad(lambda params, of=of: jnp.sum(of(params) ** 2))(PARAMS)
+        for of in (together, alone)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        slopes,
+        want,
+    )
+
+
+def test_a_decoder_that_normalises_batches_sees_whole_ones():
+    decoder = "dcgan_generator(width=2, batch_norm=True)"
+    text = f"one_per_class(latent_size=3, decoder={decoder})"
+    model = models.build(text, image_shape=(8, 8, 1), classes=CLASSES)
+    params = model.init(jax.random.key(0))
+    images, updated = model.train(params, _same(jnp.ones(3)), jax.random.key(1))
+    assert images.shape == (CLASSES, 8, 8, 1)
+    before, after = (jax.tree.leaves(of["batch_stats"]) for of in (params, updated))
+    for old, new in zip(before, after, strict=True):
+        moved = np.abs(np.asarray(new - old)).reshape(CLASSES, -1).max(axis=1)
+        assert (moved > 0).all()
+
+
 @dataclasses.dataclass(frozen=True)
 class Linear(models.GeneratorSpec):
     """A user's generator, with a field that other specs have a method for."""
