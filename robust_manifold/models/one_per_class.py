@@ -46,7 +46,7 @@ class _OnePerClass(nn.Module):
             lambda decoder, rows, train: decoder(rows, train),
             variable_axes={"params": 0, "batch_stats": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(rows_axis, None),
+            in_axes=(rows_axis, None),  # type: ignore[arg-type]
             axis_size=count,
         )
 
