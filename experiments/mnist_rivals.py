@@ -55,13 +55,13 @@ def get_config(column="abs"):
         "cross_entropy(optimizer=adam(learning_rate=0.002, schedule='cosine'))"
     )
     config.generator.model = (
-        "one_per_class(latent_size=8, decoder=vae_decoder(hidden=128))"
+        "one_per_class(latent_size=8, decoder=vae_decoder(hidden=150))"
     )
     config.generator.training = (
         "vae(encoder=vae_encoder(latent_size=8), likelihood='gaussian', "
-        "deviation=0.3, optimizer=adam(0.001, schedule='cosine'))"
+        "deviation=0.3, optimizer=adam(0.002, schedule='cosine'), average_decay=0.998)"
     )
-    config.generator.duration = "20 epochs"
+    config.generator.duration = "40 epochs"
     config.generator.batch_size = 128
     config.classifier.published = "mnist_small_cnn"
     config.training.checkpoint_every = 2000
