@@ -12,7 +12,6 @@ VIEWS = (
 )
 """What the search for a sticker takes the views for; the source draws its own."""
 MASKS = (
-    "stickers(length=0.42, thickness=0.07, upper=0.27, lower=0.73)",
     "stickers(length=0.42, thickness=0.13, upper=0.27, lower=0.73)",
     "square(size=0.36)",
 )
@@ -25,8 +24,7 @@ def get_config(form: str = ""):
     config = default_config()
     config.title = "Stickers on a stop sign"
     config.stages = (
-        *("fit_classifier", "fit_generator", "fit_encoder", "measure"),
-        *("evaluate", "report"),
+        *("fit_classifier", "fit_generator", "fit_encoder", "evaluate", "report"),
     )
     config.data.source = "road_signs(train=8000, validation=1000, test=1000)"
     if tiny:
@@ -47,18 +45,15 @@ def get_config(form: str = ""):
     )
     config.generator.duration = "20 steps" if tiny else "50 epochs"
     config.encoder.model = f"conv_encoder(latent_size=64, width={width})"
-    config.encoder.duration = "20 steps" if tiny else "10 epochs"
-    config.measures.examples = 8 if tiny else 200
-    config.measures.samples = 50 if tiny else 1000
+    config.encoder.duration = "20 steps" if tiny else "3 epochs"
     if tiny:
         config.measures.solver = "adam(steps=10)"
-        config.measures.restarts = "2"
         config.measures.validation_examples = 8
 
-    config.evaluation.examples = 20 if tiny else 500
+    config.evaluation.examples = 20 if tiny else 300
     config.evaluation.attacks = ()
-    config.evaluation.validation_examples = 50 if tiny else 500
-    steps = 5 if tiny else 40
+    config.evaluation.validation_examples = 50 if tiny else 200
+    steps = 5 if tiny else 20
     config.evaluation.defences = (
         "none",
         f"invert_and_classify(solver=adam(steps={steps}), restarts=2)",
@@ -66,12 +61,12 @@ def get_config(form: str = ""):
 
     config.stickers.sign = "stop"
     config.stickers.target = "limit 80"
-    steps, samples, judged = (3, 2, 2) if tiny else (80, 8, 12)
+    steps, samples, judged = (3, 2, 2) if tiny else (40, 8, 12)
     config.stickers.attacks = tuple(
         f"patch(mask={mask}, steps={steps}, learning_rate=0.1, samples={samples}, "
         f"evaluation_samples={judged}, transformations={VIEWS})"
         for mask in (MASKS[-1:] if tiny else MASKS)
     )
     config.stickers.adversaries = ("oblivious", "straight_through(keys='fresh')")
-    config.stickers.views = 12 if tiny else 300
+    config.stickers.views = 12 if tiny else 200
     return config

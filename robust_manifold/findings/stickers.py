@@ -54,6 +54,18 @@ class _Sticker(NamedTuple):
             names.append(self.target.text)
         return "/".join(["stickers", *map(folder_name, names)])
 
+    @property
+    def stream_name(self) -> str:
+        """What the search's random stream is named by; see `Registry.stream_name`."""
+        assert self.attack is not None and self.target is not None
+        registry = defenses.adversaries
+        names = [
+            attacks.registry.stream_name(self.attack),
+            registry.stream_name(registry.build(self.adversary)),
+            self.target.stream_name,
+        ]
+        return "/".join(["stickers", *map(folder_name, names)])
+
 
 def find(context: Context) -> list[str]:
     """Writes `stickers/...`: each sticker, what columns make of it; and a summary."""
@@ -153,7 +165,7 @@ def _made(context: Context, sticker: _Sticker) -> dict[str, np.ndarray]:
         image[None],
         np.array([_label(context, block.sign)]),
         view=attacks.Expectation(view, getattr(spec, "samples", 1)),
-        key=context.stream(sticker.folder),
+        key=context.stream(sticker.stream_name),
         **wanted,
     )
     return {"image": np.asarray(crafted.images[0]), "mask": mask}

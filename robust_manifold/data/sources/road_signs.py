@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from robust_manifold.core import outlines
 from robust_manifold.core.spec import check, is_whole
 from robust_manifold.data import road_signs
 from robust_manifold.data.dataset import Split
@@ -68,7 +69,7 @@ class RoadSigns(DecodedSource):
 
     def files(self) -> list[Path]:
         """Returns the code that draws the signs."""
-        return [Path(road_signs.__file__)]
+        return [Path(str(module.__file__)) for module in (road_signs, outlines)]
 
     def decode(self, on_progress: Progress | None = None) -> Decoded:
         """Returns the views; see `DecodedSource.decode`."""
