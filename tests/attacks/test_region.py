@@ -129,8 +129,10 @@ def test_of_too_many_changes_the_largest_are_kept(norm):
     }
     for (kind, most), expected in kept.items():
         if kind == norm:
-            made = region.projection(jnp.asarray(image), most + 0.5, norm)(candidate)
+            made = region.projection(jnp.asarray(image), most + 0.5, norm)(
+                jnp.asarray(candidate)
+            )
             found = np.asarray(made).ravel() - 0.5
             np.testing.assert_allclose(found, expected, atol=1e-6)
-    outside = region.projection(jnp.asarray(image), 8.0, norm)(image + 2)
+    outside = region.projection(jnp.asarray(image), 8.0, norm)(jnp.asarray(image + 2))
     np.testing.assert_array_equal(outside, np.ones_like(image))
