@@ -15,7 +15,8 @@ COLUMN is one of
   codebook     nearest of 4,000 trained prototypes, as in mnist_certified.py
 
 Each is a run of its own, so that it is resumed and recorded alone; the page of results
-sets them side by side.  --config.pretrained=True takes the published networks.
+sets them side by side.  --config.pretrained=True takes the published networks; that of
+`msd` is trained, from the published one of `robust`.
 
 Balls: linf 0.2 and 0.3, l2 1.5, l1 12, and l0 12, in which 12 pixels may change.  The
 same cascade attacks every column in each of them; in l0 its members are sigma-zero,
@@ -93,7 +94,6 @@ def get_config(column="none"):
         config,
         "msd",
         start="robust",
-        published="mnist_small_cnn_msd",
         training=(
             "multi_steepest(linf=0.3, l2=1.5, l1=12.0, steps=6, "
             "optimizer=adam(learning_rate=0.001, schedule='cosine'))"

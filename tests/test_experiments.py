@@ -172,6 +172,32 @@ def test_each_column_of_fashion_trains_what_it_needs_and_no_more():
         checked("fashion", "vae")
 
 
+def test_every_column_of_the_union_is_attacked_in_the_same_balls():
+    balls = None
+    for column, networks in {
+        "none": ("classifier",),
+        "robust": ("classifier", "classifier-robust"),
+        "msd": ("classifier", "classifier-robust", "classifier-msd"),
+        "inc": ("classifier", "generator", "encoder"),
+        "codebook": ("classifier", "classifier-begun", "classifier-free"),
+    }.items():
+        experiment = checked("mnist_union", column)
+        assert set(networks) <= set(needed.networks(experiment, experiment.stages))
+        block = experiment.evaluation
+        balls = balls or block.budgets
+        assert block.budgets == balls and len(block.columns) == 1
+        assert {ball for union in block.unions for ball in union.budgets} == set(balls)
+    # The training goes into the balls of the first union, and the network is the same
+    # as in the experiment that trained it.
+    training = checked("mnist_union", "msd").classifiers["msd"].training
+    (first, _) = checked("mnist_union", "none").evaluation.unions
+    assert training.balls == first.budgets
+    adaptive = checked("mnist_adaptive", "robust").classifiers["robust"]
+    assert checked("mnist_union", "robust").classifiers["robust"] == adaptive
+    with pytest.raises(ValueError, match="column is 'gan'; allowed: none, robust, msd"):
+        checked("mnist_union", "gan")
+
+
 def test_the_forms_of_the_certified_experiment():
     whole = checked("mnist_certified")
     assert whole.evaluation.examples == 10_000 and not whole.evaluation.attacked

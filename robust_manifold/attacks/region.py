@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
@@ -18,7 +18,8 @@ def projection(
 
     For `linf` and `l1` it is the exact projection onto the intersection; for `l2` onto
     the ball, then onto the box, which stays in the ball since `image` is in the box.
-    Rounding never leaves the ball: the bounds are rounded towards `image`.
+    Rounding never leaves the ball: the bounds are rounded towards `image`.  For `l0`
+    and `pixels` the largest changes are kept, of pixels by their sum over the channels.
 
     Args:
       image: pixels in [0, 1].
@@ -35,6 +36,19 @@ def projection(
     if norm == "l1":
         return lambda candidate: _projected_l1(image, candidate - image, epsilon)
 
+    if norm in ("l0", "pixels"):
+
+        def keep(candidate: Image) -> Image:
+            channels = image.shape[-1] if norm == "pixels" else 1
+            change = jnp.abs(candidate - image).reshape(-1, channels).sum(-1)
+            kept = largest(change, jnp.floor(epsilon))
+            kept = jnp.broadcast_to(kept[:, None], (len(kept), channels))
+            return jnp.where(
+                kept.reshape(image.shape), jnp.clip(candidate, 0, 1), image
+            )
+
+        return keep
+
     # Writing a pixel rounds it by at most eps / 4; the radius makes room for that.
     rounding = norms.norm(jnp.full_like(image, jnp.finfo(image.dtype).eps / 4), norm)
     radius = jnp.maximum(epsilon - rounding, 0)
@@ -44,6 +58,13 @@ def projection(
         return jnp.clip(image + delta, 0, 1)
 
     return project
+
+
+def largest(
+    values: Float[Array, " n"], count: Int[Array, ""] | Scalar
+) -> Bool[Array, " n"]:
+    """Returns which values are among the `count` largest; of equal ones the first."""
+    return jnp.argsort(jnp.argsort(-values)) < count
 
 
 def inwards(gradient: Image, image: Image) -> Image:

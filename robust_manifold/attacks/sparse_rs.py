@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from robust_manifold.attacks import region
 from robust_manifold.attacks.base import (
     Family,
     Images,
@@ -128,8 +129,8 @@ class SparseRS(SteppedAttack[SparseState]):
             if problem.start is not None:
                 given = self._pixels(problem.start)
                 change = jnp.sum(jnp.abs(given - pixels), -1)
-                rank = jnp.argsort(jnp.argsort(-change))
-                chosen = jnp.where(number == 0, rank < budget, chosen)
+                most = region.largest(change, budget)
+                chosen = jnp.where(number == 0, most, chosen)
                 values = jnp.where(number == 0, given, values)
             image = jnp.where(chosen[:, None], values, pixels)
             asked = objective.candidate(image.reshape(problem.image.shape))

@@ -12,7 +12,12 @@ from robust_manifold.findings.accuracy_tables import adversaries_table, headline
 from robust_manifold.findings.measures_table import measures_table
 from robust_manifold.findings.unions_table import unions_table
 from robust_manifold.reporting import Table, figures
-from robust_manifold.reporting.columns import column_of, target_label, target_labels
+from robust_manifold.reporting.columns import (
+    ColumnTexts,
+    column_of,
+    target_label,
+    target_labels,
+)
 from robust_manifold.reporting.labels import NO_DEFENCE
 from robust_manifold.reporting.tables import lines_of
 from robust_manifold.reporting.wide import turned
@@ -36,9 +41,9 @@ def side_by_side(groups: Sequence[Group]) -> Iterator[Table]:
     if len(runs) < 2 or len({_way(run) for run in runs}) > 1:
         return
     single = all(_of_one_column(run) for run in runs)
-    # Of bare networks it is the run that names the column.
-    bare = single and not any(_is_defended(run) for run in runs)
-    alike = len({_rows(run) for run in runs}) == 1 and not bare
+    # Networks that differ are columns, though the same was measured of all.
+    networks = single and len({_column_of(run) for run in runs}) == len(runs)
+    alike = len({_rows(run) for run in runs}) == 1 and not networks
     if not alike and not single:
         return
 
@@ -110,15 +115,16 @@ def _rows(run: Run) -> frozenset[tuple[str, ...]]:
 
 def _of_one_column(run: Run) -> bool:
     """Returns whether a run has one column, so that its argument is a name of it."""
+    return _column_of(run) is not None
+
+
+def _column_of(run: Run) -> ColumnTexts | None:
+    """Returns the one column of a run; None where there are others."""
     if "results.csv" not in run.files:
-        return False
+        return None
     lines = run.lines("results.csv", evaluation.read_results)
-    return len(set(map(column_of, lines_of(lines)))) == 1
-
-
-def _is_defended(run: Run) -> bool:
-    lines = run.lines("results.csv", evaluation.read_results)
-    return any(text != NO_DEFENCE for text in lines["defence"])
+    found = set(map(column_of, lines_of(lines)))
+    return found.pop() if len(found) == 1 else None
 
 
 def _columns(runs: Sequence[Run], confidence: float) -> Iterator[Table]:

@@ -26,6 +26,7 @@ from robust_manifold.attacks import (
     Patch,
     RandFGSM,
     SigmaZero,
+    SparseRS,
     Square,
     region,
 )
@@ -235,6 +236,8 @@ STARTED = [
     PGD(1.0, "l1", steps=5),
     SPSA(0.2, steps=5, samples=8),
     SigmaZero(steps=5),
+    SparseRS(7.0, queries=10, restarts=2),
+    SparseRS(7.0, "l0", queries=10),
     Square(0.2, queries=10, restarts=2),
     Square(0.5, "l2", queries=10),
     Square(1.0, "l1", queries=10),

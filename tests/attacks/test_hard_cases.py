@@ -38,6 +38,7 @@ from robust_manifold.attacks import (
     Patch,
     RandFGSM,
     SigmaZero,
+    SparseRS,
     Square,
 )
 from robust_manifold.attacks.base import Attack
@@ -130,6 +131,7 @@ ROWS = {
     "rand_fgsm": [Row(RandFGSM(1.0, alpha=0.01))],
     # Far from the image it meets other classes, and may stay with one of them.
     "sigma_zero": [Row(SigmaZero(), 2.0)],
+    "sparse_rs": [Row(SparseRS(3.0, "l0", queries=3000), most_values=200)],
     "spsa": [
         Row(SPSA(1.0, samples=32)),
         Row(SPSA(1.0, "l2", samples=32)),

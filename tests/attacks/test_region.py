@@ -114,3 +114,25 @@ def test_large_steps_stay_in_the_l1_ball(size):
     projected = region.projection(image, 0.5, "l1")(moved)
     change = np.asarray(projected, np.float64) - np.asarray(image, np.float64)
     assert np.abs(change).sum() <= 0.5 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l0", "pixels"])
+def test_of_too_many_changes_the_largest_are_kept(norm):
+    image = np.full((2, 2, 2), 0.5, np.float32)
+    change = np.array([0.1, 0.1, 0.2, 0.0, 0.15, 0.15, -0.4, 0.0], np.float32)
+    candidate = image + change.reshape(image.shape)
+    kept = {
+        # Values: 0.4, 0.2 and the first 0.15.  Pixels: 0.4 and 0.15 + 0.15.
+        ("l0", 3): [0, 0, 0.2, 0, 0.15, 0, -0.4, 0],
+        ("pixels", 3): [0.1, 0.1, 0, 0, 0.15, 0.15, -0.4, 0],
+        ("pixels", 2): [0, 0, 0, 0, 0.15, 0.15, -0.4, 0],
+    }
+    for (kind, most), expected in kept.items():
+        if kind == norm:
+            made = region.projection(jnp.asarray(image), most + 0.5, norm)(
+                jnp.asarray(candidate)
+            )
+            found = np.asarray(made).ravel() - 0.5
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    outside = region.projection(jnp.asarray(image), 8.0, norm)(jnp.asarray(image + 2))
+    np.testing.assert_array_equal(outside, np.ones_like(image))

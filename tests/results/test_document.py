@@ -484,6 +484,38 @@ def test_runs_of_one_column_each_stand_side_by_side(make_run, page, row_of, line
     assert "named by the argument of the experiment" in found
 
 
+def unions_of(count):
+    """What unions.csv holds of a network that is right on so many in each ball."""
+    right = np.arange(100) < count
+    rows = [evaluation.Outcome("a", "none", "none", "clean", right)]
+    balls = {"linf": 0.1, "l2": 1.5}
+    for norm, epsilon in balls.items():
+        attack = f"pgd(epsilon={epsilon}, norm={norm!r})"
+        rows.append(
+            evaluation.Outcome("a", "none", "unrolled", attack, right, norm, epsilon)
+        )
+    found = evaluation.union_lines(rows, [evaluation.Union(**balls)])
+    return evaluation.unions_to_csv(found)
+
+
+def test_unions_of_networks_stand_side_by_side(make_run, ended, tmp_path, lines):
+    """With the picture of all of them; the same was measured of each."""
+    made = [
+        lambda right, name=name: lines({"none": right["none"]}, classifier=name)
+        for name in ("plain", "robust")
+    ]
+    files = [{"unions.csv": unions_of(count)} for count in (40, 70)]
+    runs = manifolds(make_run, lines, ("plain", "robust"), made=made, files=files)
+    assert ended(*runs)[0] == 0
+    text = (tmp_path / "docs/results/manifolds.md").read_text()
+    found = together(text)
+    (line,) = [row for row in found.splitlines() if row.startswith("| Any of ℓ∞ 0.1")]
+    assert [cell.split()[0] for cell in line.split("|")[2:4]] == ["40.0", "70.0"]
+    assert "](../images/manifolds_unions.png)" in found
+    picture = (tmp_path / "docs/images/manifolds_unions.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
 def test_runs_of_several_columns_that_differ_stand_apart(make_run, page, lines):
     def other(right):
         return lines({"none": right["none"], "other()": right[INC]})

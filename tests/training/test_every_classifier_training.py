@@ -17,6 +17,7 @@ TEXTS = [
     "adversarial(attack=pgd(epsilon=0.1, steps=2))",
     "trades(epsilon=0.1, steps=2)",
     "fast_fgsm(epsilon=0.1)",
+    "multi_steepest(linf=0.1, l2=0.3, l1=1.0, steps=2)",
     "noisy(sigma=0.2)",
     f"enhanced_inc({PAIRS})",
     f"overpowered_adversarial(attack=pgd(epsilon=0.1, steps=2), {PAIRS})",
