@@ -360,16 +360,23 @@ def test_a_budget_on_the_command_line(more, examples, work, tmp_path, monkeypatc
 
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
-NAMING = ("mnist", "mnist_adaptive", "mnist_certified", "mnist_enhanced")
+NAMING = (
+    "mnist",
+    "mnist_adaptive",
+    "mnist_certified",
+    "mnist_enhanced",
+    "mnist_rivals:diffusion",
+)
 """The experiments that can do without training."""
 
 
 def config_of(name):
-    """Returns the config of an experiment of the repository."""
+    """Returns the config of an experiment of the repository, "NAME" or "NAME:FORM"."""
+    name, _, form = name.partition(":")
     spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module.get_config(*filter(None, [form]))
 
 
 def pretrained_blocks(name):
@@ -378,13 +385,15 @@ def pretrained_blocks(name):
     made.pretrained = True
     experiment = config.validate(made)
     blocks = {role: getattr(experiment, role) for role in ROLES}
-    named = experiment.classifiers.items()
-    return experiment, blocks | {f"classifier-{name}": block for name, block in named}
+    named = {f"classifier-{k}": v for k, v in experiment.classifiers.items()}
+    further = {f"network-{k}": v for k, v in experiment.networks.items()}
+    return experiment, blocks | named | further
 
 
 REGISTRIES = {
     "generator": training.generator_trainings,
     "encoder": training.encoder_trainings,
+    "network-denoiser": training.network_trainings,
 }
 
 
