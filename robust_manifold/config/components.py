@@ -11,9 +11,10 @@ from robust_manifold import (
     models,
     training,
 )
+from robust_manifold.core.criterion import Criterion, criteria
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry
-from robust_manifold.data import attacked_registry
+from robust_manifold.data import Targets, attacked_registry, targets
 from robust_manifold.evaluation import cascades
 from robust_manifold.one_dimensional import densities
 
@@ -40,6 +41,8 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     cascades.registry,
     cascades.efforts,
     certification.smoothings,
+    targets,
+    criteria,
 )
 """Every component that a config can name."""
 
@@ -68,6 +71,22 @@ def model(role: type) -> Callable[[str], Any]:
 def encoder(text: str) -> models.EncoderSpec | None:
     """Returns the encoder of a text; None for "auto"."""
     return None if text == "auto" else model(models.EncoderSpec)(text)
+
+
+def target(text: str) -> Targets | None:
+    """Returns the targets of a text; None for an empty one."""
+    return targets.build(text) if text else None
+
+
+def wanted(text: str) -> Criterion | None:
+    """Returns the criterion of a regression; None for an empty text."""
+    built = criteria.build(text) if text else None
+    if built is not None and (built.classes or not hasattr(built, "period")):
+        raise UsageError(
+            f"{text!r} is no criterion on numbers; allowed: 'farthest', or "
+            "'deviates(tolerance=10.0)' with a tolerance of your own."
+        )
+    return built
 
 
 def gan(text: str) -> training.GanTraining:

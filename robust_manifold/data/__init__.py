@@ -18,6 +18,8 @@ from robust_manifold.data.crops import CROPS, crop_side
 from robust_manifold.data.dataset import Dataset, Split, to_float
 from robust_manifold.data.loading import load
 from robust_manifold.data.sources import Parts, Source, registry
+from robust_manifold.data.targets import NamedArray, Rotation, Targets
+from robust_manifold.data.targets import registry as targets
 
 __all__ = [
     "CROPS",
@@ -27,9 +29,12 @@ __all__ = [
     "Batch",
     "Dataset",
     "EvaluationBatches",
+    "NamedArray",
     "Parts",
+    "Rotation",
     "Source",
     "Split",
+    "Targets",
     "TrainingBatches",
     "attacked_registry",
     "crop_side",
@@ -37,6 +42,7 @@ __all__ = [
     "flip_horizontally",
     "load",
     "registry",
+    "targets",
     "to_float",
     "training_batches",
 ]

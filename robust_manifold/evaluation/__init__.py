@@ -22,6 +22,14 @@ from robust_manifold.evaluation.detection import (
     roc,
     summarise_detection,
 )
+from robust_manifold.evaluation.errors import (
+    ErrorLine,
+    absolute_errors,
+    errors_to_csv,
+    read_errors,
+    summarise_errors,
+    worst_errors,
+)
 from robust_manifold.evaluation.generator_measures import (
     MEASURE_COLUMNS,
     GeneratorMeasures,
@@ -136,6 +144,7 @@ __all__ = [
     "ClassifierJudge",
     "DensityCoverage",
     "DetectionLine",
+    "ErrorLine",
     "ErrorSummary",
     "GeneratorMeasures",
     "Interval",
@@ -160,6 +169,7 @@ __all__ = [
     "Separation",
     "SolverLine",
     "VerdictLine",
+    "absolute_errors",
     "adversary_lines",
     "adversary_lines_to_csv",
     "auc",
@@ -173,6 +183,7 @@ __all__ = [
     "density_coverage",
     "detection_to_csv",
     "error_summary",
+    "errors_to_csv",
     "frechet_distance",
     "judge_pairs",
     "mean_best_curve",
@@ -187,6 +198,7 @@ __all__ = [
     "projections_to_csv",
     "read_adversary_lines",
     "read_detection",
+    "read_errors",
     "read_measures",
     "read_results",
     "read_solvers",
@@ -199,6 +211,7 @@ __all__ = [
     "solvers_to_csv",
     "summarise",
     "summarise_detection",
+    "summarise_errors",
     "summarise_generator",
     "summarise_projections",
     "summarise_recovery",
@@ -209,4 +222,5 @@ __all__ = [
     "to_frame",
     "wilson_interval",
     "worst_cases",
+    "worst_errors",
 ]

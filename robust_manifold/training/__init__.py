@@ -34,6 +34,7 @@ from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_op
 from robust_manifold.training.optimizers import registry as optimizers
 from robust_manifold.training.overpowered import OverpoweredAdversarial
 from robust_manifold.training.pairs import KeptPairs, PairMemory, PairMetrics
+from robust_manifold.training.regression import RegressionMetrics, SquaredError
 from robust_manifold.training.substitute import (
     SubstituteRound,
     SubstituteTraining,
@@ -73,7 +74,9 @@ __all__ = [
     "OverpoweredAdversarial",
     "PairMemory",
     "PairMetrics",
+    "RegressionMetrics",
     "Setting",
+    "SquaredError",
     "SubstituteTraining",
     "SubstituteRound",
     "TradesMetrics",

@@ -51,7 +51,7 @@ class Trial(NamedTuple):
       judged: what is attacked, for these images.
       images: the clean ones, [n, height, width, channels].
       labels: [n].
-      classes: how many there are.
+      classes: how many there are; 0 in a regression.
       ids: global ids [n].
       budget: the ball.
       best: of each image the worst that was made so far.
@@ -240,7 +240,9 @@ class Climb(ByGradient):
         made = crafted(attack, self.adversary, trial, starts)
         if fresh:
             return made
-        whole = attack.for_classes(trial.classes).iterations
+        if trial.classes:
+            attack = attack.for_classes(trial.classes)
+        whole = attack.iterations
         stuck = np.flatnonzero(~made.verdict.broken & (made.steps < whole))
         if not stuck.size:
             return made
@@ -280,6 +282,10 @@ class Boundary(ByGradient):
     def manner(self) -> str:
         """The steps and where they go."""
         return f"{self.steps} steps to the nearest boundaries"
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether there are classes, between which boundaries lie."""
+        return trial.classes > 1
 
     def make(self, trial: Trial) -> Made:
         """Returns the first images inside the ball, from the clean ones."""

@@ -1,0 +1,100 @@
+"""draft"""
+from robust_manifold.config import add_classifier, default_config
+
+ADAM = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
+TRAININGS = {
+    "vae": "vae(encoder=conv_encoder(latent_size={latent}, width={width}))",
+    "gan": (
+        "gan(loss='wgan_gp', discriminator=dcgan_discriminator(width={width}), "
+        f"discriminator_steps=2, optimizer={ADAM}, discriminator_optimizer={ADAM})"
+    ),
+}
+COSINE = "optimizer=adam(learning_rate=0.002, schedule='cosine')"
+PGD = "attack=pgd(epsilon=0.2, steps=7, step_size=0.07)"
+INR = (
+    "invert_and_classify(solver=adam(steps=30), "
+    "restarts=restarts(count=1, encoded=1))"
+)
+EFFORT = (
+    "effort(steps=40, aimed_steps=0, views=2, all_steps=0, queries=200, "
+    "dampings=(0.001, 0.1), pilot=16, samples=2)"
+)
+
+
+def get_config(name="vae"):
+    kind, _, size = name.partition(":")
+    if kind not in TRAININGS or size not in ("", "tiny"):
+        known = ", ".join(f"{kind}, {kind}:tiny" for kind in TRAININGS)
+        raise ValueError(f"The training is {name!r}; allowed: {known}")
+    config = default_config()
+    config.title = f"The angle of turned digits, and Invert and Regress ({kind})"
+    config.stages = (
+        *("fit_classifier", "fit_generator", "fit_encoder", "fit_classifiers"),
+        *("attack", "evaluate", "report"),
+    )
+    config.data.source = "tfds:mnist"
+    config.data.target = "rotation(degrees=45.0)"
+    config.data.validation_examples = 5000
+    config.classifier.model = "wong_cnn"
+    config.classifier.training = f"squared_error({COSINE})"
+    config.classifier.duration = "6 epochs"
+    config.classifier.batch_size = 128
+    config.generator.model = "dcgan_generator(latent_size=32, width=16)"
+    config.generator.training = TRAININGS[kind].format(latent=32, width=16)
+    config.generator.duration = "6 epochs"
+    config.encoder.duration = "4 epochs"
+    config.training.checkpoint_every = 500
+    config.measures.validation_examples = 0
+    config.evaluation.examples = 100
+    config.evaluation.validation_examples = 0
+    config.evaluation.attacks = (
+        "apgd(epsilon=0.1, steps=40)",
+        "apgd(epsilon=0.2, steps=40)",
+        "apgd(epsilon=1.5, norm='l2', steps=40)",
+    )
+    config.evaluation.worst_case = (
+        f"cascade(effort={EFFORT}, linf=(0.1, 0.2), l2=(1.5,))"
+    )
+    config.evaluation.defences = ("none", INR)
+    if kind == "vae":
+        # Once is enough: it has no generator.
+        add_classifier(
+            config,
+            "pgd",
+            model="wong_cnn",
+            training=f"squared_error({COSINE}, {PGD})",
+            duration="6 epochs",
+            batch_size=128,
+        )
+        config.evaluation.defences = ("none", "none on pgd", INR)
+    if size:
+        _tiny(config, kind)
+    return config
+
+
+def _tiny(config, kind):
+    """Runs in a minute; its figures mean nothing."""
+    config.data.source = "mnist_5k"
+    config.data.validation_examples = 200
+    config.data.test_examples = 200
+    config.classifier.duration = "60 steps"
+    for named in config.classifiers.values():
+        named.duration = "10 steps"
+    config.generator.model = "dcgan_generator(latent_size=8, width=4)"
+    config.generator.training = TRAININGS[kind].format(latent=8, width=4)
+    config.generator.duration = "30 steps"
+    config.encoder.model = "conv_encoder(latent_size=8, width=4)"
+    config.encoder.duration = "20 steps"
+    config.encoder.batch_size = 64
+    config.evaluation.examples = 12
+    config.evaluation.round_size = 6
+    config.evaluation.attacks = ("pgd(epsilon=0.2, steps=3)",)
+    config.evaluation.worst_case = (
+        "cascade(linf=(0.2,), effort=effort(steps=3, aimed_steps=0, views=1, "
+        "all_steps=0, queries=3, dampings=(0.001,), pilot=4, samples=1))"
+    )
+    config.evaluation.defences = tuple(
+        text.replace("steps=30", "steps=3") for text in config.evaluation.defences
+    )
+    config.training.log_every = 10
+    config.training.checkpoint_every = 20
