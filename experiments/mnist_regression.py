@@ -1,4 +1,5 @@
 """draft"""
+
 from robust_manifold.config import add_classifier, default_config
 
 ADAM = "adam(learning_rate=0.0005, b1=0.5, b2=0.9)"
@@ -12,8 +13,7 @@ TRAININGS = {
 COSINE = "optimizer=adam(learning_rate=0.002, schedule='cosine')"
 PGD = "attack=pgd(epsilon=0.2, steps=7, step_size=0.07)"
 INR = (
-    "invert_and_classify(solver=adam(steps=30), "
-    "restarts=restarts(count=1, encoded=1))"
+    "invert_and_classify(solver=adam(steps=30), restarts=restarts(count=1, encoded=1))"
 )
 EFFORT = (
     "effort(steps=40, aimed_steps=0, views=2, all_steps=0, queries=200, "

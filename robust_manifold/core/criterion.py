@@ -246,9 +246,9 @@ class Deviates(Criterion):
 @criteria.register("farthest")
 @dataclasses.dataclass(frozen=True)
 class Farthest(Criterion):
-    """The output of a regression is as far from the target as can be: nothing is enough.
+    """The output of a regression is as far from the target as can be.
 
-    It never succeeds, so that an attack goes on to its end, and what is left of several
+    No distance is enough: it never succeeds, so that an attack goes on to its end, and what is left of several
     attacks on an image is the largest error of all.
 
     Attributes:
@@ -262,8 +262,9 @@ class Farthest(Criterion):
         check(fits, self, "period", "a finite number, 0 or more")
 
     def loss(self, output: Output, target: Any) -> Scalar:
-        """Returns log(1 + distance) less more than that of any float: it is below 0."""
-        return jnp.log1p(_length(_away(output, target, self.period))) - _LOG_OF_ALL
+        """Returns log(1 + distance) less more than that of any: it is never above 0."""
+        distance = _length(_away(output, target, self.period))
+        return jnp.minimum(jnp.log1p(distance) - _LOG_OF_ALL, 0)
 
     def succeeds(self, output: Output, target: Any):
         """Returns False."""
@@ -279,8 +280,8 @@ class Farthest(Criterion):
         return _numbers(targets, (n, *output.shape), output.dtype)
 
 
-_LOG_OF_ALL = 89.0
-"""Above the logarithm of the largest float of 32 bits."""
+_LOG_OF_ALL = 45.0
+"""Above the logarithm of the largest distance whose square a float of 32 bits holds."""
 
 
 def _away(output: Output, target: Any, period: float) -> Output:
@@ -299,7 +300,6 @@ def _length(away: Output) -> Scalar:
     # perfect prediction, is given one of them.
     along = jnp.sum(away) / math.sqrt(max(away.size, 1))
     return jnp.where(squared > 0, distance, along)
-
 
 
 @criteria.register("any_label_wrong")

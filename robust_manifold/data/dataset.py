@@ -47,8 +47,7 @@ class Dataset(NamedTuple):
 
     @property
     def outputs(self) -> int | None:
-        """How many numbers a regression tells of an image; None where there are
-        classes."""
+        """How many numbers a regression tells of an image; None of classes."""
         return None if self.class_names else self.train.labels.shape[1]
 
     @property

@@ -186,8 +186,9 @@ def summarise_errors(
     if not len(errors):
         raise UsageError("errors are of 0 images; allowed: 1 or more.")
     n, beyond = len(errors), int(np.sum(errors > bound))
-    mean, tail = bootstrap_mean(errors, confidence), percentile_interval(
-        errors, confidence=confidence
+    mean, tail = (
+        bootstrap_mean(errors, confidence),
+        percentile_interval(errors, confidence=confidence),
     )
     share = wilson_interval(beyond, n, confidence)
     return ErrorLine(

@@ -73,9 +73,7 @@ class Source(abc.ABC):
         m = n if self.max_examples is None else min(n, self.max_examples)
         return np.arange(m, dtype=np.int64) * n // max(m, 1)
 
-    def part(
-        self, images: UInt8[np.ndarray, "n h w c"], labels: Labels
-    ) -> Split:
+    def part(self, images: UInt8[np.ndarray, "n h w c"], labels: Labels) -> Split:
         """Returns decoded arrays as a part: chosen, cut and resized.
 
         Raises:

@@ -41,9 +41,7 @@ def donors_of(context: Context, column: Column) -> tuple[cascades.Donor, ...]:
     classify = context.networks.classifier_of(column.classifier).apply
     params = trained.load_classifier(context, column.classifier)
     wants = context.experiment.wants
-    donors = (
-        [] if column.bare else [cascades.bare_network(classify, params, wants)]
-    )
+    donors = [] if column.bare else [cascades.bare_network(classify, params, wants)]
     spanners = [*_published(context)]
     # Only where the stage needs it, or it need not be there yet.
     if not spanners and GENERATOR in context.networks.roles_of(["attack"]):
@@ -52,9 +50,7 @@ def donors_of(context: Context, column: Column) -> tuple[cascades.Donor, ...]:
     for name, spanner, spanned in spanners:
         search = _SEARCHES.get(name)
         donors.append(
-            cascades.inverted(
-                name, spanner, spanned, classify, params, search, wants
-            )
+            cascades.inverted(name, spanner, spanned, classify, params, search, wants)
         )
     return tuple(donors)
 
