@@ -248,8 +248,8 @@ class Deviates(Criterion):
 class Farthest(Criterion):
     """The output of a regression is as far from the target as can be.
 
-    No distance is enough: it never succeeds, so that an attack goes on to its end, and what is left of several
-    attacks on an image is the largest error of all.
+    No distance is enough: it never succeeds, so that an attack goes on to its end, and
+    what is left of several attacks on an image is the largest error of all.
 
     Attributes:
       period: as for `Deviates`.

@@ -75,8 +75,11 @@ def test_a_regression_has_a_slope_even_at_its_target():
     assert float(Deviates(1.0).loss(jnp.zeros(2), jnp.zeros(2))) == -1
 
 
+LENGTHS = [float(x) for x in range(99)]
+
+
 def test_nothing_is_far_enough_and_farther_is_always_more():
-    losses = [float(Farthest().loss(jnp.array([x]), jnp.zeros(1))) for x in range(99)]
+    losses = [float(Farthest().loss(jnp.array([x]), jnp.zeros(1))) for x in LENGTHS]
     assert all(a < b < 0 for a, b in zip(losses, losses[1:], strict=False))
     slope = jax.grad(Farthest().loss)
     np.testing.assert_allclose(slope(jnp.array([-3.0]), jnp.zeros(1)), [-0.25])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from robust_manifold import attacks, defenses
 from robust_manifold.attacks import Attack
@@ -50,7 +50,7 @@ class Trial(NamedTuple):
     Attributes:
       judged: what is attacked, for these images.
       images: the clean ones, [n, height, width, channels].
-      labels: [n].
+      labels: [n]; of a regression targets [n, outputs].
       classes: how many there are; 0 in a regression.
       ids: global ids [n].
       budget: the ball.
@@ -63,7 +63,7 @@ class Trial(NamedTuple):
 
     judged: Judged
     images: Float[np.ndarray, "n height width channels"]
-    labels: Int[np.ndarray, " n"]
+    labels: Shaped[np.ndarray, "n ..."]
     classes: int
     ids: Int[np.ndarray, " n"]
     budget: Budget
