@@ -1,7 +1,7 @@
 """Errors of a regression in every column under every attack, and their worst case."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from robust_manifold.findings import columns
 from robust_manifold.findings.finding import Finding, Passage, Shown, Words
 from robust_manifold.findings.recorded import Group
 from robust_manifold.reporting import Table, figures, html
-from robust_manifold.reporting.columns import column_heads, column_of
+from robust_manifold.reporting.columns import ColumnTexts, column_heads, column_of
 from robust_manifold.reporting.labels import (
     CLEAN,
     NO_DEFENCE,
@@ -263,7 +263,7 @@ def _grid(
     caption: str,
 ) -> Table:
     """Returns rows as a table: its lines by what `heads` say of them, by column."""
-    named = column_heads(column_of(row) for row in rows)
+    named = _heads(column_of(row) for row in rows)
     lines: dict[tuple[Any, ...], dict[Any, Any]] = {}
     budgets = _ordered(rows)
     for row in sorted(rows, key=lambda row: budgets.index(_budget(row))):
@@ -306,6 +306,17 @@ def _grid(
     )
 
 
+def _heads(texts: Iterable[ColumnTexts]) -> dict[ColumnTexts, str]:
+    """Returns the heads of columns, in the words of a regression."""
+    heads = column_heads(texts)
+    return {column: _of_numbers(head) for column, head in heads.items()}
+
+
+def _of_numbers(label: str) -> str:
+    """Returns the label of a defence: what is told of a projection is a number."""
+    return label.replace("Invert and Classify", "Invert and Regress")
+
+
 def _budget(row: Any) -> tuple[str, float | None]:
     return row.norm, None if math.isnan(row.epsilon) else row.epsilon
 
@@ -330,7 +341,7 @@ def members_table(lines: Sequence[Mapping[str, Any]], **_: Any) -> Table:
         more = f" and {len(told) - 3} more" if len(told) > 3 else ""
         rows.append(
             {
-                "Column": columns.label_of_text(line["column"]),
+                "Column": _of_numbers(columns.label_of_text(line["column"])),
                 "Budget": budget_label(line["norm"], line["epsilon"]),
                 "Gradients": f"{line['gradients']:,.0f}",
                 "Largest error by": f"{'; '.join(told[:3])}{more}",
@@ -380,7 +391,7 @@ def _shares(context: Context, quantity: Quantity) -> tuple[str, html.ReportFigur
         for column in block.columns
         for row in rows_of(column, block)
     ]
-    heads = column_heads(columns.texts_of(context, column) for column in block.columns)
+    heads = _heads(columns.texts_of(context, column) for column in block.columns)
     panels: dict[str, dict[str, np.ndarray]] = {"clean": {}}
     budgets: list[Budget] = budgets_of(outcome for _, outcome, _ in rows)
     panels |= {budget_label(each.norm, each.epsilon): {} for each in budgets}
@@ -439,7 +450,7 @@ def _sheets(
             )
         if column.projects:
             shown.append(figures.TellingRow("projection", told["projections"][:count]))
-        title = columns.title_of(column)
+        title = _of_numbers(columns.title_of(column))
         label = columns.row_label(context, row)
         sheet = figures.telling_sheet(
             shown, targets[:, 0], bound=block.bound, unit=quantity.unit

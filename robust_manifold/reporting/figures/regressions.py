@@ -12,7 +12,6 @@ from matplotlib.ticker import PercentFormatter
 from robust_manifold.core.errors import UsageError
 from robust_manifold.reporting.figures.canvas import (
     DASHES,
-    FAINT,
     FAINT_TEXT,
     LINES,
     RIGHT,
@@ -67,7 +66,7 @@ def error_shares(
     flat = list(grid.flat)
     for axes, (title, panel) in zip(flat, panels.items(), strict=False):
         _draw(axes, panel, names, largest)
-        axes.axvline(bound, color=FAINT, linewidth=0.8, zorder=0)
+        axes.axvline(bound, color=FAINT_TEXT, linewidth=1.2, linestyle=":")
         axes.set_title(title)
     for axes in flat[len(panels) :]:
         axes.set_axis_off()
