@@ -80,10 +80,13 @@ def _check_trainings(experiment: Any) -> None:
     for place, block in blocks.items():
         if block.training.numbers == experiment.regression or block.taken_over:
             continue
+        kinds: dict[str, Any] = {
+            name: classifier_trainings[name] for name in classifier_trainings.names
+        }
         fitting = [
             name
-            for name in classifier_trainings.names
-            if classifier_trainings[name].numbers == experiment.regression
+            for name, kind in kinds.items()
+            if kind.numbers == experiment.regression
         ]
         given = "is given" if experiment.regression else "is empty"
         text = classifier_trainings.to_string(block.training)

@@ -19,7 +19,7 @@ RATE = 0.125
 
 
 def stepped(**fields):
-    training = SquaredError(optimizer=f"momentum({RATE}, decay=0.0)", **fields)
+    training = SquaredError(optimizer=f"momentum({RATE}, momentum=0.0)", **fields)
     state = training.init(MODEL, KEY, 5, start=START)
     state, metrics = training.step(MODEL, 5, KEY, state, IMAGES, TARGETS)
     return weights(training.train_params(state)), metrics
