@@ -161,7 +161,7 @@ def telling_sheet(
     write(axes, left - GAP, top, truth, FAINT_TEXT, "right")
     middles = [left + c * (width + GAP) + width / 2 for c in range(len(targets))]
     for middle, target in zip(middles, targets, strict=True):
-        write(axes, middle, top, _number(target, unit), FAINT_TEXT)
+        write(axes, middle, top, _number(float(target), unit), FAINT_TEXT)
     y = GAP + LINE
     for row, more in zip(rows, written, strict=True):
         write(axes, left - GAP, y + height / 2, row.name, FAINT_TEXT, "right")
