@@ -144,10 +144,10 @@ def test_the_worst_case_of_a_linear_network_is_its_closed_form(finished, config_
         largest.append(np.abs(moved @ weights + bias - heights[:, None])[:, 0])
     folder = next((finished / "adversarial/none").glob("cascade*"))
     row = folder.relative_to(finished / "adversarial")
-    with np.load(
-        finished / "outcomes" / row / "in_ball-epsilon=0.05/round-000.npz"
-    ) as o:
-        found = np.abs(o["logits"] - o["labels"])[:, 0]
+    # By column, and then by the target that the images were made against.
+    place = finished / "outcomes/none" / row / "in_ball-epsilon=0.05/round-000.npz"
+    with np.load(place) as stored:
+        found = np.abs(stored["logits"] - stored["labels"])[:, 0]
     np.testing.assert_allclose(found, np.max(largest, axis=0), rtol=1e-3)
     own = lines[(lines["defence"] == "none") & (lines["adversary"] != "worst case")]
     assert (own["mean"].iloc[1:] >= own["mean"].iloc[0]).all()
