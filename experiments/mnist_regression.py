@@ -25,7 +25,14 @@ smaller than `standard` (25 steps a climb, two ways to differentiate the project
 Networks of another run are taken over by --config.generator.from_run=DIR, and so for
 encoder and classifier.
 
-FIGURES
+On a share of about a tenth of one core: 3 min of training the network, 9 min of PGD, 6
+min of the VAE, 11 min of the GAN, 4 to 8 min of the encoders; then 1 min of attacks on
+a network alone, and more than half an hour on a projection.
+
+`pgd`, n = 100 test digits, seed 0, mean error of the angle in degrees, worst case over
+both adversaries [95 % bootstrap]: clean 9.1 [7.7, 10.5], linf 0.1 15.3 [13.8, 16.8],
+linf 0.2 31.2 [29.2, 33.2], l2 1.5 20.8 [19.1, 22.6].  No run of `vae` or `gan` has ended
+yet.
 """
 
 from robust_manifold.config import add_classifier, default_config
