@@ -31,8 +31,8 @@ a network alone, and more than half an hour on a projection.
 
 `pgd`, n = 100 test digits, seed 0, mean error of the angle in degrees, worst case over
 both adversaries [95 % bootstrap]: clean 9.1 [7.7, 10.5], linf 0.1 15.3 [13.8, 16.8],
-linf 0.2 31.2 [29.2, 33.2], l2 1.5 20.8 [19.1, 22.6].  No run of `vae` or `gan` has ended
-yet.
+linf 0.2 31.2 [29.2, 33.2], l2 1.5 20.8 [19.1, 22.6].  No run of `vae` or `gan` has
+ended yet.
 """
 
 from robust_manifold.config import add_classifier, default_config
