@@ -14,8 +14,8 @@ from robust_manifold.runtime import load_params
 from tests.support import write_digits
 
 WORST = (
-    "cascade(linf=(0.05,), effort=effort(steps=30, aimed_steps=2, views=1, all_steps=2, "
-    "queries=2, dampings=(0.001,), pilot=3, samples=1, boundary_steps=2))"
+    "cascade(linf=(0.05,), effort=effort(steps=30, aimed_steps=2, views=1, "
+    "all_steps=2, queries=2, dampings=(0.001,), pilot=3, samples=1, boundary_steps=2))"
 )
 CONFIG = f"""
 from robust_manifold.config import add_classifier, default_config
