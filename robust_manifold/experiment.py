@@ -161,7 +161,11 @@ def _describe(context: Context) -> None:
         f"data  {dataset.name}: {dataset.train.size} train, {dataset.validation.size} "
         f"validation, {dataset.test.size} test images "
         f"{'x'.join(map(str, dataset.image_shape))}, "
-        f"{len(dataset.class_names)} classes"
+        + (
+            f"{dataset.outputs} number(s) to tell"
+            if dataset.outputs
+            else f"{len(dataset.class_names)} classes"
+        )
     )
     described: dict[str, models.Model] = {}
     for name in context.networks.roles:

@@ -82,6 +82,19 @@ def test_all_of_defense_gans_classifiers_meet_all_adversaries():
         assert made == own - {"none", "oblivious"}
 
 
+@pytest.mark.parametrize("kind", ["vae", "gan", "pgd"])
+def test_regressions_of_all_kinds_are_attacked_alike(kind):
+    experiment, first = checked("mnist_regression", kind), checked("mnist_regression")
+    for field in ("worst_case", "attacks", "examples", "bound"):
+        own, other = (getattr(e.evaluation, field) for e in (experiment, first))
+        assert own == other
+    assert experiment.classifier == first.classifier and experiment.regression
+    assert experiment.generator.model == first.generator.model
+    assert checked("mnist_regression", f"{kind}:tiny").evaluation.examples < 20
+    with pytest.raises(ValueError, match="allowed: vae, vae:tiny, gan, gan:tiny, pgd"):
+        module_of("mnist_regression").get_config(f"{kind}:large")
+
+
 WORST = (
     "celeba_gender",
     "defense_gan",

@@ -1,6 +1,7 @@
 """The other blocks of a config: the data, what is measured, and how."""
 
 import dataclasses
+import math
 
 from robust_manifold import attacks, certification, defenses, evaluation, inversion
 from robust_manifold.attacks import Attack
@@ -11,12 +12,15 @@ from robust_manifold.config.components import (
     effort,
     gan,
     model,
+    target,
+    wanted,
     worst_case,
 )
 from robust_manifold.config.schema import Block, key
+from robust_manifold.core.criterion import Criterion
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.spec import check
-from robust_manifold.data import attacked_registry, crop_side, road_signs
+from robust_manifold.data import Targets, attacked_registry, crop_side, road_signs
 from robust_manifold.data.attacked import AttackedImages
 from robust_manifold.evaluation import cascades
 from robust_manifold.evaluation.cascades import Cascade, Effort
@@ -38,6 +42,12 @@ class Data(Block):
     )
     data_dir: str = key("", "folder of prepared TFDS data; empty: $TFDS_DATA_DIR")
     label: str = key("", "attribute to classify, where a source has several")
+    target: Targets | None = key(
+        "",
+        "what a regression tells of an image, as in array(name='angle') of an npz, or "
+        "rotation(degrees=45), by which images are turned; empty: there are classes",
+        target,
+    )
     class_names: tuple[str, ...] = key(
         (), "other names of the classes, in their order; (): its own", tuple
     )
@@ -63,6 +73,9 @@ class Data(Block):
         for field in (*counts, "split_seed"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         crop_side(self.crop)
+        if self.target is not None:
+            check(not self.class_names, self, "class_names", "() beside target")
+            check(not self.flip, self, "flip", "False beside target")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,6 +199,16 @@ class EvaluationBlock(Block):
         "one of the cascade or of `attacks`; (): none",
         each(evaluation.unions),
     )
+    criterion: Criterion | None = key(
+        "",
+        "what attacks want in a regression: farthest (the largest error that they can "
+        "reach), or deviates(tolerance=T), beyond which nothing more is tried; empty: "
+        "farthest",
+        wanted,
+    )
+    bound: float = key(
+        10.0, "error of a regression, in the unit of its targets, that tables count"
+    )
     exchange: bool = key(
         False,
         "whether what a cascade leaves of a column then meets the images made against "
@@ -233,6 +256,7 @@ class EvaluationBlock(Block):
         for field in ("examples", "batch_size", "validation_examples"):
             check(getattr(self, field) >= 0, self, field, "0 or more")
         check(self.round_size >= 1, self, "round_size", "1 or more")
+        check(0 <= self.bound < math.inf, self, "bound", "a finite number, 0 or more")
         check(0 < self.confidence < 1, self, "confidence", "above 0 and below 1")
         once = ("attacks", "adversaries", "given", "smoothing", "certificates")
         for field in (*once, "unions"):

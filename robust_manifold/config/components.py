@@ -11,9 +11,10 @@ from robust_manifold import (
     models,
     training,
 )
+from robust_manifold.core.criterion import Criterion, criteria
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry
-from robust_manifold.data import attacked_registry
+from robust_manifold.data import Targets, attacked_registry, targets
 from robust_manifold.evaluation import cascades
 from robust_manifold.one_dimensional import densities
 
@@ -41,6 +42,8 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     cascades.registry,
     cascades.efforts,
     certification.smoothings,
+    targets,
+    criteria,
 )
 """Every component that a config can name."""
 
@@ -74,6 +77,22 @@ def encoder(text: str) -> models.EncoderSpec | None:
 def network_training(text: str) -> training.NetworkTraining | None:
     """Returns the training of a text; None for an empty one."""
     return training.network_trainings.build(text) if text else None
+
+
+def target(text: str) -> Targets | None:
+    """Returns the targets of a text; None for an empty one."""
+    return targets.build(text) if text else None
+
+
+def wanted(text: str) -> Criterion | None:
+    """Returns the criterion of a regression; None for an empty text."""
+    built = criteria.build(text) if text else None
+    if built is not None and (built.classes or not hasattr(built, "period")):
+        raise UsageError(
+            f"{text!r} is no criterion on numbers; allowed: 'farthest', or "
+            "'deviates(tolerance=10.0)' with a tolerance of your own."
+        )
+    return built
 
 
 def gan(text: str) -> training.GanTraining:

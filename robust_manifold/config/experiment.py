@@ -31,8 +31,9 @@ from robust_manifold.config.networks import (
     Generator,
     NamedClassifier,
 )
+from robust_manifold.config.regression import check_task
 from robust_manifold.config.schema import Block, check_types, key
-from robust_manifold.core.criterion import MISCLASSIFIED
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion, Farthest
 from robust_manifold.core.errors import UsageError, unknown_name
 from robust_manifold.core.networks import ENCODER, GENERATOR, THRESHOLD
 from robust_manifold.core.spec import check
@@ -122,6 +123,7 @@ class Experiment(Block):
         for role in self.networks:
             check_name("networks", role)
         _check_starts(self)
+        check_task(self)
         known = (CLASSIFIER, *self.classifiers)
         for column in self.evaluation.columns:
             if column.classifier not in known:
@@ -133,6 +135,16 @@ class Experiment(Block):
                 f"config.overpowered.pairs is {self.overpowered.pairs}; allowed: 0 "
                 "where no defence of evaluation.defences projects."
             )
+
+    @property
+    def regression(self) -> bool:
+        """Whether networks tell numbers of an image, in place of its class."""
+        return self.data.target is not None
+
+    @property
+    def wants(self) -> Criterion | None:
+        """What attacks want in a regression; None where defences say it."""
+        return (self.evaluation.criterion or Farthest()) if self.regression else None
 
     @property
     def projected_classifiers(self) -> tuple[str, ...]:

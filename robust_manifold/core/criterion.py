@@ -228,13 +228,7 @@ class Deviates(Criterion):
 
     def loss(self, output: Output, target: Any) -> Scalar:
         """Returns the distance from the target less the tolerance."""
-        away = self._away(output, target)
-        squared = jnp.sum(away**2)
-        distance = jnp.sqrt(jnp.where(squared > 0, squared, 1))
-        # At the target itself all ways lead out: an attack that begins there, at a
-        # perfect prediction, is given one of them.
-        along = jnp.sum(away) / math.sqrt(max(away.size, 1))
-        return jnp.where(squared > 0, distance, along) - self.tolerance
+        return _length(_away(output, target, self.period)) - self.tolerance
 
     def succeeds(self, output: Output, target: Any):
         """Returns whether the distance is above the tolerance."""
@@ -242,18 +236,70 @@ class Deviates(Criterion):
 
     def misfit(self, output: Output, answer: Any) -> Scalar:
         """Returns the squared distance."""
-        return jnp.sum(self._away(output, answer) ** 2)
+        return jnp.sum(_away(output, answer, self.period) ** 2)
 
     def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
         """Returns the targets, floats of the outputs' shape, [n, ...]."""
         return _numbers(targets, (n, *output.shape), output.dtype)
 
-    def _away(self, output: Output, target: Any) -> Output:
-        """Returns the difference of each entry, the shorter way round."""
-        away = output - target
-        if self.period:
-            away -= self.period * jnp.round(away / self.period)
-        return away
+
+@criteria.register("farthest")
+@dataclasses.dataclass(frozen=True)
+class Farthest(Criterion):
+    """The output of a regression is as far from the target as can be.
+
+    No distance is enough: it never succeeds, so that an attack goes on to its end, and
+    what is left of several attacks on an image is the largest error of all.
+
+    Attributes:
+      period: as for `Deviates`.
+    """
+
+    period: float = 0.0
+
+    def __post_init__(self):
+        fits = 0 <= self.period < math.inf
+        check(fits, self, "period", "a finite number, 0 or more")
+
+    def loss(self, output: Output, target: Any) -> Scalar:
+        """Returns log(1 + distance) less more than that of any: it is never above 0."""
+        distance = _length(_away(output, target, self.period))
+        return jnp.minimum(jnp.log1p(distance) - _LOG_OF_ALL, 0)
+
+    def succeeds(self, output: Output, target: Any):
+        """Returns False."""
+        del output, target
+        return jnp.zeros((), bool)
+
+    def misfit(self, output: Output, answer: Any) -> Scalar:
+        """Returns the squared distance."""
+        return jnp.sum(_away(output, answer, self.period) ** 2)
+
+    def check(self, output: jax.ShapeDtypeStruct, targets: Any, n: int) -> np.ndarray:
+        """Returns the targets, floats of the outputs' shape, [n, ...]."""
+        return _numbers(targets, (n, *output.shape), output.dtype)
+
+
+_LOG_OF_ALL = 45.0
+"""Above the logarithm of the largest distance whose square a float of 32 bits holds."""
+
+
+def _away(output: Output, target: Any, period: float) -> Output:
+    """Returns the difference of each entry, the shorter way round."""
+    away = output - target
+    if period:
+        away -= period * jnp.round(away / period)
+    return away
+
+
+def _length(away: Output) -> Scalar:
+    """Returns the Euclidean length of a difference, with a slope at 0, too."""
+    squared = jnp.sum(away**2)
+    distance = jnp.sqrt(jnp.where(squared > 0, squared, 1))
+    # At the target itself all ways lead out: an attack that begins there, at a
+    # perfect prediction, is given one of them.
+    along = jnp.sum(away) / math.sqrt(max(away.size, 1))
+    return jnp.where(squared > 0, distance, along)
 
 
 @criteria.register("any_label_wrong")

@@ -19,6 +19,8 @@ from robust_manifold.data.crops import CROPS, crop_side
 from robust_manifold.data.dataset import Dataset, Split, to_float
 from robust_manifold.data.loading import load
 from robust_manifold.data.sources import Parts, Source, registry
+from robust_manifold.data.targets import NamedArray, Rotation, Targets
+from robust_manifold.data.targets import registry as targets
 
 __all__ = [
     "CROPS",
@@ -28,9 +30,12 @@ __all__ = [
     "Batch",
     "Dataset",
     "EvaluationBatches",
+    "NamedArray",
     "Parts",
+    "Rotation",
     "Source",
     "Split",
+    "Targets",
     "TrainingBatches",
     "attacked_registry",
     "crop_side",
@@ -39,6 +44,7 @@ __all__ = [
     "load",
     "registry",
     "road_signs",
+    "targets",
     "to_float",
     "training_batches",
 ]

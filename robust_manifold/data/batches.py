@@ -8,10 +8,10 @@ from typing import NamedTuple
 import grain
 import jax
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt64
+from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
 from robust_manifold.core.errors import UsageError
-from robust_manifold.data.dataset import Split, to_float
+from robust_manifold.data.dataset import Labels, Split, to_float
 
 Augment = Callable[[UInt8[np.ndarray, "n h w c"], UInt64[np.ndarray, " n"]], np.ndarray]
 """Changes uint8 images given one random 64-bit number for each of them."""
@@ -22,13 +22,13 @@ class Batch(NamedTuple):
 
     Attributes:
       images: pixels in [0, 1], float32 [b, height, width, channels].
-      labels: int32 [b].
+      labels: of the split.
       ids: int64 [b], the ids of the split.
       mask: bool [b]; False where the example only pads the batch.
     """
 
     images: Float32[np.ndarray, "b height width channels"]
-    labels: Int32[np.ndarray, " b"]
+    labels: Labels
     ids: Int64[np.ndarray, " b"]
     mask: Bool[np.ndarray, " b"]
 

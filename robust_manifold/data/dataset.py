@@ -5,20 +5,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
+Labels = Int32[np.ndarray, " n"] | Float32[np.ndarray, "n outputs"]
+"""Classes [n], counted from 0; or the targets [n, outputs] of a regression."""
+
 
 class Split(NamedTuple):
     """Examples held as they were decoded.
 
     Attributes:
       images: uint8 pixels [n, height, width, channels].
-      labels: int32 classes [n], counted from 0.
+      labels: int32 classes [n], counted from 0; of a regression the targets, float32
+        [n, outputs].
       ids: int64 [n], the index of each example in the part of the source that it
         was read from.  It never depends on how the splits were cut, so that keys
         folded with it give the same numbers for any split sizes.
     """
 
     images: UInt8[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, " n"]
+    labels: Labels
     ids: Int64[np.ndarray, " n"]
 
     @property
@@ -39,6 +43,12 @@ class Dataset(NamedTuple):
     validation: Split
     test: Split
     class_names: tuple[str, ...]
+    """Empty for a regression, which has no classes."""
+
+    @property
+    def outputs(self) -> int | None:
+        """How many numbers a regression tells of an image; None of classes."""
+        return None if self.class_names else self.train.labels.shape[1]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from robust_manifold.data.crops import crop_side
 from robust_manifold.data.dataset import Dataset
 from robust_manifold.data.images import Progress
 from robust_manifold.data.sources import parse
+from robust_manifold.data.targets import Targets, registry
 
 
 def load(
@@ -20,6 +21,7 @@ def load(
     crop: str | int | None = None,
     image_size: int | None = None,
     max_examples: int | None = None,
+    target: str | Targets | None = None,
     validation_examples: int = 0,
     test_examples: int = 0,
     seed: int = 0,
@@ -42,6 +44,8 @@ def load(
         a name; see `crops.crop_side` and `images.Framing`.
       image_size: side of the images after resizing; see `images.Framing`.
       max_examples: keep at most this many of each of the source's own splits.
+      target: what a regression tells of the images, a spec of `targets` or its text,
+        such as "rotation(degrees=45)"; by default there are classes.
       validation_examples: size of the validation split; 0: official, else none.
       test_examples: size of the test split; 0: official, else none.
       seed: of the random order that splits are carved in.
@@ -53,6 +57,7 @@ def load(
     Raises:
       UsageError: if the source is unknown, missing or damaged, or a size impossible.
     """
+    targets = registry.build(target) if isinstance(target, str) else target
     spec = parse(
         source,
         data_dir=data_dir,
@@ -60,8 +65,16 @@ def load(
         crop=crop_side(crop),
         image_size=image_size,
         max_examples=max_examples,
+        target=targets.array if targets else None,
     )
     parts = cache.read(spec, cache_dir, on_progress)
+    if targets is not None:
+        parts = targets.of(parts)
+        if class_names:
+            raise UsageError(
+                f"class_names is {tuple(class_names)!r}; allowed: () beside target, "
+                "since a regression has no classes."
+            )
     names = _renamed(source, parts.class_names, tuple(class_names))
     train, validation, test = splits.cut(
         parts,

@@ -22,6 +22,14 @@ from robust_manifold.evaluation.detection import (
     roc,
     summarise_detection,
 )
+from robust_manifold.evaluation.errors import (
+    ErrorLine,
+    absolute_errors,
+    errors_to_csv,
+    read_errors,
+    summarise_errors,
+    worst_errors,
+)
 from robust_manifold.evaluation.generator_measures import (
     MEASURE_COLUMNS,
     GeneratorMeasures,
@@ -144,6 +152,7 @@ __all__ = [
     "ClassifierJudge",
     "DensityCoverage",
     "DetectionLine",
+    "ErrorLine",
     "ErrorSummary",
     "GeneratorMeasures",
     "Interval",
@@ -170,6 +179,7 @@ __all__ = [
     "Union",
     "UnionLine",
     "VerdictLine",
+    "absolute_errors",
     "adversary_lines",
     "adversary_lines_to_csv",
     "auc",
@@ -183,6 +193,7 @@ __all__ = [
     "density_coverage",
     "detection_to_csv",
     "error_summary",
+    "errors_to_csv",
     "frechet_distance",
     "judge_pairs",
     "mean_best_curve",
@@ -197,6 +208,7 @@ __all__ = [
     "projections_to_csv",
     "read_adversary_lines",
     "read_detection",
+    "read_errors",
     "read_measures",
     "read_results",
     "read_solvers",
@@ -210,6 +222,7 @@ __all__ = [
     "solvers_to_csv",
     "summarise",
     "summarise_detection",
+    "summarise_errors",
     "summarise_generator",
     "summarise_projections",
     "summarise_recovery",
@@ -223,4 +236,5 @@ __all__ = [
     "unions_to_csv",
     "wilson_interval",
     "worst_cases",
+    "worst_errors",
 ]

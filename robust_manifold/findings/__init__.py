@@ -10,6 +10,7 @@ from robust_manifold.findings import (
     convergence,
     detection,
     diagnostics,
+    errors,
     exchange,
     given,
     inference_cost,
@@ -32,6 +33,7 @@ from robust_manifold.findings.recorded import Group, Run
 EVERY: list[Finding] = [
     accuracy.FINDING,
     unions.FINDING,
+    errors.FINDING,
     random_keys.FINDING,
     yields.FINDING,
     exchange.FINDING,
@@ -65,7 +67,8 @@ def wanted(experiment: Experiment) -> list[Finding]:
     return [
         finding
         for finding in EVERY
-        if _follows(finding, experiment.stages)
+        if finding.of in ("both", "numbers" if experiment.regression else "classes")
+        and _follows(finding, experiment.stages)
         and (finding.wanted is None or finding.wanted(experiment))
     ]
 
@@ -122,7 +125,7 @@ def adopted(finished: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 def needed(finished: Iterable[str]) -> set[str]:
     """Returns the small files that must be there where these stages have finished."""
     names = {*finished}
-    if "evaluate" in names:
+    if "evaluate" in names and errors.FINDING.name not in names:
         # Older versions computed the accuracies with it.
         names.add(accuracy.FINDING.name)
     return {

@@ -42,6 +42,11 @@ def title_of(column: Column) -> str:
     return columns.target_label(column.text)
 
 
+def label_of_text(text: str) -> str:
+    """Returns a column in words, by its text."""
+    return columns.target_label(text)
+
+
 def picture_name(column: Column, row: Row) -> str:
     """Returns the name of the file that shows a row's projections."""
     folder = row.folder.replace("/", "-")

@@ -7,7 +7,7 @@ and shows it: in the report of a run, and on the page of all results.  The regis
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from robust_manifold.config import Experiment
 from robust_manifold.findings.recorded import Group
@@ -71,6 +71,7 @@ class Finding:
     Attributes:
       name: of the finding, and of its stage.
       show: what a report shows of it, from stored files alone.
+      of: the runs that it is of: those of classes, of numbers (a regression), or both.
       after: the stage that it follows wherever the config has that; empty for a
         finding that `config.stages` names itself.
       wanted: whether an experiment whose config has that stage asks for it; None if
@@ -86,6 +87,7 @@ class Finding:
 
     name: str
     show: Callable[[Context], Shown]
+    of: Literal["classes", "numbers", "both"] = "classes"
     after: str = ""
     wanted: Callable[[Experiment], bool] | None = None
     find: Callable[[Context], Sequence[str]] | None = None

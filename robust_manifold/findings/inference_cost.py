@@ -110,4 +110,4 @@ def inference_table(
     return Table(title, caption, pd.DataFrame(text), numbers)
 
 
-FINDING = Finding(name="inference_cost", after="evaluate", show=_show)
+FINDING = Finding(name="inference_cost", of="both", after="evaluate", show=_show)

@@ -44,4 +44,4 @@ def sample_figure(images: np.ndarray) -> html.ReportFigure:
     )
 
 
-FINDING = Finding(name="training", show=_show)
+FINDING = Finding(name="training", of="both", show=_show)

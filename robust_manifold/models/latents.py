@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.types import PRNGKey
@@ -34,7 +34,7 @@ def sample_latents(model: Model, key: PRNGKey, n: int) -> Float[Array, "n latent
 def latents_of_classes(
     model: Model,
     latents: Float[Array, "*batch latent"],
-    labels: Int[Array, "*batch"],
+    labels: Shaped[Array, "..."],
 ) -> Float[Array, "*batch latent"]:
     """Returns the latents with the entries that choose a class set to one-hot labels.
 
@@ -53,7 +53,7 @@ def latents_of_classes(
 
 
 def with_classes(
-    model: Model, latents: Float[Array, "*batch z"], labels: Int[Array, "*batch"]
+    model: Model, latents: Float[Array, "*batch z"], labels: Shaped[Array, "..."]
 ) -> Float[Array, "*batch latent"]:
     """Returns latents with the entries that choose a class put behind them.
 

@@ -171,6 +171,7 @@ def build(
     *,
     image_shape: Sequence[int] = (28, 28, 1),
     classes: int = 10,
+    outputs: int | None = None,
 ) -> Model:
     """Returns the model that `spec` describes; equal arguments give the same object.
 
@@ -189,6 +190,8 @@ def build(
       image_shape: (height, width, channels) of the images.
       classes: the number of classes; ignored unless the model is a classifier or a
         class-conditional generator.
+      outputs: of a regression, how many numbers a classifier's spec gives in place of
+        logits, 1 or more; None: there are classes.
 
     Raises:
       UsageError: for an unknown name or field, a value that the spec refuses, or
@@ -205,6 +208,15 @@ def build(
     conditional = isinstance(spec, GeneratorSpec) and spec.conditional
     if not (conditional or isinstance(spec, ClassifierSpec)):
         classes = 0
+    elif outputs is not None:
+        if conditional:
+            raise UsageError(
+                f"{registry.to_string(spec)!r} makes images of classes; allowed in a "
+                "regression, which has none: conditional=False."
+            )
+        if outputs < 1:
+            raise UsageError(f"outputs is {outputs}; allowed: 1 or more.")
+        classes = outputs
     elif classes < 2:
         raise UsageError(f"classes is {classes}; allowed: 2 or more.")
     return _build(spec, shape, classes)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from robust_manifold.evaluation import read_results
+from robust_manifold.evaluation import read_errors, read_results
 from robust_manifold.findings import Group, Run, all_stages
 from robust_manifold.reporting import Table
 from robust_manifold.reporting.tables import MISSING
@@ -65,9 +65,12 @@ def _common(group: Group, of: Callable[[Run], str]) -> str:
 
 
 def _images(run: Run) -> str:
-    if "results.csv" not in run.files:
+    for file, read in (("results.csv", read_results), ("errors.csv", read_errors)):
+        if file in run.files:
+            results = run.lines(file, read)
+            break
+    else:
         return ""
-    results = run.lines("results.csv", read_results)
     return _listed(f"{n:,}" for n in sorted(set(results["n"])))
 
 

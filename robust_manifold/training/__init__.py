@@ -42,6 +42,7 @@ from robust_manifold.training.optimizers import Adam, Momentum, Optimizer, as_op
 from robust_manifold.training.optimizers import registry as optimizers
 from robust_manifold.training.overpowered import OverpoweredAdversarial
 from robust_manifold.training.pairs import KeptPairs, PairMemory, PairMetrics
+from robust_manifold.training.regression import RegressionMetrics, SquaredError
 from robust_manifold.training.substitute import (
     SubstituteRound,
     SubstituteTraining,
@@ -86,7 +87,9 @@ __all__ = [
     "OverpoweredAdversarial",
     "PairMemory",
     "PairMetrics",
+    "RegressionMetrics",
     "Setting",
+    "SquaredError",
     "SubstituteTraining",
     "SubstituteRound",
     "TradesMetrics",

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from robust_manifold import attacks
 from robust_manifold.attacks import PGD, Attack, SteppedAttack
 from robust_manifold.core import keys
+from robust_manifold.core.criterion import MISCLASSIFIED, Criterion
 from robust_manifold.core.spec import check
 from robust_manifold.core.types import Image, Params, PRNGKey
 from robust_manifold.models import Model
@@ -26,8 +27,9 @@ def attacked(
     model: Model,
     params: Params,
     images: Float[Array, "batch height width channels"],
-    labels: Int[Array, " batch"],
+    labels: Shaped[Array, "batch ..."],
     key: PRNGKey,
+    criterion: Criterion = MISCLASSIFIED,
 ) -> Float[Array, "batch height width channels"]:
     """Returns a minibatch of adversarial images, as constants of any gradient.
 
@@ -39,13 +41,18 @@ def attacked(
       model: the classifier.
       params: its current parameters.
       images: pixels in [0, 1].
-      labels: class numbers, which the attack leads away from.
+      labels: class numbers, which the attack leads away from, or what else the
+        criterion compares outputs with.
       key: of this step; every image folds its place in the minibatch into it.
+      criterion: what the attack wants of the outputs.
     """
     params = jax.lax.stop_gradient(params)
 
     def one(key, image, label):
-        return attack(key, lambda x: model.apply(params, x), image, label)
+        def network(x):
+            return model.apply(params, x)
+
+        return attack(key, network, image, label, criterion=criterion)
 
     return moved(one, key, images, labels)
 
@@ -66,6 +73,44 @@ def moved(
     """
     own_keys = keys.per_example(key, jnp.arange(len(images)))
     return jax.lax.stop_gradient(jax.vmap(move)(own_keys, images, *more))
+
+
+def check_attack(training: Any) -> None:
+    """Checks `attack` and `clean_share` of a training; a text becomes its spec."""
+    if isinstance(training.attack, str):
+        built = attacks.registry.build(training.attack)
+        object.__setattr__(training, "attack", built)
+    stepped = isinstance(training.attack, SteppedAttack)
+    check(stepped, training, "attack", "a stepped attack, such as pgd(epsilon=0.3)")
+    check(0 <= training.clean_share < 1, training, "clean_share", "0 to below 1")
+
+
+def partly_attacked(
+    training: Any,
+    model: Model,
+    params: Params,
+    images: Float[Array, "batch height width channels"],
+    labels: Shaped[Array, "batch ..."],
+    key: PRNGKey,
+    criterion: Criterion,
+) -> Float[Array, "batch height width channels"]:
+    """Returns a minibatch of which all but a training's `clean_share` is attacked.
+
+    Arguments as for `attacked`, and the training, whose `attack` it is.
+    """
+    # The loader shuffles: the first images are as good as any.
+    # However small the minibatch, some of it is attacked.
+    clean = min(round(training.clean_share * len(images)), len(images) - 1)
+    made = attacked(
+        training.attack,
+        model,
+        params,
+        images[clean:],
+        labels[clean:],
+        key,
+        criterion,
+    )
+    return jnp.concatenate([images[:clean], made])
 
 
 @registry.register("adversarial")
@@ -92,11 +137,7 @@ class Adversarial(CrossEntropy):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.attack, str):
-            object.__setattr__(self, "attack", attacks.registry.build(self.attack))
-        stepped = isinstance(self.attack, SteppedAttack)
-        check(stepped, self, "attack", "a stepped attack, such as pgd(epsilon=0.3)")
-        check(0 <= self.clean_share < 1, self, "clean_share", "0 to below 1")
+        check_attack(self)
 
     def _step(
         self,
@@ -110,11 +151,7 @@ class Adversarial(CrossEntropy):
         """One step down the gradient of the cross-entropy of the attacked images."""
         assert isinstance(self.attack, Attack)
         attack_key = keys.stream(key, "attack")
-        # The loader shuffles: the first images are as good as any.
-        # However small the minibatch, some of it is attacked.
-        clean = min(round(self.clean_share * len(images)), len(images) - 1)
-        made = attacked(
-            self.attack, model, state.params, images[clean:], labels[clean:], attack_key
+        images = partly_attacked(
+            self, model, state.params, images, labels, attack_key, MISCLASSIFIED
         )
-        images = jnp.concatenate([images[:clean], made])
         return super()._step(model, steps, key, state, images, labels)

@@ -35,6 +35,9 @@ class ClassifierTraining(abc.ABC):
     """Whether a generator is needed: then `with_spanner` comes first, and `init` is
     given the generator's parameters, which ride in the state."""
 
+    numbers: ClassVar[bool] = False
+    """Whether it teaches the numbers of a regression, in place of classes."""
+
     starts_from_images: ClassVar[bool] = False
     """Whether `start` makes its first parameters of training images."""
 
@@ -151,28 +154,11 @@ class ClassifierMetrics(NamedTuple):
     accuracy: Scalar
 
 
-@registry.register("cross_entropy")
-@dataclasses.dataclass(frozen=True)
-class CrossEntropy(ClassifierTraining):
-    """Training by the mean cross-entropy of the batches.
+class Descending(ClassifierTraining):
+    """What trainings by the gradient of one loss share: an optimiser and an average."""
 
-    Attributes:
-      optimizer: the optimiser, or its text as in a config.
-      label_smoothing: share of a label that is spread evenly over all classes
-        (Szegedy et al. 2016), in [0, 1).
-      average_decay: decay of the exponential moving average of the parameters; 0
-        keeps the last parameters themselves.
-    """
-
-    optimizer: Optimizer | str = Adam(0.001)
-    label_smoothing: float = 0.0
-    average_decay: float = 0.0
-
-    def __post_init__(self):
-        # The text becomes its spec, so that equal trainings are equal and hash alike.
-        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
-        for field in ("label_smoothing", "average_decay"):
-            check(0 <= getattr(self, field) < 1, self, field, "0 to below 1")
+    optimizer: Optimizer | str
+    average_decay: float
 
     def init(
         self,
@@ -193,26 +179,6 @@ class CrossEntropy(ClassifierTraining):
             average=jax.tree.map(jnp.copy, params),
             optimizer=remember(self._descent(steps), (params,)),
         )
-
-    def _step(
-        self,
-        model: Model,
-        steps: int,
-        key: PRNGKey,
-        state: ClassifierState,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, Any]:
-        """One step down the gradient of the mean cross-entropy."""
-
-        def loss_of(networks):
-            (params,) = networks
-            logits, params = model.train(params, images, key)
-            return jnp.mean(self._losses(logits, labels)), ((params,), logits)
-
-        state, descended = self._descended(steps, state, loss_of)
-        right = accuracy(descended.measured, labels)
-        return state, ClassifierMetrics(descended.loss, right)
 
     def train_params(self, state: ClassifierState) -> Params:
         """Returns the moving average of the parameters."""
@@ -237,6 +203,50 @@ class CrossEntropy(ClassifierTraining):
             optimizer=descended.memory,
         )
         return state, descended
+
+
+@registry.register("cross_entropy")
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(Descending):
+    """Training by the mean cross-entropy of the batches.
+
+    Attributes:
+      optimizer: the optimiser, or its text as in a config.
+      label_smoothing: share of a label that is spread evenly over all classes
+        (Szegedy et al. 2016), in [0, 1).
+      average_decay: decay of the exponential moving average of the parameters; 0
+        keeps the last parameters themselves.
+    """
+
+    optimizer: Optimizer | str = Adam(0.001)
+    label_smoothing: float = 0.0
+    average_decay: float = 0.0
+
+    def __post_init__(self):
+        # The text becomes its spec, so that equal trainings are equal and hash alike.
+        object.__setattr__(self, "optimizer", as_optimizer(self.optimizer))
+        for field in ("label_smoothing", "average_decay"):
+            check(0 <= getattr(self, field) < 1, self, field, "0 to below 1")
+
+    def _step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: ClassifierState,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[ClassifierState, Any]:
+        """One step down the gradient of the mean cross-entropy."""
+
+        def loss_of(networks):
+            (params,) = networks
+            logits, params = model.train(params, images, key)
+            return jnp.mean(self._losses(logits, labels)), ((params,), logits)
+
+        state, descended = self._descended(steps, state, loss_of)
+        right = accuracy(descended.measured, labels)
+        return state, ClassifierMetrics(descended.loss, right)
 
     def _losses(
         self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from robust_manifold import models
 from robust_manifold.core import keys
@@ -72,7 +72,7 @@ class EncoderTraining(abc.ABC):
         generator: Params,
         state: Any,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[Any, Any]:
         """Returns the state after one step, and its metrics: a NamedTuple of scalars.
 
@@ -97,7 +97,7 @@ class EncoderTraining(abc.ABC):
         generator: Params,
         state: Any,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[Any, Any]:
         """Returns what `step` does; `key` is this step's own."""
 
@@ -188,7 +188,7 @@ class Inverting(EncoderTraining):
         generator: Params,
         state: EncoderState,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[EncoderState, EncoderMetrics]:
         """One step down the gradient of both errors."""
         spanner, encoder = setting.generator, setting.partner
@@ -231,7 +231,7 @@ def guessed_images(
     generator: Model,
     params: Params,
     guesses: Float[Array, "batch guess"],
-    labels: Int[Array, " batch"],
+    labels: Shaped[Array, "batch ..."],
 ) -> Float[Array, "batch height width channels"]:
     """Returns what a generator makes of the means that an encoder guesses.
 

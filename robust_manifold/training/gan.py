@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from robust_manifold import models
 from robust_manifold.core import keys
@@ -166,7 +166,7 @@ class GanTraining(GeneratorTraining):
         key: PRNGKey,
         state: GanState,
         images: Float[Array, "k_batch height width channels"],
-        labels: Int[Array, " k_batch"],
+        labels: Shaped[Array, "k_batch ..."],
     ) -> tuple[GanState, GanMetrics]:
         """One iteration of Algorithm 1."""
         k = self.discriminator_steps
@@ -299,7 +299,7 @@ def _generate(
 
 def _labelled(
     images: Float[Array, "n height width channels"],
-    labels: Int[Array, " n"],
+    labels: Shaped[Array, "n ..."],
     classes: int,
 ) -> Float[Array, "n height width planes"]:
     """Returns the images with one plane a class behind their channels."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import chex
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from robust_manifold import models
 from robust_manifold.core import keys
@@ -102,7 +102,7 @@ class GeneratorTraining(abc.ABC):
         key: PRNGKey,
         state: Any,
         images: Float[Array, "n height width channels"],
-        labels: Int[Array, " n"],
+        labels: Shaped[Array, "n ..."],
     ) -> tuple[Any, Any]:
         """Returns the state after one step, and its metrics: a NamedTuple of scalars.
 
@@ -126,7 +126,7 @@ class GeneratorTraining(abc.ABC):
         key: PRNGKey,
         state: Any,
         images: Float[Array, "n height width channels"],
-        labels: Int[Array, " n"],
+        labels: Shaped[Array, "n ..."],
     ) -> tuple[Any, Any]:
         """Returns what `step` does; `key` is this step's own."""
 

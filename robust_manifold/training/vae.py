@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from robust_manifold import models
 from robust_manifold.core import keys
@@ -125,7 +125,7 @@ class VaeTraining(GeneratorTraining):
         key: PRNGKey,
         state: VaeState,
         images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        labels: Shaped[Array, "batch ..."],
     ) -> tuple[VaeState, VaeMetrics]:
         """One step up the evidence lower bound."""
 

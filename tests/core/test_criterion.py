@@ -8,6 +8,7 @@ import pytest
 from robust_manifold.core.criterion import (
     AnyLabelWrong,
     Deviates,
+    Farthest,
     Misclassified,
     MisclassifiedAndAccepted,
     SignFlips,
@@ -27,6 +28,7 @@ CASES = {
     Targeted(): [([2.0, 1.0, 0.0], 1, False), ([0.0, 1.0, 0.5], 1, True)],
     Deviates(0.5): [([1.0, 2.0], [1.2, 2.3], False), ([1.0, 2.0], [1.4, 2.4], True)],
     Deviates(10.0, period=360.0): [([355.0], [2.0], False), ([355.0], [6.0], True)],
+    Farthest(): [([1.0, 2.0], [1.0, 2.0], False), ([3e38], [0.0], False)],
     AnyLabelWrong(): [
         ([1.0, -2.0], [True, False], False),
         ([1.0, 0.5], [True, False], True),
@@ -71,6 +73,20 @@ def test_a_regression_has_a_slope_even_at_its_target():
     np.testing.assert_allclose(slope(jnp.array([3.0, 4.0]), 0.0), [0.6, 0.8])
     np.testing.assert_allclose(slope(jnp.zeros(2), jnp.zeros(2)), 0.5**0.5)
     assert float(Deviates(1.0).loss(jnp.zeros(2), jnp.zeros(2))) == -1
+
+
+LENGTHS = [float(x) for x in range(99)]
+
+
+def test_nothing_is_far_enough_and_farther_is_always_more():
+    losses = [float(Farthest().loss(jnp.array([x]), jnp.zeros(1))) for x in LENGTHS]
+    assert all(a < b < 0 for a, b in zip(losses, losses[1:], strict=False))
+    slope = jax.grad(Farthest().loss)
+    np.testing.assert_allclose(slope(jnp.array([-3.0]), jnp.zeros(1)), [-0.25])
+    assert np.isfinite(slope(jnp.zeros(2), jnp.zeros(2))).all()
+    of_angles = Farthest(period=360.0)
+    near, far = (of_angles.loss(jnp.array([a]), jnp.zeros(1)) for a in (350.0, 90.0))
+    assert near < far
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ OF_CODEBOOKS = [
     "views=transformations(rotation=5.0))",
     "certified_on_manifold(norm='linf', solver=adam(steps=3))",
 ]
+OF_NUMBERS = [
+    "squared_error",
+    "squared_error(attack=pgd(epsilon=0.1, steps=2), clean_share=0.5)",
+]
 CODEBOOK = models.build("codebook(per_class=3)", image_shape=SHAPE, classes=3)
 
 
@@ -43,12 +47,14 @@ def _init(text, steps=5, **given):
 
 
 def test_the_list_is_whole():
-    assert {text.split("(")[0] for text in TEXTS + OF_CODEBOOKS} == set(
-        classifier_trainings.names
-    )
+    every = TEXTS + OF_CODEBOOKS + OF_NUMBERS
+    assert {text.split("(")[0] for text in every} == set(classifier_trainings.names)
+    for name in classifier_trainings.names:
+        numbers = any(text.split("(")[0] == name for text in OF_NUMBERS)
+        assert classifier_trainings[name].numbers == numbers
 
 
-@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS)
+@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS + OF_NUMBERS)
 def test_texts_and_specs_are_the_same(text):
     training = classifier_trainings.build(text)
     again = classifier_trainings.build(classifier_trainings.to_string(training))
@@ -113,7 +119,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_sentence(text):
             _init(text, start=given)
 
 
-@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS)
+@pytest.mark.parametrize("text", TEXTS + OF_CODEBOOKS + OF_NUMBERS)
 def test_zero_steps_are_refused(text):
     with pytest.raises(ValueError, match=r"steps of \w+ is 0; allowed: 1 or more"):
         _init(text, steps=0)

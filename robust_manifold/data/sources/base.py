@@ -6,11 +6,11 @@ import os
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.spec import Registry, check
-from robust_manifold.data.dataset import Split
+from robust_manifold.data.dataset import Labels, Split
 from robust_manifold.data.images import Framing, ImageError, Progress, reframe
 
 
@@ -73,9 +73,7 @@ class Source(abc.ABC):
         m = n if self.max_examples is None else min(n, self.max_examples)
         return np.arange(m, dtype=np.int64) * n // max(m, 1)
 
-    def part(
-        self, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"]
-    ) -> Split:
+    def part(self, images: UInt8[np.ndarray, "n h w c"], labels: Labels) -> Split:
         """Returns decoded arrays as a part: chosen, cut and resized.
 
         Raises:

@@ -14,6 +14,7 @@ from robust_manifold.data.dataset import Split
 from robust_manifold.data.image_arrays import check_brightness, with_channels
 from robust_manifold.data.images import ImageError, Progress
 from robust_manifold.data.sources.base import Parts, Source, registry
+from robust_manifold.data.target_arrays import checked_targets
 from robust_manifold.runtime import array_files, console
 
 _ALLOWED = (
@@ -34,7 +35,13 @@ class Npz(Source):
     [n, height, width, channels] with 1 or 3 channels: uint8, or floats in [0, 1],
     which are rounded to the nearest of the 256 levels.  Labels are whole numbers [n]
     from 0.  Pickled objects are never read; other arrays are named and left.
+
+    Attributes:
+      target: the array to read in place of `labels`, or of `y_train` and so on that in
+        place of `y`: the targets of a regression, numbers [n] or [n, outputs].
     """
+
+    target: str | None = None
 
     location_is = "the path of an .npz file"
 
@@ -45,11 +52,12 @@ class Npz(Source):
             raise UsageError(f"The data file {str(path)!r} does not exist.")
         parts: dict[str, Split | None] = {}
         with _opened(path) as arrays:
-            layout = _layout(path, arrays.names)
+            layout = _layout(path, arrays.names, self.target)
             for part, (images_name, labels_name) in layout.items():
                 images = _images(f"{path}: {images_name}", arrays.read(images_name))
                 labels = arrays.read(labels_name)
-                labels = _labels(f"{path}: {labels_name}", labels, len(images))
+                checked = _labels if self.target is None else checked_targets
+                labels = checked(f"{path}: {labels_name}", labels, len(images))
                 parts[part] = self.part(images, labels)
         present = [part for part in parts.values() if part is not None]
         shapes = {part.images.shape[1:] for part in present}
@@ -58,15 +66,19 @@ class Npz(Source):
                 f"{path} holds splits of images of the shapes {sorted(shapes)}; "
                 "allowed: one shape for all."
             )
-        classes = 1 + max(int(part.labels.max()) for part in present)
         total = sum(part.size for part in present)
         if on_progress is not None:
             on_progress(total, total)
-        _tell_empty_classes(path, np.concatenate([part.labels for part in present]))
-        names = tuple(str(k) for k in range(classes))
         train = parts["train"]
         assert train is not None
-        return Parts(train, parts.get("validation"), parts.get("test"), names)
+        validation, test = parts.get("validation"), parts.get("test")
+        if self.target is not None:
+            _check_outputs(path, present)
+            return Parts(train, validation, test, ())
+        classes = 1 + max(int(part.labels.max()) for part in present)
+        _tell_empty_classes(path, np.concatenate([part.labels for part in present]))
+        names = tuple(str(k) for k in range(classes))
+        return Parts(train, validation, test, names)
 
 
 @contextlib.contextmanager
@@ -84,14 +96,33 @@ def _opened(path: Path) -> Iterator[array_files.Arrays]:
         ) from error
 
 
-def _layout(path: Path, arrays: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _check_outputs(path: Path, parts: Sequence[Split]) -> None:
+    """Refuses splits whose images have unequally many targets."""
+    widths = sorted({part.labels.shape[1] for part in parts})
+    if len(widths) > 1:
+        raise UsageError(
+            f"{path} holds splits with {' and '.join(map(str, widths))} targets an "
+            "image; allowed: as many in all."
+        )
+
+
+def _layout(
+    path: Path, arrays: Sequence[str], target: str | None
+) -> dict[str, tuple[str, str]]:
     """Returns the names of the image and label arrays of each part."""
-    if "images" in arrays or "labels" in arrays:
-        layout = {"train": ("images", "labels")}
+    whole, own, allowed = "labels", "y", _ALLOWED
+    if target is not None:
+        whole = own = target
+        allowed = (
+            f"images and {target}, or x_train and {target}_train, and so for test and "
+            "validation"
+        )
+    if "images" in arrays or whole in arrays:
+        layout = {"train": ("images", whole)}
     else:
-        layout = {"train": ("x_train", "y_train")}
+        layout = {"train": ("x_train", f"{own}_train")}
         for part in ("validation", "test"):
-            names = (f"x_{part}", f"y_{part}")
+            names = (f"x_{part}", f"{own}_{part}")
             if any(name in arrays for name in names):
                 layout[part] = names
     used = [name for names in layout.values() for name in names]
@@ -99,13 +130,13 @@ def _layout(path: Path, arrays: Sequence[str]) -> dict[str, tuple[str, str]]:
     if missing:
         raise UsageError(
             f"{path} lacks the array {missing[0]!r} (it holds: "
-            f"{', '.join(arrays) or 'nothing'}); allowed: {_ALLOWED}."
+            f"{', '.join(arrays) or 'nothing'}); allowed: {allowed}."
         )
     ignored = [name for name in arrays if name not in used]
     if ignored:
         console.warning(
             f"{path}: {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} not "
-            f"used, but {', '.join(used)}; allowed: {_ALLOWED}."
+            f"used, but {', '.join(used)}; allowed: {allowed}."
         )
     return layout
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from robust_manifold import defenses
 from robust_manifold.core import batching, keys
-from robust_manifold.core.checks import checked_images, checked_key, checked_labels
+from robust_manifold.core.checks import checked_images, checked_key
 from robust_manifold.core.errors import NoGradientError, UsageError
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.types import PRNGKey
@@ -121,7 +121,7 @@ def cascade(
     Args:
       judged: the defended classifier, with the keys of these images.
       images: [n, height, width, channels], floats in [0, 1].
-      labels: [n], the true classes.
+      labels: [n], the true classes; or the targets of `judged.wants`.
       budgets: the balls; an image that falls in one has fallen in all that come after
         it and hold it.
       key: the root of all randomness of the attack.
@@ -208,7 +208,7 @@ def _prepared(
     checked_key(key)
     images = checked_images(images)
     classes = judged.classes(images)
-    labels = checked_labels(labels, len(images), classes)
+    labels = judged.checked(images, labels)
     ids = batching.checked_ids(ids, len(images))
     if judged.bare and judged.keys is None:
         # Nothing is drawn: any key is as good as another.
@@ -270,7 +270,11 @@ class _Cascade:
         self._effort = self.effort.against(self.judged.defence)
         key = keys.stream(self.key, "clean")
         self._clean = self.judged.judge(self.images, self.labels, self.ids, key)
-        self._basins = nearest_of_another_class(self.images, self.labels, *self.pool)
+        self._basins = None
+        if self.judged.criterion.classes:
+            self._basins = nearest_of_another_class(
+                self.images, self.labels, *self.pool
+            )
 
     def pilot(
         self, budget: Budget

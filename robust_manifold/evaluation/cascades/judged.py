@@ -14,6 +14,7 @@ from robust_manifold.attacks import Expectation
 from robust_manifold.attacks.contract import output_of
 from robust_manifold.attacks.random import outputs_of
 from robust_manifold.core import keys
+from robust_manifold.core.checks import checked_labels
 from robust_manifold.core.criterion import Criterion
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.networks import GENERATOR, Networks
@@ -34,9 +35,10 @@ class Verdict(NamedTuple):
     Attributes:
       rate: share of the keys under which each image is misclassified, and accepted
         where the defence may reject; 0 or 1 where it has one known key, or draws
-        nothing.
+        nothing.  Of a criterion without classes: under which it is met.
       margin: the largest other logit less the label's, or less that of the rejection
-        where this is larger; a mean over the keys.
+        where this is larger; a mean over the keys.  Of a criterion without classes: its
+        loss.
     """
 
     rate: Float[np.ndarray, " n"]
@@ -59,6 +61,8 @@ class Judged:
       params: of all of them.
       keys: [n], the key that the defence has for each image, known to the attack; None
         for fresh keys, which it does not know.
+      wants: what an attack has to come to, in place of the defence's own criterion: in
+        a regression, which no defence knows of.
     """
 
     defence: defenses.Defense
@@ -66,6 +70,7 @@ class Judged:
     classify: Callable[[Params, Array], Array]
     params: DefenseParams
     keys: Any = None
+    wants: Criterion | None = None
 
     @property
     def bare(self) -> bool:
@@ -75,7 +80,7 @@ class Judged:
     @property
     def criterion(self) -> Criterion:
         """What an attack has to come to."""
-        return self.defence.criterion
+        return self.defence.criterion if self.wants is None else self.wants
 
     @property
     def apply(self) -> Expectation:
@@ -91,10 +96,24 @@ class Judged:
         return generator.latent_shape[0] if generator else 0
 
     def classes(self, images: np.ndarray) -> int:
-        """Returns the number of classes of an image."""
+        """Returns the number of classes of an image; 0 without classes."""
+        if not self.criterion.classes:
+            return 0
+        return self.criterion.classes_among(self._output(images).size)
+
+    def checked(self, images: np.ndarray, labels: Any) -> np.ndarray:
+        """Returns the labels of images, or their targets, checked.
+
+        Raises:
+          UsageError: for those that the criterion has no use for.
+        """
+        if self.criterion.classes:
+            return checked_labels(labels, len(images), self.classes(images))
+        return self.criterion.check(self._output(images), labels, len(images))
+
+    def _output(self, images: np.ndarray) -> jax.ShapeDtypeStruct:
         image = jax.ShapeDtypeStruct(images.shape[1:], images.dtype)
-        output = output_of(self.apply, self.params, image, self.criterion)
-        return self.criterion.classes_among(output.size)
+        return output_of(self.apply, self.params, image, self.criterion)
 
     def view(self, adversary: defenses.Adversary, samples: int) -> Expectation:
         """Returns what an adversary differentiates.
@@ -134,6 +153,8 @@ class Judged:
 
     def verdict(self, outputs: list[np.ndarray], labels: np.ndarray) -> Verdict:
         """Returns the verdict of the defended classifier's outputs under some keys."""
+        if not self.criterion.classes:
+            return _verdict_of(self.criterion, outputs, labels)
         seen = [np.asarray(self.criterion.seen(each, labels)) for each in outputs]
         return verdict(seen, labels)
 
@@ -155,6 +176,17 @@ def verdict(logits: list[np.ndarray], labels: np.ndarray) -> Verdict:
     wrong = [predictions_of(each) != labels for each in logits]
     found = [_margin(each, labels) for each in logits]
     return Verdict(np.mean(wrong, axis=0), np.mean(found, axis=0))
+
+
+def _verdict_of(
+    criterion: Criterion, outputs: list[np.ndarray], targets: np.ndarray
+) -> Verdict:
+    """Returns the verdict of outputs under some keys by a criterion without classes."""
+    met = [np.asarray(jax.vmap(criterion.succeeds)(each, targets)) for each in outputs]
+    losses = [np.asarray(jax.vmap(criterion.loss)(each, targets)) for each in outputs]
+    # As the tables count: an output that is not a number is farthest from all.
+    losses = [np.where(np.isnan(each), np.inf, each) for each in losses]
+    return Verdict(np.mean(met, axis=0), np.mean(losses, axis=0))
 
 
 def _margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

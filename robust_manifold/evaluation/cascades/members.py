@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from robust_manifold import attacks, defenses
 from robust_manifold.attacks import Attack
@@ -54,8 +54,8 @@ class Trial(NamedTuple):
     Attributes:
       judged: what is attacked, for these images.
       images: the clean ones, [n, height, width, channels].
-      labels: [n].
-      classes: how many there are.
+      labels: [n]; of a regression targets [n, outputs].
+      classes: how many there are; 0 in a regression.
       ids: global ids [n].
       budget: the ball.
       best: of each image the worst that was made so far.
@@ -67,7 +67,7 @@ class Trial(NamedTuple):
 
     judged: Judged
     images: Float[np.ndarray, "n height width channels"]
-    labels: Int[np.ndarray, " n"]
+    labels: Shaped[np.ndarray, "n ..."]
     classes: int
     ids: Int[np.ndarray, " n"]
     budget: Budget
@@ -240,7 +240,9 @@ class Climb(ByGradient):
         made = crafted(attack, self.adversary, trial, starts)
         if fresh:
             return made
-        whole = attack.for_classes(trial.classes).iterations
+        if trial.classes:
+            attack = attack.for_classes(trial.classes)
+        whole = attack.iterations
         stuck = np.flatnonzero(~made.verdict.broken & (made.steps < whole))
         if not stuck.size:
             return made
@@ -349,6 +351,10 @@ class Boundary(ByGradient):
     def manner(self) -> str:
         """The steps and where they go."""
         return f"{self.steps} steps to the nearest boundaries"
+
+    def suits(self, trial: Trial) -> bool:
+        """Returns whether there are classes, between which boundaries lie."""
+        return trial.classes > 1
 
     def make(self, trial: Trial) -> Made:
         """Returns the first images inside the ball, from the clean ones."""

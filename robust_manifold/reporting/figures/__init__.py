@@ -28,6 +28,11 @@ from robust_manifold.reporting.figures.pictures import (
     SheetRow,
     projection_sheet,
 )
+from robust_manifold.reporting.figures.regressions import (
+    TellingRow,
+    error_shares,
+    telling_sheet,
+)
 from robust_manifold.reporting.figures.roc import RocCurve, roc_curves
 from robust_manifold.reporting.figures.side_by_side import (
     ProjectedImage,
@@ -43,11 +48,13 @@ __all__ = [
     "SheetGroup",
     "SheetRow",
     "SolverCurve",
+    "TellingRow",
     "accuracy_curves",
     "certified_curves",
     "claims_and_worst_cases",
     "error_decades",
     "error_histogram",
+    "error_shares",
     "interpolation_grid",
     "neighbour_grid",
     "projection_sheet",
@@ -55,6 +62,7 @@ __all__ = [
     "sample_grid",
     "side_by_side",
     "solver_curves",
+    "telling_sheet",
     "to_png",
     "training_curves",
     "union_bars",

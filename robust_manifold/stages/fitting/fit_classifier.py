@@ -56,6 +56,8 @@ def fit(
     def validate(params):
         if not validation.size:
             return {}
+        if fitting.numbers:
+            return {ERROR: mean_error(model, params, validation)}
         return {SCORE: _accuracy(model, params, validation)}
 
     train(
@@ -71,18 +73,31 @@ def fit(
             batch_size=block.batch_size,
             validate=validate,
             metadata=trained.metadata(context, role, model),
-            score=SCORE if _aims_at_accuracy(fitting) else None,
+            score=_score_of(fitting),
+            mode="min" if fitting.numbers else "max",
         ),
     )
     return trained.output(context, role)
 
 
-def _aims_at_accuracy(fitting: training.ClassifierTraining) -> bool:
-    """Returns whether clean accuracy says which of a training's parameters are best.
+ERROR = "validation_error"
+"""The mean absolute error of a regression, by which its best parameters are kept."""
 
-    Where it aims at more than that, the most accurate ones are often its first.
+
+def _score_of(fitting: training.ClassifierTraining) -> str | None:
+    """Returns the measure that says which of a training's parameters are best.
+
+    Where it aims at more than clean images, the best on these are often its first.
     """
-    return type(fitting) is training.CrossEntropy
+    if isinstance(fitting, training.SquaredError):
+        return ERROR if fitting.attack is None else None
+    return SCORE if type(fitting) is training.CrossEntropy else None
+
+
+def mean_error(model: models.Model, params: Params, split: data.Split) -> float:
+    """Returns the mean distance of a network's outputs from the targets of a split."""
+    outputs = batching.apply_examples(model.apply, params, data.to_float(split.images))
+    return float(evaluation.absolute_errors(outputs, split.labels).mean())
 
 
 def _accuracy(model: models.Model, params: Params, split: data.Split) -> float:

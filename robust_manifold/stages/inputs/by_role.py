@@ -38,6 +38,7 @@ def read(
     *,
     image_shape: Sequence[int],
     classes: int,
+    outputs: int | None,
     trained_on: str,
 ) -> Found:
     """Returns the network that a block of the config names.
@@ -47,6 +48,7 @@ def read(
       block: of the config.
       image_shape: (height, width, channels) of the run's images.
       classes: their number.
+      outputs: of a regression, which has no classes, the numbers that it tells.
       trained_on: the checksum of the run's training images.
 
     Raises:
@@ -54,7 +56,9 @@ def read(
     """
     place, text = f"networks.{role}", models.registry.to_string(block.model)
     try:
-        model = models.build(block.model, image_shape=image_shape, classes=classes)
+        model = models.build(
+            block.model, image_shape=image_shape, classes=classes, outputs=outputs
+        )
     except UsageError as error:
         raise UsageError(f"config.{place}.model: {error}") from None
     wanted, origin = elsewhere.Wanted(place, text, model), {"model": text}

@@ -38,6 +38,7 @@ class RunData:
             validation_examples=block.validation_examples,
             test_examples=block.test_examples,
             label=block.label or None,
+            target=block.target,
             class_names=block.class_names,
             crop=block.crop,
             image_size=block.image_size or None,

@@ -119,6 +119,7 @@ class RunNetworks:
             spec,
             image_shape=self.data.dataset.image_shape,
             classes=len(self.data.dataset.class_names),
+            outputs=self.data.dataset.outputs,
         )
 
     @functools.cached_property
@@ -163,6 +164,7 @@ class RunNetworks:
                 block,
                 image_shape=self.data.dataset.image_shape,
                 classes=len(self.data.dataset.class_names),
+                outputs=self.data.dataset.outputs,
                 trained_on=self.data.digests["train"]["sha256"],
             )
             for role, block in self.experiment.networks.items()

@@ -120,7 +120,13 @@ class Crafting:
         assert isinstance(row.attack, attacks.Attack)
         images = data.to_float(part.images)
         return attacks.craft(
-            row.attack, model.apply, params, images, part.labels, **options
+            row.attack,
+            model.apply,
+            params,
+            images,
+            part.labels,
+            criterion=context.experiment.wants,
+            **options,
         )
 
     def _on_view(
@@ -167,6 +173,7 @@ class Crafting:
             context.networks.classifier_of(column.classifier).apply,
             self._params(column),
             keys_of(context, column, part.ids),
+            context.experiment.wants,
         )
 
     def _params(self, column: Column) -> defenses.DefenseParams:

@@ -40,7 +40,8 @@ def donors_of(context: Context, column: Column) -> tuple[cascades.Donor, ...]:
     """
     classify = context.networks.classifier_of(column.classifier).apply
     params = trained.load_classifier(context, column.classifier)
-    donors = [] if column.bare else [cascades.bare_network(classify, params)]
+    wants = context.experiment.wants
+    donors = [] if column.bare else [cascades.bare_network(classify, params, wants)]
     spanners = [*_published(context)]
     # Only where the stage needs it, or it need not be there yet.
     if not spanners and GENERATOR in context.networks.roles_of(["attack"]):
@@ -49,7 +50,7 @@ def donors_of(context: Context, column: Column) -> tuple[cascades.Donor, ...]:
     for name, spanner, spanned in spanners:
         search = _SEARCHES.get(name)
         donors.append(
-            cascades.inverted(name, spanner, spanned, classify, params, search)
+            cascades.inverted(name, spanner, spanned, classify, params, search, wants)
         )
     return tuple(donors)
 
@@ -97,5 +98,6 @@ def _built(context: Context, weights: WeightFile) -> tuple[models.Model, Any]:
         weights.metadata["model"],
         image_shape=context.data.dataset.image_shape,
         classes=len(context.data.dataset.class_names),
+        outputs=context.data.dataset.outputs,
     )
     return model, models.from_table(model, weights.table)

@@ -29,4 +29,5 @@ def judged_of(
         context.networks.classifier_of(column.classifier).apply,
         trained.load_column(context, column),
         None if ids is None else keys_of(context, column, ids),
+        context.experiment.wants,
     )

@@ -163,7 +163,8 @@ def cost_of_row(context: Context, row: Row) -> float:
         asked *= effort.samples if row.spec.keys == "fresh" else 1
         return asked_passes(context, row, asked, asked)
     assert isinstance(row.attack, attacks.Attack)
-    classes = len(context.data.dataset.class_names)
+    # A regression has none, and attacks that need some are refused.
+    classes = len(context.data.dataset.class_names) or 2
     forwards, backwards = map(int, row.attack.cost(classes))
     return asked_passes(context, row, forwards, backwards)
 
