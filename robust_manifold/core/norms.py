@@ -14,7 +14,7 @@ from robust_manifold.core import keys
 from robust_manifold.core.types import PRNGKey, Scalar
 
 Norm: TypeAlias = Literal["linf", "l2", "l1", "l0", "pixels"]
-NORMS: tuple[str, ...] = get_args(Norm)
+NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 def norm(delta: Float[Array, "..."], kind: Norm) -> Scalar:

@@ -280,7 +280,7 @@ class Fewest(ByGradient):
     @property
     def manner(self) -> str:
         """The steps and the start."""
-        start = Climb._starts | {"random": "from the clean image"}
+        start = {**Climb._starts, "random": "from the clean image"}
         return f"{self.steps} steps to few values " + start.get(
             self.start, f"from images of {self.start}"
         )

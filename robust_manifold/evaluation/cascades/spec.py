@@ -84,7 +84,7 @@ class Cascade:
         effort, views = self.size.against(defence), self.views_of(defence)
         counts = (
             sum(1 for _ in effort.members(views, donors, norm))
-            for norm in {budget.norm for budget in self.budgets} or {NORMS[0]}
+            for norm in {budget.norm for budget in self.budgets} or set(NORMS[:1])
         )
         return len(donors) + max(counts)
 
