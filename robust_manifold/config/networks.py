@@ -158,8 +158,8 @@ class DefenceNetwork(NetworkBlock):
     published: str = key("", "name of the published weights of it, for pretrained")
 
     def __post_init__(self):
-        super().__post_init__()
         if self.training is not None:
+            super().__post_init__()
             check(not self.is_stack, self, "weights", "one file, which has a training")
             check(not self.role, self, "role", "empty where it has a training")
             return
