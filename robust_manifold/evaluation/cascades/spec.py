@@ -82,10 +82,8 @@ class Cascade:
     def most_shares(self, defence: Defense, donors: Sequence[Donor]) -> int:
         """Returns how many times a cascade tells of its work at a budget, at most."""
         effort, views = self.size.against(defence), self.views_of(defence)
-        counts = (
-            sum(1 for _ in effort.members(views, donors, norm))
-            for norm in {budget.norm for budget in self.budgets} or set(NORMS[:1])
-        )
+        norms: set[Norm] = {budget.norm for budget in self.budgets} or {"linf"}
+        counts = (sum(1 for _ in effort.members(views, donors, norm)) for norm in norms)
         return len(donors) + max(counts)
 
     @property
