@@ -216,7 +216,7 @@ def test_the_forms_of_the_certified_experiment():
     assert whole.evaluation.examples == 10_000 and not whole.evaluation.attacked
     attacked = checked("mnist_certified", "attacked")
     assert attacked.evaluation.columns == whole.evaluation.columns
-    assert attacked.evaluation.worst_case and attacked.evaluation.examples == 500
+    assert attacked.evaluation.worst_case and attacked.evaluation.examples == 200
     for form, digits, draws in (
         ("smoothing_0.5", 100, 100_000),
         ("many_1.0", 500, 10_000),
