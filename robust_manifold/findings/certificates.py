@@ -29,6 +29,8 @@ from robust_manifold.stages.table.rounds import (
     stored_images,
 )
 
+_SHOWN = 4
+"""Prototypes of a class that a report shows."""
 SUMMARY, DISTANCES = "certificates.json", "distances.json"
 RADII: dict[Norm, tuple[float, ...]] = {
     "l2": (0.5, 1.0, 1.5, 1.58, 2.0, 2.5),
@@ -282,7 +284,27 @@ def _show(context: Context) -> Shown:
     shown = [table]
     if distances := context.folder.read_json(DISTANCES):
         shown.append(distances_table(distances))
-    return Shown(shown, figures=[("certificates", figure)])
+    drawn = [("certificates", figure)]
+    for column in _columns(context.experiment):
+        drawn.append((f"prototypes-{file_of(column)}", _prototypes(context, column)))
+    return Shown(shown, figures=drawn)
+
+
+def _prototypes(context: Context, column: Column) -> ReportFigure:
+    """Returns a sheet of a codebook's first prototypes, a class below each other."""
+    codebook = certification.codebook_of(
+        trained.load_classifier(context, column.classifier)
+    )
+    places = [
+        np.flatnonzero(codebook.labels == label)[:_SHOWN]
+        for label in np.unique(codebook.labels)
+    ]
+    first = codebook.prototypes[np.stack(places, axis=1).reshape(-1)]
+    return ReportFigure(
+        f"Prototypes: {title_of(column)}",
+        f"The first {len(places[0])} of each class, a column a class.",
+        figures.to_png(figures.sample_grid(first, columns=len(places))),
+    )
 
 
 def _left(context: Context, column: Column, norm: Norm) -> list[tuple[float, float]]:

@@ -42,14 +42,19 @@ def certified_curves(panels: Mapping[str, Sequence[CertifiedCurve]]) -> Figure:
     """
     if not panels or not all(panels.values()):
         raise UsageError("panels hold no certified curve; allowed: 1 or more each.")
-    figure = new_figure(4.6 * len(panels), 3.8, layout="constrained")
+    most = max(len(curves) for curves in panels.values())
+    # The names stand below: inside, long ones would cover the curves.
+    size = 4.6 * len(panels), 3.6 + 0.25 * most
+    figure = new_figure(*size, layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (label, curves) in zip(grid, panels.items(), strict=True):
         _draw(axes, curves)
         axes.set_xlabel(label)
     grid[0].set_ylabel("images")
     grid[0].yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    grid[0].legend(loc="upper right")
+    figure.legend(
+        *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=1
+    )
     return laid_out(figure)
 
 
