@@ -24,7 +24,8 @@ from several starts, and Sparse-RS.  What counts are the unions: an image is rig
 if it is right in all balls of one, since the attacker picks the norm.  The first is
 that of Maini et al., whose MSD keeps 58.7 %, the worst of three PGDs 53.7 %, ABS 8 %
 and binary ABS 39 % of their digits in it, under their attacks; the second takes the
-smaller linf ball and adds l0.
+smaller linf ball and adds l0.  That ball lies in the one of l1: it can lower the union
+only by what attacks in l1 miss, and its own line says what few pixels do.
 
 Steps and Sparse-RS's place in the l0 cascade were chosen on 100 validation digits.
 

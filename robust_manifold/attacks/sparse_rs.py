@@ -36,8 +36,8 @@ from robust_manifold.core.types import Image, PRNGKey
 _SCHEDULED = 10_000
 _BREAKS = (50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After which of so many queries fewer pixels are exchanged at once."""
-_DIVISORS = (1, 2, 4, 5, 6, 8, 10, 12, 15)
-"""By which the first share is divided, phase by phase."""
+_DIVISORS = (2, 4, 5, 6, 8, 10, 12, 15, 20)
+"""By which `share` is divided, phase by phase, as in the authors' code."""
 
 Among = Bool[Array, " pixels"]
 
@@ -86,7 +86,8 @@ class SparseRS(SteppedAttack[SparseState]):
     queries: int = 5000
     """Of each restart, its first image included."""
     share: float = 0.3
-    """Of the pixels, exchanged at once in the first phase; one is at least."""
+    """The paper's first alpha. Half of that share of the pixels is exchanged at once in
+    the first phase, a twentieth in the last; one pixel at least."""
     restarts: int = 1
     loss: Loss = "difference"
     rescale: bool = True
@@ -146,10 +147,7 @@ class SparseRS(SteppedAttack[SparseState]):
         objective = problem.objective(self.loss)
         pixels = self._pixels(problem.image)
         budget = _budget(problem, len(pixels))
-        phase = jnp.sum(state.asked >= self._breaks)
-        divisor = jnp.asarray(_DIVISORS, problem.image.dtype)[phase]
-        count = jnp.ceil(self.share * budget / divisor).astype(jnp.int32)
-        count = jnp.clip(count, jnp.minimum(budget, 1), budget)
+        count = self._exchanged(state.asked, budget)
 
         def ask(
             key: PRNGKey, best: Candidate, chosen: Among
@@ -189,11 +187,15 @@ class SparseRS(SteppedAttack[SparseState]):
     def _keys(self, key: PRNGKey):
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.restarts))
 
-    @property
-    def _breaks(self) -> np.ndarray:
-        """Returns the query at which each but the first phase begins."""
+    def _exchanged(
+        self, asked: Int[Array, ""], budget: Int[Array, ""]
+    ) -> Int[Array, ""]:
+        """Returns how many pixels the next query exchanges; 0 if none may change."""
         scale = self.queries / _SCHEDULED if self.rescale else 1
-        return np.array([math.ceil(t * scale) for t in _BREAKS], np.int32)
+        begins = np.array([math.ceil((t + 1) * scale) for t in _BREAKS], np.int32)
+        divisor = jnp.asarray(_DIVISORS, jnp.float32)[jnp.sum(asked >= begins)]
+        count = jnp.floor(self.share * budget / divisor).astype(jnp.int32)
+        return jnp.clip(count, jnp.minimum(budget, 1), budget)
 
     def _pixels(self, image: Image) -> Float[Array, "pixels values"]:
         """Returns what is changed together, row by row."""

@@ -155,3 +155,22 @@ def test_restarts_draw_for_themselves_and_more_are_never_worse():
 def test_a_search_that_cannot_be_is_told(fields, sentence):
     with pytest.raises(UsageError, match=sentence):
         SparseRS(**{"epsilon": 3, **fields})
+
+
+def test_ever_fewer_pixels_are_exchanged_as_the_authors_have_it():
+    # alpha / 2 of 200 pixels up to query 50 of 10,000, then alpha / 4, and so on.
+    authors = {1: 80, 50: 80, 51: 40, 201: 32, 501: 26, 1001: 20, 2001: 16, 4001: 13}
+    authors |= {6001: 10, 8000: 10, 8001: 8, 9999: 8}
+    whole = SparseRS(200.0, queries=10_000, share=0.8)
+    half = SparseRS(200.0, queries=5_000, share=0.8)
+    fixed = SparseRS(200.0, queries=5_000, share=0.8, rescale=False)
+    for query, count in authors.items():
+        asked, budget = jnp.int32(query), jnp.int32(200)
+        assert int(whole._exchanged(asked, budget)) == count
+        assert int(fixed._exchanged(asked, budget)) == count
+        # Each of its queries counts for two.
+        if query % 2 == 0:
+            assert int(half._exchanged(jnp.int32(query // 2), budget)) == count
+    few = SparseRS(12.0, share=0.3)
+    assert int(few._exchanged(jnp.int32(1), jnp.int32(12))) == 1
+    assert int(few._exchanged(jnp.int32(1), jnp.int32(0))) == 0
