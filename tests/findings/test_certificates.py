@@ -87,7 +87,8 @@ def test_curves_end_where_no_image_is_certified():
     network = CertifiedCurve("network", np.zeros(0), np.zeros(0), attacked)
     both = certified_curves({"l2": [curve._replace(attacked=attacked), network]})
     (axes,) = both.axes
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    (legend,) = both.legends
+    names = [text.get_text() for text in legend.get_texts()]
     assert names == ["free", "network"]
     radii, left = axes.lines[0].get_data()
     places = np.searchsorted(radii, [0.1, 0.59, 0.65, 1.9])
