@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from robust_manifold import models
 from robust_manifold.core.errors import UsageError
 from robust_manifold.core.manifold import Spanner, SpannerParams
 from robust_manifold.core.types import Params
@@ -49,7 +48,10 @@ def spanner_from_published(
     return spanner, SpannerParams(params, encoding)
 
 
-def _built(name: str, role: str) -> tuple[models.Model, Params]:
+def _built(name: str, role: str) -> tuple[Any, Params]:
+    # Flax comes with it, which an import of adapters does not bring.
+    from robust_manifold import models
+
     weights = published.read(name)
     told = weights.metadata
     # A run's further classifiers have their own names behind the role.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from robust_manifold import defenses
-from robust_manifold.attacks import Attack, Patch
+from robust_manifold.attacks import Attack, Ensemble, HopSkipJump, Patch
 from robust_manifold.core.criterion import MISCLASSIFIED, Farthest
 from robust_manifold.core.errors import UsageError
 from robust_manifold.training import classifier_trainings
@@ -38,7 +38,9 @@ def check_task(experiment: Any) -> None:
     for column in block.columns:
         _refuse(
             column.defence.criterion != MISCLASSIFIED
-            or isinstance(column.defence, defenses.AnalysisBySynthesis),
+            or isinstance(
+                column.defence, (defenses.AnalysisBySynthesis, defenses.Voting)
+            ),
             "evaluation.defences",
             repr(column.text),
             "defences that hand another image, or the same, to the network",
@@ -53,9 +55,17 @@ def check_task(experiment: Any) -> None:
         )
     for attack in block.attacks:
         _check_attack(attack)
-    for name in ("given", "smoothing", "exchange"):
+    for name in ("given", "smoothing", "exchange", "unions"):
         value = getattr(block, name)
         _refuse(bool(value), f"evaluation.{name}", repr(value), "none")
+    _refuse(
+        any(budget.norm == "l0" for budget in block.budgets),
+        "evaluation.worst_case",
+        "a ball of l0",
+        "balls of linf, l2 and l1",
+    )
+    sign = experiment.stickers.sign
+    _refuse(bool(sign), "stickers.sign", repr(sign), "empty")
     pairs = experiment.overpowered.pairs
     _refuse(bool(pairs), "overpowered.pairs", str(pairs), "0")
 
@@ -71,6 +81,12 @@ def _check_attack(attack: Attack) -> None:
         attack.fitting(Farthest(), 1)
     except UsageError as error:
         raise UsageError(f"config.evaluation.attacks: {error}") from None
+    if attack.budget is None or isinstance(attack, Ensemble | HopSkipJump):
+        raise UsageError(
+            f"config.evaluation.attacks: {attack!r} looks for a first success, which "
+            "there is none of among numbers; allowed where config.data.target is "
+            "given: attacks with a budget that climb a loss, such as apgd."
+        )
 
 
 def _check_trainings(experiment: Any) -> None:

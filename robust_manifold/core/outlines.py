@@ -33,13 +33,13 @@ FRAME = 0.8
 def coverage(
     outline: str, height: int, width: int, size: float = 1.0
 ) -> Float[np.ndarray, "height width"]:
-    """Returns the share of each pixel that an outline covers, in [0, 1].
+    """Returns the share of each pixel that an outline covers, by 4 x 4 samples.
 
     The outline lies in the middle of the image, its circle `FRAME` of the shorter side
     across.
 
     >>> coverage("square", 4, 4)[:, 1].tolist()
-    [0.125, 1.0, 1.0, 0.125]
+    [0.25, 1.0, 1.0, 0.25]
 
     Args:
       outline: one of `OUTLINES`.

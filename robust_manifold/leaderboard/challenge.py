@@ -40,7 +40,10 @@ def read(path: Path, n: int) -> Sought:
       UsageError: for a file of another form, and for the first image that lies
         outside [0, 1] or outside every ball.
     """
-    arrays = array_files.read_all(path)
+    try:
+        arrays = array_files.read_all(path)
+    except array_files.Unreadable as error:
+        raise UsageError(f"{path} {error}; allowed: an npz file.") from None
     if missing := {"images", "ids"} - set(arrays):
         raise UsageError(
             f"{path} has no array {min(missing)}; allowed: images and ids."

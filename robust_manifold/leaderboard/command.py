@@ -13,7 +13,7 @@ on from there.  FILE.py has a docstring and a function
 whose dict may have what `robust_manifold.evaluate` takes: defence, classifier (by
 default the published {classifier}) and networks; and title, source (an address) and
 claimed (percent by row).  Weights that lie beside it are named with their SHA-256:
-WEIGHTS = {{"autoencoder.safetensors": "9f86d0..."}}.
+WEIGHTS = {{"FILE.safetensors": "9f86d0..."}}.
 
   robust-manifold leaderboard challenge ENTRY IMAGES.npz --by="A. Name"
 
@@ -35,6 +35,7 @@ the entry or the images; 130 or 143 stopped by a signal.
 import argparse
 import hashlib
 import importlib.metadata
+import secrets
 import shutil
 import sys
 import tempfile
@@ -113,15 +114,27 @@ def _evaluate(given: argparse.Namespace) -> int:
     stated = entry.stated(given.file)
     # Before any work: without them there is nothing to attack.
     rules.digits()
-    folder = given.folder or Path("evaluations") / f"leaderboard-{stated.name}"
+    kept = given.board / f"{stated.name}.json"
+    if kept.exists():
+        known = records.read(kept)
+        if (stated.checksum, stated.weights) != (known.checksum, known.weights):
+            raise UsageError(
+                f"{given.file} is another file than the entry {stated.name}, which "
+                "keeps what fell; allowed: another name."
+            )
+    versions = _versions()
+    # What is kept on the way belongs to this file and its weights alone.
+    sums = " ".join([stated.checksum, *stated.weights.values()])
+    digest = hashlib.sha256(sums.encode()).hexdigest()[:12]
+    own = Path("evaluations") / f"leaderboard-{stated.name}-{digest}"
+    folder = given.folder or own
     folder.mkdir(parents=True, exist_ok=True)
     file = given.file.resolve()
     if code := isolation.run("score", file, folder.resolve(), trusted=given.trusted):
         return code
     score = Artefacts(folder).read_json(judging.SCORE)
-    record = records.made(stated, score, _versions())
+    record = records.made(stated, score, versions)
     given.board.mkdir(parents=True, exist_ok=True)
-    kept = given.board / f"{record.name}.json"
     if kept.exists():
         record = records.joined(record, records.read(kept))
     for name in (given.file.name, *stated.weights):
@@ -136,9 +149,10 @@ def _challenge(given: argparse.Namespace) -> int:
     known = {each.name: each for each in records.read_all(given.board)}
     if given.entry not in known:
         raise unknown_name("entry", given.entry, sorted(known))
-    if not given.by.isprintable() or not 0 < len(given.by) <= 80:
+    if not entry.is_line(given.by) or not 0 < len(given.by) <= 80:
         raise UsageError(
-            f"--by is {given.by!r}; allowed: a text of one line, 80 characters at most."
+            f"--by is {given.by!r}; allowed: a text of one line, 80 characters at "
+            f"most, without any of {entry.MARKUP}."
         )
     record = known[given.entry]
     file = given.board / f"{record.name}.py"
@@ -148,7 +162,9 @@ def _challenge(given: argparse.Namespace) -> int:
     sought = challenge.read(given.images, record.n)
     with tempfile.TemporaryDirectory() as folder:
         files = Artefacts(folder)
+        salt = secrets.token_hex(16)
         files.write_npz(judging.SOUGHT, {"images": sought.images, "ids": sought.ids})
+        files.write_json(judging.SALT, salt)
         path = Path(folder)
         if code := isolation.run("judge", file, path, trusted=given.trusted):
             return code
@@ -163,7 +179,7 @@ def _challenge(given: argparse.Namespace) -> int:
         print(f"{record.name}: none of the {len(sought.ids)} images lowers a row.")
         return 0
     checksum = hashlib.sha256(given.images.read_bytes()).hexdigest()
-    entered = (*lower.challenges, [given.by, checksum, fell])
+    entered = (*lower.challenges, [given.by, checksum, fell, salt])
     lower = records.with_challenges(lower, entered)
     records.write(lower, given.board)
     told = ", ".join(
@@ -214,7 +230,13 @@ def _write_page(given: argparse.Namespace) -> Path:
 
 def _versions() -> dict[str, str]:
     names = ("robust_manifold", "jax")
-    return {name: importlib.metadata.version(name) for name in names}
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 if __name__ == "__main__":

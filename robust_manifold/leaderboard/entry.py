@@ -16,6 +16,8 @@ from robust_manifold.robustness.user_file import UserFile
 FUNCTION, WEIGHTS = "entry", "WEIGHTS"
 ARGUMENTS = ("defence", "classifier", "networks")
 WORDS = ("title", "source", "claimed")
+MARKUP = "|[]<>`"
+"""What would change the page that it stands in."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -71,24 +73,31 @@ def stated(path: Path) -> Stated:
 def _weights(path: Path, tree: ast.Module) -> dict[str, str]:
     """Returns the checksums that the file's own dict of them has."""
     for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            target, value = node.target, node.value
+        else:
+            continue
         if isinstance(target, ast.Name) and target.id == WEIGHTS:
-            assert isinstance(node, ast.Assign)
             found: dict[Any, Any] = {"": ""}
             with contextlib.suppress(ValueError, TypeError):
-                found = dict(ast.literal_eval(node.value))
-            if all(_is_weight(*pair) for pair in found.items()):
+                found = dict(ast.literal_eval(value))
+            if all(_is_weight(path.stem, *pair) for pair in found.items()):
                 return found
             raise UsageError(
-                f"{WEIGHTS} of {path} is {ast.unparse(node.value)}; allowed: a dict "
-                "of texts, names of files beside it and their SHA-256."
+                f"{WEIGHTS} of {path} is {ast.unparse(value)}; allowed: a dict of "
+                f"texts, names of files beside it that begin with {path.stem}, neither "
+                ".py nor .json, and their SHA-256."
             )
     return {}
 
 
-def _is_weight(name: Any, checksum: Any) -> bool:
-    plain = isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*", name)
-    return bool(plain) and bool(re.fullmatch(r"[0-9a-f]{64}", str(checksum)))
+def _is_weight(entry: str, name: Any, checksum: Any) -> bool:
+    # Named so, no entry takes the place of what belongs to another one.
+    own = isinstance(name, str) and re.fullmatch(rf"{entry}(_[\w-]+)?\.[\w.-]+", name)
+    data = bool(own) and not name.endswith((".py", ".json"))
+    return data and bool(re.fullmatch(r"[0-9a-f]{64}", str(checksum)))
 
 
 def _check(path: Path, expected: str) -> None:
@@ -149,10 +158,10 @@ def load(path: Path) -> Loaded:
 def _check_words(path: Path, words: Mapping[str, Any]) -> None:
     for name in ("title", "source"):
         value = words.get(name, "")
-        if not isinstance(value, str) or not value.isprintable() or len(value) > 120:
+        if not is_line(value) or len(value) > 120:
             raise UsageError(
                 f"{name} of {path} is {value!r}; allowed: a text of one line, 120 "
-                "characters at most."
+                f"characters at most, without any of {MARKUP}."
             )
     claimed = words.get("claimed", {})
     known = known_rows()
@@ -164,6 +173,11 @@ def _check_words(path: Path, words: Mapping[str, Any]) -> None:
                 f"claimed of {path} is {claimed!r}; allowed: percent by row, of "
                 f"{', '.join(known)}."
             )
+
+
+def is_line(text: Any) -> bool:
+    """Returns whether a text can stand in a page as it is."""
+    return isinstance(text, str) and text.isprintable() and not set(text) & set(MARKUP)
 
 
 def known_rows() -> tuple[str, ...]:

@@ -2,11 +2,10 @@
 
 That keeps an entry from asking a server what an image is, and a slip of it from taking
 the machine.  It does not keep code from reading and writing the user's files, or from
-forging its own figures: docs/leaderboard.md says so.
+forging its own figures: docs/leaderboard_rules.md says so.
 """
 
 import contextlib
-import resource
 import shutil
 import subprocess
 import sys
@@ -62,7 +61,10 @@ def without_network() -> bool:
 
 
 def _call(command: Sequence[str]) -> int:
-    with subprocess.Popen(command, preexec_fn=_limit) as process:
+    # A shell sets the limit, in kilobytes: forked from here, after JAX has begun its
+    # threads, a process might hang.
+    limited = f'ulimit -d {rules.GIGABYTES * 2**20}; exec "$@"'
+    with subprocess.Popen(["sh", "-c", limited, "sh", *command]) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -72,9 +74,3 @@ def _call(command: Sequence[str]) -> int:
             raise
         finally:
             process.kill()
-
-
-def _limit() -> None:
-    """Limits what the process, which this is called in, can write to."""
-    size = rules.GIGABYTES * 2**30
-    resource.setrlimit(resource.RLIMIT_DATA, (size, size))

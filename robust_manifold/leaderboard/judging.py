@@ -24,6 +24,7 @@ from robust_manifold.runtime.artefacts import Artefacts
 SCORE = "score.json"
 VERDICT = "verdict.json"
 SOUGHT = "images.npz"
+SALT = "salt.json"
 
 
 def score(path: Path, folder: Path) -> None:
@@ -84,7 +85,8 @@ def judge(path: Path, folder: Path) -> None:
     sought = Artefacts(folder).read_npz(SOUGHT)
     ids = sought["ids"]
     _, labels = rules.digits()
-    found = wrong(loaded, sought["images"], labels[ids], ids)
+    salt = Artefacts(folder).read_json(SALT)
+    found = wrong(loaded, sought["images"], labels[ids], ids, salt)
     Artefacts(folder).write_json(VERDICT, found.tolist())
 
 
@@ -93,12 +95,14 @@ def wrong(
     images: np.ndarray,
     labels: np.ndarray,
     ids: np.ndarray,
+    salt: str = "",
 ) -> np.ndarray:
     """Returns under how many of the keys each image is misclassified, [n].
 
-    They are drawn for the very images, so that nobody can choose images for them.
+    They depend on the very images and, in a challenge, on a salt that is drawn when it
+    is judged, so that nobody can choose images for them.
     """
-    root = keys.stream(jax.random.key(0), f"leaderboard {digest_of(images)}")
+    root = keys.stream(jax.random.key(0), f"leaderboard {salt}{digest_of(images)}")
     return wrong_under(root, rules.KEYS, images, labels, ids, **loaded.arguments)
 
 

@@ -1,11 +1,12 @@
 """docs/leaderboard.md, from the records of the entries."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.leaderboard import rules
-from robust_manifold.leaderboard.entry import known_rows
+from robust_manifold.leaderboard.entry import MARKUP, known_rows
 from robust_manifold.leaderboard.records import Record
 
 MARK = "<!-- Made by python -m robust_manifold.leaderboard page. -->"
@@ -52,7 +53,7 @@ def _table(records: Sequence[Record]) -> Iterator[str]:
 def _section(record: Record) -> Iterator[str]:
     yield f"## {record.name.replace('_', ' ')}"
     yield ""
-    yield _wrapped(record.text)
+    yield _wrapped(_plain(record.text))
     if record.source:
         yield f"Source: {record.source}"
     yield ""
@@ -63,7 +64,8 @@ def _section(record: Record) -> Iterator[str]:
         low, high = wilson_interval(round(right * record.n), record.n)
         claimed = record.claimed.get(row)
         who, broke = ([*record.by.get(row, ()), ["", 0]])[0]
-        most = f"{textwrap.shorten(who, 46, placeholder=' ...')} ({broke})" * bool(who)
+        short = textwrap.shorten(_plain(who), 46, placeholder=" ...")
+        most = f"{short} ({broke})" * bool(who)
         told = "" if claimed is None else f"{claimed:g}"
         ends = f"{100 * low:.1f} to {100 * high:.1f}"
         yield f"| {sign(row)} | {told} | {100 * right:.1f} | {ends} | {most} |"
@@ -71,12 +73,12 @@ def _section(record: Record) -> Iterator[str]:
     yield _wrapped(
         f"{record.n} digits in {record.minutes:g} minutes: {record.gradients:,} "
         f"gradients and {record.outputs:,} outputs a digit. "
-        + " ".join(_sentence(note) for note in record.notes)
+        + " ".join(_plain(note) for note in record.notes)
     )
     for name, _, sentence in record.flags:
         yield ""
-        yield _wrapped(f"**Flag, {name}**: {sentence}")
-    for by, checksum, fell in record.challenges:
+        yield _wrapped(f"**Flag, {name}**: {_plain(sentence)}")
+    for by, checksum, fell, _ in record.challenges:
         told = ", ".join(f"{count} at {sign(row)}" for row, count in fell.items())
         yield ""
         yield _wrapped(f"Challenged by {by} (images {checksum[:8]}): {told} fell.")
@@ -98,8 +100,9 @@ def sign(row: str) -> str:
     return f"{_SIGNS.get(norm, norm)} {radius}".strip()
 
 
-def _sentence(text: str) -> str:
-    return " ".join(text.split())
+def _plain(text: str) -> str:
+    """Returns a text on one line, with nothing that would be read as markup."""
+    return " ".join(re.sub(f"([{re.escape(MARKUP)}])", r"\\\1", text).split())
 
 
 def _wrapped(text: str) -> str:

@@ -34,7 +34,7 @@ class Record:
       by: by row, the members that broke most, each with how many.
       audit: [name, verdict, sentence] of each check.
       notes: sentences that a reader has to know.
-      challenges: [from, SHA-256 of the images, {row: digits that fell}].
+      challenges: [from, SHA-256 of the images, {row: digits that fell}, salt].
       versions: of what scored it.
     """
 
@@ -100,12 +100,7 @@ def made(
 
 
 def joined(new: Record, old: Record) -> Record:
-    """Returns the record of an entry that was scored again, with what fell before.
-
-    Of another file of the same name nothing is kept.
-    """
-    if (new.checksum, new.weights) != (old.checksum, old.weights):
-        return new
+    """Returns the record of an entry that was scored again, with what fell before."""
     if old.n > new.n:
         return old.fallen(new.wrong)
     return dataclasses.replace(new.fallen(old.wrong), challenges=old.challenges)

@@ -1,4 +1,4 @@
-"""What every entry of the leaderboard is measured by; docs/leaderboard.md tells it."""
+"""What every entry is measured by; docs/leaderboard_rules.md tells it."""
 
 import numpy as np
 

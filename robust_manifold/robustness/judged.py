@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from robust_manifold.core import keys
 from robust_manifold.core.checks import checked_images
 from robust_manifold.core.types import PRNGKey
-from robust_manifold.evaluation.results import predictions_of
 from robust_manifold.robustness.subject import subject_of
 
 
@@ -29,7 +28,7 @@ def wrong_under(
     Args:
       key: the root of the keys.
       count: of the keys; where a defence draws nothing, an image is misclassified
-        under all of them or under none.
+        under all of them or under none.  What a defence rejects is not misclassified.
       images: in [0, 1].
       labels: the true classes.
       ids: global ids of the images, on which with the keys their randomness depends.
@@ -41,7 +40,7 @@ def wrong_under(
     subject = subject_of(classifier, defence, networks, images, key)
     roots = [keys.stream(key, f"key {n}") for n in range(count)]
     wrong = [
-        predictions_of(subject.outputs(images, ids, root)) != labels
+        subject.judged.verdict([subject.outputs(images, ids, root)], labels).broken
         for root in (roots if subject.random else roots[:1])
     ]
     return np.sum(wrong, axis=0) * (count // len(wrong))

@@ -196,7 +196,7 @@ PACKAGES = (attacks, data, defenses, evaluation, inversion, models, training)
 NO_SPECS = {
     *("Problem", "Objective", "Search", "DefendedApply"),
     *("ModelSpec", "ClassifierSpec", "GeneratorSpec", "EncoderSpec"),
-    "DiscriminatorSpec",
+    *("DiscriminatorSpec", "DenoiserSpec"),
 }
 """What holds a call's arrays and functions, and what specs are derived from."""
 

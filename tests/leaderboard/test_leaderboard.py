@@ -9,7 +9,15 @@ import pytest
 
 from robust_manifold.evaluation import AUDIT_CHECKS
 from robust_manifold.evaluation.cascades import Effort
-from robust_manifold.leaderboard import command, entry, isolation, judging, rules
+from robust_manifold.leaderboard import (
+    command,
+    entry,
+    isolation,
+    judging,
+    page,
+    records,
+    rules,
+)
 from tests.conftest import Ended
 
 QUICK = Effort(
@@ -112,7 +120,7 @@ def test_an_entry_is_scored_and_stands_in_the_board(scored, tmp_path):
     assert found["checksum"] == hashlib.sha256(ENTRY.encode()).hexdigest()
 
 
-def test_what_fell_stays_fallen_and_another_file_begins_anew(scored, tmp_path):
+def test_what_fell_stays_fallen_and_another_file_needs_a_name(scored, called, tmp_path):
     kept = tmp_path / "leaderboard" / "levels.json"
     found = scored()
     lost = found | {"wrong": found["wrong"] | {"clean": [rules.KEYS] * N}}
@@ -121,7 +129,9 @@ def test_what_fell_stays_fallen_and_another_file_begins_anew(scored, tmp_path):
     # What is lost untouched is lost in every ball.
     assert all(each == [rules.KEYS] * N for each in again["wrong"].values())
     kept.write_text(json.dumps(lost | {"checksum": "0" * 64}))
-    assert scored()["wrong"] == found["wrong"]
+    ended = called("evaluate", "levels.py")
+    assert ended.code == 2
+    assert "is another file than the entry levels" in ended.error
 
 
 def test_a_random_entry_is_judged_under_many_keys(scored):
@@ -194,7 +204,32 @@ def test_a_challenge_is_of_what_was_scored(scored, called, tmp_path):
     assert "known: levels" in challenged(called, IMAGES[:1], [0], "level").error
 
 
+def test_a_file_that_is_no_npz_is_one_sentence(scored, called, tmp_path):
+    scored()
+    (tmp_path / "mine.txt").write_text("no")
+    ended = called("challenge", "levels", "mine.txt")
+    assert ended.code == 2
+    assert "allowed: an npz file" in ended.error
+
+
+def test_the_page_shows_records_and_nothing_forges_a_row(scored, tmp_path):
+    found = scored()
+    record = records.Record(
+        **found
+        | {"text": "a | b", "challenges": [["A", "0" * 64, {"linf 0.2": 1}, ""]]}
+    )
+    made = page.page([record])
+    (row,) = [line for line in made.splitlines() if line.startswith("| [levels]")]
+    assert row.count("|") == made.splitlines()[made.splitlines().index(row) - 1].count(
+        "|"
+    )
+    assert "a \\| b" in made
+    assert "1 at ℓ∞ 0.2" in made
+    assert not entry.is_line("best](#best) | 100.0")
+
+
 WRONG = {
+    '"""A."""\nWEIGHTS = {"no_defence.json": "' + "0" * 64 + '"}': "WEIGHTS of",
     "def f(": "is no Python",
     "x = 1": "has no docstring",
     '"""A."""': "defines no function entry()",
@@ -203,8 +238,8 @@ WRONG = {
     '"""A."""\ndef entry(): raise ValueError("no")': "fails in line 2 (ValueError: no)",
     '"""A."""\ndef entry(): return {"defence": None, "claim": 1}': "Did you mean",
     '"""A."""\ndef entry(): return {"defence": None, "claimed": 1}': "claimed of",
-    '"""A."""\nWEIGHTS = {"a.npz": "12"}': "WEIGHTS of",
-    '"""A."""\nWEIGHTS = {"a.npz": "' + "0" * 64 + '"}': "cannot be read",
+    '"""A."""\nWEIGHTS = {"mine.npz": "12"}': "WEIGHTS of",
+    '"""A."""\nWEIGHTS: dict = {"mine.npz": "' + "0" * 64 + '"}': "cannot be read",
 }
 
 
@@ -218,8 +253,8 @@ def test_a_file_that_is_wrong_is_one_sentence(text, called, tmp_path):
 
 
 def test_weights_of_another_checksum_are_refused_before_code_runs(called, tmp_path):
-    (tmp_path / "a.npz").write_bytes(b"other")
-    text = '"""A."""\nWEIGHTS = {"a.npz": "' + "0" * 64 + '"}\nopen("ran", "w")'
+    (tmp_path / "mine.npz").write_bytes(b"other")
+    text = '"""A."""\nWEIGHTS = {"mine.npz": "' + "0" * 64 + '"}\nopen("ran", "w")'
     (tmp_path / "mine.py").write_text(text)
     ended = called("evaluate", "mine.py")
     assert ended.code == 2

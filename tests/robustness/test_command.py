@@ -139,7 +139,7 @@ def test_a_file_that_is_wrong_is_one_sentence(text, called):
 
 LINES = {
     ("nowhere.py",): "FILE.py is 'nowhere.py'; allowed: an existing Python file",
-    (".",): "FILE.py is '.'; allowed: an existing Python file with a function",
+    (".",): "FILE.py is '.'; allowed: an existing Python file.",
     (): "The following arguments are required: FILE.py; see --help.",
     ("mine.py", "--linf=a"): "--linf is 'a'; allowed: radii, such as 0.1,0.3.",
     ("mine.py", "--linf=-1"): "epsilons of linf is (-1.0,); allowed: ",

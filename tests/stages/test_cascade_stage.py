@@ -293,8 +293,11 @@ class Run(Context):
         shape, classes = (28, 28, 1), 10
         self.__dict__["data"] = SimpleNamespace(
             digests={"train": {"sha256": "these"}},
-            dataset=SimpleNamespace(image_shape=shape, class_names=range(classes)),
+            dataset=SimpleNamespace(
+                image_shape=shape, class_names=range(classes), outputs=None
+            ),
         )
+        self.__dict__["experiment"] = SimpleNamespace(wants=None)
         generator, _ = network("dcgan_generator(latent_size=3, width=2)")
         self.__dict__["networks"] = SimpleNamespace(
             roles_of=lambda stages: ("generator",) if needs_generator else (),

@@ -148,7 +148,10 @@ def test_the_worst_case_of_a_linear_network_is_its_closed_form(finished, config_
     place = finished / "outcomes/none" / row / "in_ball-epsilon=0.05/round-000.npz"
     with np.load(place) as stored:
         found = np.abs(stored["logits"] - stored["labels"])[:, 0]
-    np.testing.assert_allclose(found, np.max(largest, axis=0), rtol=1e-3)
+    # No attack finds more, and this short one all but as much.
+    most = np.max(largest, axis=0)
+    assert (found <= most * 1.0001).all()
+    np.testing.assert_allclose(found, most, rtol=5e-3)
     own = lines[(lines["defence"] == "none") & (lines["adversary"] != "worst case")]
     assert (own["mean"].iloc[1:] >= own["mean"].iloc[0]).all()
 

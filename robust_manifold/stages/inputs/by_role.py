@@ -38,7 +38,7 @@ def read(
     *,
     image_shape: Sequence[int],
     classes: int,
-    outputs: int | None,
+    outputs: int | None = None,
     trained_on: str,
 ) -> Found:
     """Returns the network that a block of the config names.
