@@ -168,6 +168,11 @@ class Patch(SteppedAttack[PatchState]):
         """The steps."""
         return self.steps
 
+    def covered(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
+        """Returns which pixels the mask covers; see `masks.pixels_of`."""
+        assert isinstance(self.mask, Mask)
+        return pixels_of(self.mask, height, width)
+
     @property
     def ends_early(self) -> bool:  # type: ignore[override]
         """Whether a sticker that fools all fixed views ends the search."""
@@ -255,7 +260,7 @@ class Patch(SteppedAttack[PatchState]):
     ) -> Float[Array, "positions height width 1"]:
         """Returns the mask at its own place and at others drawn at random."""
         height, width, _ = image.shape
-        pixels = pixels_of(self.mask, height, width)  # type: ignore[arg-type]
+        pixels = self.covered(height, width)
         rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
         mask = jnp.asarray(pixels, image.dtype)[..., None]
         least = jnp.asarray([-rows[0], -columns[0]])

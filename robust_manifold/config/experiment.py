@@ -9,7 +9,6 @@ import ml_collections
 import numpy as np
 
 from robust_manifold import attacks, defenses, models
-from robust_manifold.attacks.masks import pixels_of
 from robust_manifold.config.blocks import (
     Audit,
     Convergence,
@@ -230,7 +229,7 @@ def _check_stickers(experiment: Experiment) -> None:
     for attack in block.attacks:
         text = attacks.registry.to_string(attack)
         assert isinstance(attack, attacks.Patch)
-        mask = pixels_of(attack.mask, signs.size, signs.size)  # type: ignore[arg-type]
+        mask = attack.covered(signs.size, signs.size)
         if (beside := np.count_nonzero(mask & ~face.mask)) > 0:
             raise UsageError(
                 f"{place}.attacks: the mask of {text!r} covers {beside} pixels beside "

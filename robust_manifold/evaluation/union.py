@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from robust_manifold.core.errors import UsageError
+from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import Registry, check
 from robust_manifold.evaluation.intervals import wilson_interval
 from robust_manifold.evaluation.records import DataFrame, RecordFile
@@ -21,7 +22,7 @@ from robust_manifold.evaluation.worst_case import Budget, Outcome, broken_by, bu
 
 registry: Registry["Union"] = Registry("union")
 
-NORMS = ("linf", "l2", "l1", "l0")
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1", "l0")
 
 
 @registry.register("union")
@@ -57,8 +58,8 @@ class Union:
     @property
     def budgets(self) -> tuple[Budget, ...]:
         """The balls."""
-        radii = ((norm, getattr(self, norm)) for norm in NORMS)
-        return tuple(Budget(norm, radius) for norm, radius in radii if radius)  # type: ignore[arg-type]
+        every: list[Budget] = [Budget(norm, getattr(self, norm)) for norm in NORMS]
+        return tuple(ball for ball in every if ball.epsilon)
 
 
 class UnionLine(NamedTuple):

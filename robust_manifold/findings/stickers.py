@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robust_manifold import attacks, data, defenses, evaluation
-from robust_manifold.attacks.masks import pixels_of
+from robust_manifold.attacks.masks import Mask
 from robust_manifold.config import Column, Experiment
 from robust_manifold.data.sources import RoadSigns, parse
 from robust_manifold.findings import columns
@@ -114,6 +114,17 @@ def _stickers(experiment: Experiment) -> list[_Sticker]:
     return list(dict.fromkeys(found))
 
 
+def _texts(attack: attacks.Patch | None) -> dict[str, str]:
+    """Returns the attack and its mask as a config writes them; empty without one."""
+    if attack is None:
+        return {"sticker": "", "mask": ""}
+    assert isinstance(attack.mask, Mask)
+    return {
+        "sticker": attacks.registry.to_string(attack),
+        "mask": attacks.masks_registry.to_string(attack.mask),
+    }
+
+
 def _file(sticker: _Sticker) -> str:
     return f"{sticker.folder}/sticker.npz"
 
@@ -144,7 +155,7 @@ def _made(context: Context, sticker: _Sticker) -> dict[str, np.ndarray]:
     height, width, _ = image.shape
     if sticker.attack is None:
         return {"image": image, "mask": np.zeros((height, width), bool)}
-    mask = pixels_of(sticker.attack.mask, height, width)  # type: ignore[arg-type]
+    mask = sticker.attack.covered(height, width)
     if sticker.target is None:
         return {
             "image": np.where(mask[..., None], np.float32(0.5), image),
@@ -206,13 +217,9 @@ def _lines(context: Context) -> list[dict[str, Any]]:
             logits = context.folder.read_npz(file)["logits"][1:]
             told = evaluation.predictions_of(logits)
             hit = told == _label(context, block.target) if block.target else None
-            mask = sticker.attack.mask if sticker.attack else None
             lines.append(
                 {
-                    "sticker": attacks.registry.to_string(sticker.attack)
-                    if sticker.attack
-                    else "",
-                    "mask": attacks.masks_registry.to_string(mask) if mask else "",  # type: ignore[arg-type]
+                    **_texts(sticker.attack),
                     "adversary": sticker.adversary,
                     "made_against": sticker.target.text if sticker.target else "",
                     "column": column.text,

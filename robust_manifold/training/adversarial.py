@@ -1,5 +1,6 @@
 """Training of a classifier on images that are attacked with its own parameters."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -113,9 +114,50 @@ def partly_attacked(
     return jnp.concatenate([images[:clean], made])
 
 
+class OnMoved(CrossEntropy):
+    """The base of trainings by the cross-entropy of images that are moved first.
+
+    They are moved with the parameters before the step.  The measured loss and accuracy
+    are those of the moved minibatch.
+    """
+
+    @abc.abstractmethod
+    def attacked(
+        self,
+        model: Model,
+        params: Params,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+        key: PRNGKey,
+    ) -> Float[Array, "batch height width channels"]:
+        """Returns the moved images, as constants of any gradient.
+
+        Args:
+          model: the classifier, used in inference mode.
+          params: its current parameters.
+          images: pixels in [0, 1].
+          labels: class numbers, which images are led away from.
+          key: of this step; every image folds its place in the minibatch into it.
+        """
+
+    def _step(
+        self,
+        model: Model,
+        steps: int,
+        key: PRNGKey,
+        state: ClassifierState,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+    ) -> tuple[ClassifierState, Any]:
+        """One step down the gradient of the cross-entropy of the moved images."""
+        attack_key = keys.stream(key, "attack")
+        images = self.attacked(model, state.params, images, labels, attack_key)
+        return super()._step(model, steps, key, state, images, labels)
+
+
 @registry.register("adversarial")
 @dataclasses.dataclass(frozen=True)
-class Adversarial(CrossEntropy):
+class Adversarial(OnMoved):
     """Training by the cross-entropy of attacked images (Madry et al. 2018).
 
     Every minibatch is attacked with the parameters before the step, then a step of
@@ -139,19 +181,6 @@ class Adversarial(CrossEntropy):
         super().__post_init__()
         check_attack(self)
 
-    def _step(
-        self,
-        model: Model,
-        steps: int,
-        key: PRNGKey,
-        state: ClassifierState,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, Any]:
-        """One step down the gradient of the cross-entropy of the attacked images."""
-        assert isinstance(self.attack, Attack)
-        attack_key = keys.stream(key, "attack")
-        images = partly_attacked(
-            self, model, state.params, images, labels, attack_key, MISCLASSIFIED
-        )
-        return super()._step(model, steps, key, state, images, labels)
+    def attacked(self, model, params, images, labels, key):
+        """Returns a minibatch of which all but `clean_share` is attacked."""
+        return partly_attacked(self, model, params, images, labels, key, MISCLASSIFIED)

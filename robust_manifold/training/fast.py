@@ -4,26 +4,19 @@ import dataclasses
 import math
 
 import jax
-from jaxtyping import Array, Float, Int
 
 from robust_manifold.attacks import Objective, region
-from robust_manifold.core import keys, norms
+from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check
-from robust_manifold.core.types import Image, Label, Params, PRNGKey
-from robust_manifold.models import Model
-from robust_manifold.training.adversarial import moved
-from robust_manifold.training.classifier import (
-    ClassifierMetrics,
-    ClassifierState,
-    CrossEntropy,
-    registry,
-)
+from robust_manifold.core.types import Image, Label, PRNGKey
+from robust_manifold.training.adversarial import OnMoved, moved
+from robust_manifold.training.classifier import registry
 
 
 @registry.register("fast_fgsm")
 @dataclasses.dataclass(frozen=True)
-class FastFGSM(CrossEntropy):
+class FastFGSM(OnMoved):
     """Training by the cross-entropy of images moved in one step (Wong et al. 2020).
 
     Every image starts at a uniform point of its ball, takes one step along the
@@ -58,23 +51,8 @@ class FastFGSM(CrossEntropy):
             "a finite number above 0, or None",
         )
 
-    def attacked(
-        self,
-        model: Model,
-        params: Params,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-        key: PRNGKey,
-    ) -> Float[Array, "batch height width channels"]:
-        """Returns the images one step on, as constants of any gradient.
-
-        Args:
-          model: the classifier, used in inference mode.
-          params: its current parameters.
-          images: pixels in [0, 1].
-          labels: class numbers, which the step leads away from.
-          key: of this step; every image folds its place in the minibatch into it.
-        """
+    def attacked(self, model, params, images, labels, key):
+        """Returns the images one step on, as constants of any gradient."""
         params = jax.lax.stop_gradient(params)
         size = self.step_size or 1.25 * self.epsilon
 
@@ -89,17 +67,3 @@ class FastFGSM(CrossEntropy):
             return project(start + size * direction)
 
         return moved(one, key, images, labels)
-
-    def _step(
-        self,
-        model: Model,
-        steps: int,
-        key: PRNGKey,
-        state: ClassifierState,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, ClassifierMetrics]:
-        """One step down the gradient of the cross-entropy of the moved images."""
-        attack_key = keys.stream(key, "attack")
-        images = self.attacked(model, state.params, images, labels, attack_key)
-        return super()._step(model, steps, key, state, images, labels)

@@ -7,21 +7,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from robust_manifold.attacks import Objective, region
-from robust_manifold.core import keys, norms
+from robust_manifold.core import norms
 from robust_manifold.core.norms import Norm
 from robust_manifold.core.spec import check, is_whole
-from robust_manifold.core.types import Image, Label, Params, PRNGKey, Scalar
-from robust_manifold.models import Model
-from robust_manifold.training.adversarial import moved
-from robust_manifold.training.classifier import (
-    ClassifierMetrics,
-    ClassifierState,
-    CrossEntropy,
-    registry,
-)
+from robust_manifold.core.types import Image, Label, PRNGKey, Scalar
+from robust_manifold.training.adversarial import OnMoved, moved
+from robust_manifold.training.classifier import registry
 
 _ACROSS = 2.5
 """Radii that all steps of one norm together would go: Madry et al.'s choice."""
@@ -36,7 +30,7 @@ class Ball(NamedTuple):
 
 @registry.register("multi_steepest")
 @dataclasses.dataclass(frozen=True)
-class MultiSteepest(CrossEntropy):
+class MultiSteepest(OnMoved):
     """Training on the union of balls by multi steepest descent (Maini et al. 2020).
 
     An image's perturbation begins at zero.  At each step it is moved three ways: along
@@ -84,23 +78,8 @@ class MultiSteepest(CrossEntropy):
         every = (Ball("linf", self.linf), Ball("l2", self.l2), Ball("l1", self.l1))
         return tuple(ball for ball in every if ball.epsilon)
 
-    def attacked(
-        self,
-        model: Model,
-        params: Params,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-        key: PRNGKey,
-    ) -> Float[Array, "batch height width channels"]:
-        """Returns the images at the end of the search, as constants of any gradient.
-
-        Args:
-          model: the classifier, used in inference mode.
-          params: its current parameters.
-          images: pixels in [0, 1].
-          labels: class numbers, which the search leads away from.
-          key: unused: nothing is drawn.
-        """
+    def attacked(self, model, params, images, labels, key):
+        """Returns the images at the end of the search, as constants of any gradient."""
         params = jax.lax.stop_gradient(params)
 
         def one(key: PRNGKey, image: Image, label: Label) -> Image:
@@ -133,20 +112,6 @@ class MultiSteepest(CrossEntropy):
             direction = norms.steepest_direction(gradient, norm)
         size = self.across * epsilon / self.steps
         return region.projection(image, epsilon, norm)(candidate + size * direction)
-
-    def _step(
-        self,
-        model: Model,
-        steps: int,
-        key: PRNGKey,
-        state: ClassifierState,
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-    ) -> tuple[ClassifierState, ClassifierMetrics]:
-        """One step down the gradient of the cross-entropy of the moved images."""
-        attack_key = keys.stream(key, "attack")
-        images = self.attacked(model, state.params, images, labels, attack_key)
-        return super()._step(model, steps, key, state, images, labels)
 
 
 def _losses(evaluate: Callable, tried: Float[Array, "balls ..."]) -> Array:

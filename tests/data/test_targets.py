@@ -21,7 +21,9 @@ def file(tmp_path):
 
 
 def by_id(split):
-    return {int(i): (x.tobytes(), float(y[0])) for x, y, i in zip(*rows(split))}  # noqa: B905
+    return {
+        int(i): (x.tobytes(), float(y[0])) for x, y, i in zip(*rows(split), strict=True)
+    }
 
 
 def rows(split):
