@@ -89,17 +89,23 @@ def read(path: Path, n: int) -> Sought:
     return Sought(images, ids, inside)
 
 
-def wrong_by_row(sought: Sought, wrong: np.ndarray, n: int) -> dict[str, list[int]]:
+def wrong_by_row(
+    sought: Sought, chosen: np.ndarray, counted: np.ndarray, n: int
+) -> dict[str, list[int]]:
     """Returns under how many keys the worst image of each digit is lost, by row.
 
     Args:
       sought: the images.
-      wrong: under how many keys each of them is lost, [m].
+      chosen: under how many keys each of them is lost, [m], which says which is worst.
+      counted: under how many other keys, [m], which is what counts.
       n: digits.
     """
     found = {}
+    # Of two entries for one digit the last stays.
+    order = np.argsort(chosen, kind="stable")
     for row, inside in sought.inside.items():
         worst = np.zeros(n, int)
-        np.maximum.at(worst, sought.ids[inside], wrong[inside])
+        for place in order[inside[order]]:
+            worst[sought.ids[place]] = counted[place]
         found[row] = worst.tolist()
     return found

@@ -168,8 +168,10 @@ def _challenge(given: argparse.Namespace) -> int:
         path = Path(folder)
         if code := isolation.run("judge", file, path, trusted=given.trusted):
             return code
-        verdict = np.array(Artefacts(folder).read_json(judging.VERDICT))
-    lower = record.fallen(challenge.wrong_by_row(sought, verdict, record.n))
+        verdict = Artefacts(folder).read_json(judging.VERDICT)
+    chosen, counted = (np.array(verdict[use]) for use in ("chosen", "counted"))
+    by_row = challenge.wrong_by_row(sought, chosen, counted, record.n)
+    lower = record.fallen(by_row)
     fell = {
         row: count
         for row in record.wrong

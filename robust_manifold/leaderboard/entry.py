@@ -94,8 +94,8 @@ def _weights(path: Path, tree: ast.Module) -> dict[str, str]:
 
 
 def _is_weight(entry: str, name: Any, checksum: Any) -> bool:
-    # Named so, no entry takes the place of what belongs to another one.
-    own = isinstance(name, str) and re.fullmatch(rf"{entry}(_[\w-]+)?\.[\w.-]+", name)
+    # No entry has a "-" in its name: none takes the place of what is another one's.
+    own = isinstance(name, str) and re.fullmatch(rf"{entry}(-[\w-]+)?\.[\w.-]+", name)
     data = bool(own) and not name.endswith((".py", ".json"))
     return data and bool(re.fullmatch(r"[0-9a-f]{64}", str(checksum)))
 

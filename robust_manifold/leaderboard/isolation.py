@@ -7,6 +7,7 @@ forging its own figures: docs/leaderboard_rules.md says so.
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,8 @@ def _call(command: Sequence[str]) -> int:
     # A shell sets the limit, in kilobytes: forked from here, after JAX has begun its
     # threads, a process might hang.
     limited = f'ulimit -d {rules.GIGABYTES * 2**20}; exec "$@"'
+    # By default this signal would end this process alone, and leave the entry's.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with subprocess.Popen(["sh", "-c", limited, "sh", *command]) as process:
         try:
             return process.wait()
@@ -74,3 +77,4 @@ def _call(command: Sequence[str]) -> int:
             raise
         finally:
             process.kill()
+            signal.signal(signal.SIGTERM, before)

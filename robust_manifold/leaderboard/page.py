@@ -15,11 +15,12 @@ _SIGNS = {"linf": "ℓ∞", "l2": "ℓ2", "l1": "ℓ1"}
 _HEAD = (
     "What defences that work at inference time are worth on MNIST: purifiers, "
     "projections, noise, and whatever else changes an image before a classifier sees "
-    "it. RobustBench admits none of them. Every entry is attacked alike, by all ways "
-    "through it, and its row is what that leaves: the share of the first "
-    f"{rules.DIGITS} official test digits that is right under every attack in the "
-    "ball, in percent. Anybody's adversarial images can lower a row, and nothing "
-    "raises it. [The rules](leaderboard_rules.md) say how to enter a defence of your "
+    "it. RobustBench admits none of them. Every entry is attacked by the same cascade, "
+    "and its row is what that leaves: the share of the first "
+    f"{rules.DIGITS} official test digits (fewer where an entry is slow) that is right "
+    "under every attack in the ball, in percent; of a defence that draws at random, a "
+    "mean over keys. Anybody's adversarial images can lower a row, and nothing raises "
+    "it. [The rules](leaderboard_rules.md) say how to enter a defence of your "
     "own, and how to challenge one of these."
 )
 

@@ -1,6 +1,9 @@
 """An entry's process: without a network, with so much memory, and its end."""
 
+import pathlib
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -53,3 +56,24 @@ def test_an_entry_has_so_much_memory_and_no_more(ran, monkeypatch):
 def test_a_process_that_is_killed_is_told_of(ran):
     with pytest.raises(UsageError, match="ended by signal 9"):
         ran("import os; os.kill(os.getpid(), 9)", trusted=True)
+
+
+def test_a_stop_ends_the_entry_too(tmp_path):
+    program, begun = tmp_path / "program.py", tmp_path / "begun"
+    program.write_text(f"open({str(begun)!r}, 'w'); import time; time.sleep(60)")
+    caller = (
+        "from pathlib import Path\n"
+        "from robust_manifold.leaderboard import isolation\n"
+        f"isolation._call([{sys.executable!r}, {str(program)!r}])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", caller])
+    try:
+        while not begun.exists():
+            time.sleep(0.1)
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        (child,) = children.read_text().split()
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    finally:
+        process.kill()
+    assert not pathlib.Path(f"/proc/{child}/cmdline").exists()

@@ -10,6 +10,7 @@ import pytest
 from robust_manifold.evaluation import AUDIT_CHECKS
 from robust_manifold.evaluation.cascades import Effort
 from robust_manifold.leaderboard import (
+    challenge,
     command,
     entry,
     isolation,
@@ -157,6 +158,7 @@ def test_images_lower_the_rows_whose_balls_they_lie_in(scored, called, tmp_path)
     assert sum(after["wrong"]["linf 0.1"]) == sum(after["wrong"]["clean"]) == 0
     assert after["challenges"][0][0] == "A. Name"
     assert after["challenges"][0][2] == {"linf 0.2": fooled.sum()}
+    assert re.fullmatch("[0-9a-f]{32}", after["challenges"][0][3])
     # The same images again lower nothing.
     again = challenged(called, images, places)
     assert f"none of the {N} images lowers a row" in again.out
@@ -204,6 +206,24 @@ def test_a_challenge_is_of_what_was_scored(scored, called, tmp_path):
     assert "known: levels" in challenged(called, IMAGES[:1], [0], "level").error
 
 
+def test_the_luckiest_key_is_not_what_counts():
+    sought = challenge.Sought(
+        IMAGES[:3], np.array([0, 0, 1]), {"linf 0.2": np.array([True, True, False])}
+    )
+    chosen, counted = np.array([3, 9, 20]), np.array([8, 2, 20])
+    found = challenge.wrong_by_row(sought, chosen, counted, 2)
+    assert found == {"linf 0.2": [2, 0]}
+
+
+def test_an_entry_without_memory_is_one_sentence(monkeypatch, capsys, tmp_path):
+    def load(path):
+        raise MemoryError
+
+    monkeypatch.setattr(entry, "load", load)
+    assert judging.main(["score", "mine.py", str(tmp_path)]) == 2
+    assert "mine.py takes more memory than there is" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_npz_is_one_sentence(scored, called, tmp_path):
     scored()
     (tmp_path / "mine.txt").write_text("no")
@@ -229,7 +249,7 @@ def test_the_page_shows_records_and_nothing_forges_a_row(scored, tmp_path):
 
 
 WRONG = {
-    '"""A."""\nWEIGHTS = {"no_defence.json": "' + "0" * 64 + '"}': "WEIGHTS of",
+    '"""A."""\nWEIGHTS = {"mine-a.json": "' + "0" * 64 + '"}': "WEIGHTS of",
     "def f(": "is no Python",
     "x = 1": "has no docstring",
     '"""A."""': "defines no function entry()",
@@ -239,6 +259,7 @@ WRONG = {
     '"""A."""\ndef entry(): return {"defence": None, "claim": 1}': "Did you mean",
     '"""A."""\ndef entry(): return {"defence": None, "claimed": 1}': "claimed of",
     '"""A."""\nWEIGHTS = {"mine.npz": "12"}': "WEIGHTS of",
+    '"""A."""\nWEIGHTS = {"mine_2.npz": "' + "0" * 64 + '"}': "WEIGHTS of",
     '"""A."""\nWEIGHTS: dict = {"mine.npz": "' + "0" * 64 + '"}': "cannot be read",
 }
 
