@@ -367,7 +367,11 @@ class Stickers(Block):
     )
     target: str = key("", "the sign that it is to be taken for; empty: any other")
     attacks: tuple[Attack, ...] = key(
-        ("patch(mask=stickers(length=0.4))",),
+        (
+            "patch(mask=stickers(length=0.42, thickness=0.13, upper=0.27, lower=0.73), "
+            "transformations=transformations(rotation=10.0, scale=0.3, shift=0.06, "
+            "contrast=0.35, brightness=0.1, tilt=40.0, outline='octagon'))",
+        ),
         "attacks of the kind patch, whose transformations stand for the views",
         each(attacks.registry),
     )

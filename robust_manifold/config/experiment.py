@@ -230,10 +230,11 @@ def _check_stickers(experiment: Experiment) -> None:
         text = attacks.registry.to_string(attack)
         assert isinstance(attack, attacks.Patch)
         mask = attack.covered(signs.size, signs.size)
-        if (beside := np.count_nonzero(mask & ~face.mask)) > 0:
+        if (beside := int(np.count_nonzero(mask & ~face.mask))) > 0:
             raise UsageError(
-                f"{place}.attacks: the mask of {text!r} covers {beside} pixels beside "
-                f"the sign {block.sign!r}; allowed: pixels on it."
+                f"{place}.attacks: the mask of {text!r} covers {beside} pixel"
+                f"{'s' * (beside > 1)} beside the sign {block.sign!r}; allowed: pixels "
+                "on it."
             )
         if attack.positions > 1:
             raise UsageError(

@@ -64,6 +64,18 @@ def check_task(experiment: Any) -> None:
         "a ball of l0",
         "balls of linf, l2 and l1",
     )
+    tolerance = getattr(block.criterion, "tolerance", None)
+    if tolerance is not None and tolerance < block.bound:
+        raise UsageError(
+            f"config.evaluation.criterion stops attacks at an error of {tolerance:g}, "
+            f"and config.evaluation.bound counts those above {block.bound:g}; allowed: "
+            "a bound of at most the tolerance."
+        )
+    if getattr(block.criterion, "period", None):
+        raise UsageError(
+            "config.evaluation.criterion has a period, which training and pictures do "
+            "not follow; allowed: without one."
+        )
     sign = experiment.stickers.sign
     _refuse(bool(sign), "stickers.sign", repr(sign), "empty")
     pairs = experiment.overpowered.pairs

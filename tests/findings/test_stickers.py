@@ -159,6 +159,15 @@ def config_of(**changes):
     return config
 
 
+def test_the_default_sticker_lies_on_a_stop_sign():
+    config = default_config()
+    config.data.source = "road_signs"
+    config.data.validation_examples = 0
+    config.stickers.sign = "stop"
+    (patch,) = validate(config).stickers.attacks
+    assert patch.transformations.tilt and patch.transformations.outline == "octagon"
+
+
 def test_only_a_config_with_a_sign_asks():
     assert stickers.FINDING.wanted(validate(config_of()))
     assert not stickers.FINDING.wanted(validate(default_config()))

@@ -229,6 +229,22 @@ REFUSED = [
     ({"overpowered__pairs": 3}, "overpowered.pairs has 3, which needs classes"),
     ({"evaluation__criterion": "misclassified"}, "is no criterion on numbers"),
     ({"evaluation__bound": -1.0}, "bound is -1.0; allowed"),
+    ({"evaluation__criterion": "deviates(tolerance=1.0)"}, "stops attacks at an error"),
+    ({"evaluation__criterion": "farthest(period=360.0)"}, "criterion has a period"),
+    (
+        {
+            "evaluation__unions": ("union(linf=0.1, l2=1.0)",),
+            "evaluation__worst_case": "cascade(linf=(0.1,), l2=(1.0,))",
+        },
+        "evaluation.unions has",
+    ),
+    ({"evaluation__worst_case": "cascade(l0=(3,))"}, "a ball of l0, which needs"),
+    ({"evaluation__defences": ("voting(defence=bit_depth)",)}, "voting.* which needs"),
+    ({"evaluation__attacks": ("fmn(norm='l2')",)}, "looks for a first success"),
+    (
+        {"evaluation__attacks": ("auto_attack(epsilon=0.1)",)},
+        "which needs|first success",
+    ),
 ]
 
 
